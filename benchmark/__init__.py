@@ -1,0 +1,1 @@
+"""How families are compared: protocols, studies, training, statistics, reports. Imports families, never the other way."""

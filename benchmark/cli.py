@@ -1,0 +1,385 @@
+"""The command `bench`. Heavy imports stay inside the verbs: help and lists come at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import families
+from families.spec import UnknownName, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.launch import Launcher, Outcome
+    from benchmark.plan import Plan
+    from benchmark.protocol import Protocol, Study
+
+DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 all done, 1 some run failed, 2 the request itself was wrong."""
+    try:
+        args = _parser().parse_args(argv)
+        return int(args.verb(args))
+    except UserError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return WRONG_REQUEST
+    except KeyboardInterrupt:
+        print("bench: interrupted; the same command again goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="bench", description="When does attention transfer work for Vision Transformers?")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
+
+    run = verbs.add_parser("run", help="train what a request needs and show its leaderboard")
+    _request(run)
+    _folders(run)
+    run.add_argument("--seeds", metavar="0,1,2", help="default: the protocol's")
+    run.add_argument("--cluster", default="local", metavar="NAME", help="local (processes) or debug (in this process)")
+    run.add_argument("--jobs", type=int, metavar="N", help="workers at a time; default: one a core")
+    run.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
+    run.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="checkpoints, logs, teachers")
+    run.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
+    run.add_argument("--json", action="store_true", help="with --dry-run: for programs")
+    run.set_defaults(verb=_run)
+
+    report = verbs.add_parser("report", help="render the leaderboard from result files")
+    _folders(report)
+    report.add_argument("--protocol", default="mini", metavar="NAME|FILE", help="default: mini")
+    report.add_argument("--json", action="store_true", help="for programs; writes no files")
+    report.set_defaults(verb=_report)
+
+    listing = verbs.add_parser("list", help="families, teachers, studies, protocols")
+    listing.add_argument("what", nargs="?", default="families", metavar="|".join(LISTS))
+    listing.add_argument("--json", action="store_true", help="for programs: everything")
+    listing.set_defaults(verb=_list)
+
+    check = verbs.add_parser("check", help="the contract tests of one family, as a table")
+    check.add_argument("--family", required=True, metavar="NAME")
+    check.set_defaults(verb=_check)
+    return parser
+
+
+def _request(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--family", default="all", metavar="NAMES|all", help="as in deit3,dinov2 (default: all)")
+    parser.add_argument("--sizes", metavar="SIZES", help="as in base,large (default: all that the families have)")
+    parser.add_argument("--study", default="main", metavar="NAME|FILE", help="default: main")
+    parser.add_argument("--protocol", default="mini", metavar="NAME|FILE", help="default: mini")
+
+
+def _folders(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("--reports", type=Path, metavar="DIR", help="default: reports, beside the results folder")
+
+
+# ---- run
+
+
+def _run(args: argparse.Namespace) -> int:
+    from benchmark.launch import CLUSTERS, Launcher
+    from benchmark.plan import make_plan, teachers_of
+    from benchmark.protocol import load_protocol, load_study
+    from benchmark.store import Results, Workspace, ensure_writable
+
+    name, protocol = load_protocol(args.protocol)
+    study_name, study = load_study(args.study)
+    teachers = teachers_of(args.family, args.sizes)
+    if args.cluster not in CLUSTERS:
+        raise UnknownName("cluster", args.cluster, CLUSTERS)
+    if args.jobs is not None and args.jobs < 1:
+        raise UserError(f"--jobs {args.jobs}: at least 1")
+    if args.json and not args.dry_run:
+        raise UserError("--json goes with --dry-run; a finished run's numbers come from bench report --json")
+    plan = make_plan(name, protocol, study_name, study, teachers, _seeds(args.seeds, protocol))
+    jobs = args.jobs or len(os.sched_getaffinity(0))
+    launcher = Launcher(plan, protocol, Workspace(args.work), Results(args.results), args.cluster, jobs, args.device)
+    todo = launcher.survey()
+    if args.dry_run:
+        _show_plan(plan, launcher, {item.key for item in todo}, args.json)
+        return DONE
+    _check_device(args.device)
+    reports = args.reports or args.results.parent / "reports"
+    for folder, option in ((args.results, "--results"), (reports, "--reports"), (args.work, "--work")):
+        ensure_writable(folder, option)
+    console = _console()
+    outcome = _train(launcher, todo, console)
+    _close(args.results, reports, (name, protocol), (study_name, study), plan, teachers, console)
+    return SOME_FAILED if outcome.failed else DONE
+
+
+def _train(launcher: Launcher, todo: list[Any], console: Console) -> Outcome:
+    from benchmark.progress import Board
+
+    launcher.fill()
+    outcome, plan = launcher.outcome, launcher.plan
+    merged = len(plan.cells) - len(plan.items)
+    console.print(
+        f"{len(plan.items)} runs ({len(plan.cells)} cells, {merged} shared): {len(outcome.found)} finished before, "
+        f"{len(outcome.restored)} restored from {launcher.workspace.folder}, {len(todo)} to train on {launcher.cluster}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    for key in outcome.retrained:
+        console.print(f"{plan.items[key].cells[0]}: has a result but no weights here, so it is trained again", highlight=False)
+    if todo:
+        begun = time.monotonic()
+        with Board(console, todo, launcher.workspace):
+            launcher.train(todo)
+        minutes, seconds = divmod(round(time.monotonic() - begun), 60)
+        console.print(f"trained {len(outcome.finished)} runs in {minutes} min {seconds} s", highlight=False)
+    for key, reason in outcome.failed.items():
+        console.print(f"failed: {plan.items[key].cells[0]} ({key}): {reason}", style="red", highlight=False, markup=False)
+    if outcome.failed:
+        console.print(f"logs and tracebacks: {launcher.workspace.folder}/runs/<key>/; the same command tries again")
+    return outcome
+
+
+def _close(
+    results: Path, reports: Path, protocol: tuple[str, Protocol], study: tuple[str, Study],
+    plan: Plan, teachers: list[tuple[str, str]], console: Console,
+) -> None:  # fmt: skip
+    from benchmark.report import leaderboard, show, sort_results
+    from benchmark.store import read_results
+
+    found = sort_results(*read_results(results), {protocol[0]: protocol[1]})
+    wanted = {cell for cell in plan.cells}
+    asked = [result for result in found.current if result.cell in wanted]
+    show(leaderboard(protocol[0], study[1], asked, plan.distinct_comparisons, teachers), console)
+    console.print(protocol[1].says.strip(), style="dim", markup=False, highlight=False)
+    _write_reports(results, reports, protocol, console)
+
+
+def _seeds(text: str | None, protocol: Protocol) -> list[int]:
+    if text is None:
+        return list(protocol.seeds)
+    try:
+        seeds = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {text!r}: whole numbers with commas between them, as in 0,1,2") from None
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {text!r}: from 0 on, each once")
+    return seeds
+
+
+def _check_device(name: str) -> None:
+    if name in ("auto", "cpu"):
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {name!r}: {' '.join(str(error).split())[:200]}; valid: auto, cpu, cuda") from None
+
+
+def _show_plan(plan: Plan, launcher: Launcher, todo: set[str], as_json: bool) -> None:
+    rows = [
+        {
+            "key": item.key,
+            "stage": number,
+            "cells": [cell.path for cell in item.cells],
+            "steps": item.run.protocol.recipe.steps,
+            "requires": item.requires,
+            "finished": item.key not in todo,
+        }
+        for number, stage in enumerate(plan.stages, start=1)
+        for item in stage
+    ]
+    if as_json:
+        summary = {"runs": len(plan.items), "cells": len(plan.cells), "comparisons": plan.distinct_comparisons, "todo": len(todo)}
+        print(json.dumps({"protocol": plan.protocol, "study": plan.study, **summary, "plan": rows}, indent=1))
+        return
+    from rich.table import Table
+
+    console = _console()
+    table = Table(title=f"study {plan.study}, protocol {plan.protocol}")
+    for column in ("stage", "run", "serves", "steps", ""):
+        table.add_column(column)
+    for row in rows:
+        first = plan.items[str(row["key"])].cells[0]
+        serves = len(plan.items[str(row["key"])].cells)
+        state = "finished" if row["finished"] else "to train"
+        table.add_row(str(row["stage"]), str(first), f"{serves} cells" if serves > 1 else "", str(row["steps"]), state)
+    console.print(table)
+    console.print(
+        f"{len(plan.items)} runs for {len(plan.cells)} cells, {len(plan.items) - len(todo)} finished, {len(todo)} to train; "
+        f"{plan.distinct_comparisons} distinct comparisons",
+        highlight=False,
+    )
+
+
+# ---- report
+
+
+def _report(args: argparse.Namespace) -> int:
+    from benchmark.protocol import load_protocol
+    from benchmark.report import as_json, show
+    from benchmark.store import ensure_writable
+
+    protocol = load_protocol(args.protocol)
+    if not args.results.is_dir():
+        raise UserError(f"--results {args.results}: no such folder")
+    boards, found = _boards(args.results, protocol)
+    if args.json:
+        studies = {study: as_json(board) for study, board, _ in boards}
+        omitted = {"stale": [r.cell.path for r in found.stale], "invalid": {str(r.path): r.reason for r in found.rejected}}
+        print(json.dumps({"studies": studies, **omitted}, indent=1))
+        return DONE
+    reports = args.reports or args.results.parent / "reports"
+    ensure_writable(reports, "--reports")
+    console = _console()
+    if not boards:
+        console.print(f"no result of protocol {protocol[0]} in {args.results}")
+    for _, board, _ in boards:
+        show(board, console)
+    _write_reports(args.results, reports, protocol, console)
+    return DONE
+
+
+def _boards(results: Path, protocol: tuple[str, Protocol]) -> tuple[list[tuple[str, Any, str]], Any]:
+    """A board for each shipped study that has transferred students among the results; m is the whole study's."""
+    from benchmark.plan import make_plan, teachers_of
+    from benchmark.protocol import load_study, shipped
+    from benchmark.report import leaderboard, sort_results
+    from benchmark.store import read_results
+
+    name, content = protocol
+    found = sort_results(*read_results(results), {name: content})
+    teachers = [pair for pair in teachers_of("all", None) if pair[1] in content.scale.sizes]
+    measured = {result.cell.arm for result in found.current if result.cell.protocol == name}
+    boards = []
+    for study_name in sorted(shipped("studies"), key=lambda study: (study != "main", study)):
+        study = load_study(study_name)[1]
+        if measured & {arm for arm in study.arms if "-none" not in arm}:
+            whole = make_plan(name, content, study_name, study, teachers, content.seeds)
+            boards.append((study_name, leaderboard(name, study, found.current, whole.distinct_comparisons), content.says))
+    return boards, found
+
+
+def _write_reports(results: Path, reports: Path, protocol: tuple[str, Protocol], console: Console) -> None:
+    from benchmark.report import relative, render
+
+    boards, found = _boards(results, protocol)
+    for item in found.rejected:
+        console.print(f"left out: {relative(item.path, results)}: {item.reason}", style="red", markup=False, highlight=False)
+    for item in found.stale:
+        console.print(f"stale: {item.cell.path}: its protocol or family has changed since", style="yellow", markup=False)
+    written = render(reports, boards, found, results)
+    console.print(f"reports: {', '.join(str(path) for path in written)}", highlight=False, soft_wrap=True)
+
+
+# ---- list, check
+
+LISTS = ("families", "teachers", "studies", "protocols")
+
+
+def _list(args: argparse.Namespace) -> int:
+    if args.what not in LISTS:
+        raise UnknownName("list", args.what, LISTS)
+    catalogue = _catalogue()
+    if args.json:
+        print(json.dumps(catalogue, indent=1))
+        return DONE
+    from rich.table import Table
+
+    table = Table(header_style="bold")
+    if args.what == "families":
+        _fill(table, ("family", "title", "sizes", "native components", "paper"), (
+            (f["name"], f["title"], ", ".join(t["size"] for t in f["teachers"]),
+             ", ".join(c["name"] for c in f["native"]) or "none", f["paper"]) for f in catalogue["families"]
+        ))  # fmt: skip
+    elif args.what == "teachers":
+        _fill(table, ("family", "size", "model", "weights", "dim/depth/heads", "patch", "licence"), (
+            (f["name"], t["size"], t["model"], t["weights"], f"{t['embed_dim']}/{t['depth']}/{t['num_heads']}",
+             str(t["patch_size"]), t["licence"]) for f in catalogue["families"] for t in f["teachers"]
+        ))  # fmt: skip
+    else:
+        _fill(table, (args.what[:-1] if args.what == "protocols" else "study", "title"),
+              ((entry["name"], entry["title"]) for entry in catalogue[args.what]))  # fmt: skip
+    _console().print(table)
+    return DONE
+
+
+def _fill(table: Any, columns: Sequence[str], rows: Any) -> None:
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+
+
+def _catalogue() -> dict[str, Any]:
+    import yaml
+
+    def titled(kind: str) -> list[dict[str, str]]:
+        found = sorted((Path(__file__).parent / kind).glob("*.yaml"))
+        return [{"name": path.stem, "title": yaml.safe_load(path.read_text(encoding="utf-8"))["title"]} for path in found]
+
+    return {
+        "families": [_described(name) for name in families.names()],
+        "studies": titled("studies"),
+        "protocols": titled("protocols"),
+    }
+
+
+def _described(name: str) -> dict[str, Any]:
+    spec = families.spec(name)
+    teachers = [
+        {
+            "size": teacher.size,
+            "model": teacher.model,
+            "weights": "timm" if teacher.official is None else teacher.official.url,
+            **teacher.geometry,
+            "licence": teacher.licence,
+        }
+        for teacher in spec.teachers
+    ]
+    native = [
+        {"name": c.name, "description": c.description, "source": c.source, "inert_under_copy": c.inert_under_copy}
+        for c in spec.native
+    ]
+    return {"name": name, "title": spec.title, "paper": spec.paper, "recipe": spec.recipe, "teachers": teachers, "native": native}
+
+
+def _check(args: argparse.Namespace) -> int:
+    spec = families.spec(args.family)
+    from rich.table import Table
+
+    from benchmark.check import contract
+
+    table = Table(title=f"{args.family}: {spec.title}", header_style="bold")
+    for column in ("size", "contract", "", "found"):
+        table.add_column(column, overflow="fold")
+    rows = [row for size in spec.sizes for row in contract(args.family, size)]
+    for row in rows:
+        table.add_row(row.size, row.claim, "[green]holds[/]" if row.holds else "[red]fails[/]", row.found)
+    console = _console()
+    console.print(table)
+    return DONE if all(row.holds for row in rows) else SOME_FAILED
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # Off a terminal nothing wraps at 80 columns, so that logs and pipes keep whole lines.
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

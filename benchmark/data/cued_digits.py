@@ -1,0 +1,97 @@
+"""Cued digits: a task on which attention is what matters, from digits that scikit-learn carries (no download).
+
+An image is a 3x3 grid of 8x8 cells. Eight cells hold one handwritten digit each (UCI digits), each in a colour of its own;
+the first cell is filled with one of these colours, the cue. The label is the class of the digit in that colour. Source
+images are split, so that val and test show handwriting never trained on. Shifted test sets are the same task in hues half
+way between the trained ones, and under pixel noise.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from benchmark.data import Batch
+    from benchmark.protocol import CuedDigits as Settings
+
+CELL, GRID = 8, 3
+DISTRACTED = GRID * GRID - 1  # cells that hold a digit
+SPLITS = {"train": (0.0, 0.6), "val": (0.6, 0.75), "test": (0.75, 1.0)}  # of the source images
+
+
+def load(settings: Settings) -> CuedDigits:
+    """The data set of a protocol's `data` block."""
+    return CuedDigits(settings)
+
+
+class CuedDigits:
+    """See the module's docstring; `settings` gives the sizes of the evaluation sets and the noise of the shifted one."""
+
+    num_classes = 10
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        bunch = load_digits()
+        order = np.random.default_rng(0).permutation(len(bunch.target))
+        self.digits = torch.from_numpy(bunch.images[order]).float() / 16.0
+        self.classes = torch.from_numpy(bunch.target[order])
+        self.cache: dict[str, Batch] = {}
+
+    def train(self, stream: str, batch_size: int, start: int) -> Iterator[Batch]:
+        """Fresh compositions of the training digits, a pure function of (stream, step)."""
+        step = start
+        while True:
+            yield self.compose("train", batch_size, generator(stream, step))
+            step += 1
+
+    def sets(self) -> tuple[str, ...]:
+        """val, test and the two shifted test sets."""
+        return ("val", "test", "unseen_colours", "noise")
+
+    def evaluate(self, name: str, batch_size: int) -> Iterator[Batch]:
+        """The fixed images of a set, batch by batch."""
+        if name not in self.cache:
+            self.cache[name] = self._evaluation_set(name)
+        images, labels = self.cache[name]
+        yield from zip(images.split(batch_size), labels.split(batch_size), strict=True)
+
+    def _evaluation_set(self, name: str) -> Batch:
+        size = self.settings.val_images if name == "val" else self.settings.test_images
+        draw = generator(name, 0)
+        images, labels = self.compose("val" if name == "val" else "test", size, draw, shifted=name == "unseen_colours")
+        if name == "noise":
+            images = (images + self.settings.noise_std * torch.randn(images.shape, generator=draw)).clamp(0, 1)
+        return images, labels
+
+    def compose(self, split: str, count: int, draw: torch.Generator, shifted: bool = False) -> Batch:
+        """`count` images [count, 3, 24, 24] in 0..1 with labels [count], from one split's source images."""
+        low, high = (int(share * len(self.classes)) for share in SPLITS[split])
+        which = torch.randint(low, high, (count, DISTRACTED), generator=draw)
+        colours = palette(shifted)[torch.rand(count, DISTRACTED, generator=draw).argsort(dim=1)]
+        cued = torch.randint(DISTRACTED, (count,), generator=draw)
+        rows = torch.arange(count)
+        cells = torch.empty(count, GRID * GRID, 3, CELL, CELL)
+        cells[:, 0] = colours[rows, cued][:, :, None, None]
+        cells[:, 1:] = self.digits[which][:, :, None] * colours[:, :, :, None, None]
+        grid = cells.view(count, GRID, GRID, 3, CELL, CELL).permute(0, 3, 1, 4, 2, 5)
+        return grid.reshape(count, 3, GRID * CELL, GRID * CELL), self.classes[which[rows, cued]]
+
+
+def palette(shifted: bool) -> Tensor:
+    """[8, 3] RGB colours: evenly spaced hues, moved by half a step when `shifted`."""
+    hues = [(i + 0.5 * shifted) / DISTRACTED for i in range(DISTRACTED)]
+    return torch.tensor([colorsys.hsv_to_rgb(hue, 1.0, 1.0) for hue in hues])
+
+
+def generator(stream: str, step: int) -> torch.Generator:
+    """A generator that depends on nothing but (stream, step)."""
+    digest = hashlib.sha256(f"{stream}:{step}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") % 2**63)

@@ -1,0 +1,262 @@
+"""A study becomes runs: equal ones merge, teachers come before the students that need them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import families
+from benchmark.protocol import Arm, CuedDigits, Normalisation, Protocol, Recipe, Record, Study
+from families.spec import STANDARD, Component, Family, UnknownName, UserError
+
+TEACHER = "teacher"  # the arm of a teacher that the protocol trains
+
+
+class Conditions(Record):
+    """The part of a protocol that can change one run's number."""
+
+    data: CuedDigits
+    normalisation: Normalisation
+    head: Literal["token", "avg"]
+    recipe: Recipe
+
+
+class Geometry(Record):
+    """What teacher and student share; pixels for the sizes of image and patch."""
+
+    img_size: int
+    patch_size: int
+    embed_dim: int
+    depth: int
+    num_heads: int
+
+
+class Architecture(Record):
+    """The model that is trained: geometry, native components with their initial values, and the timm model hosting them."""
+
+    geometry: Geometry
+    components: dict[str, Any] = {}
+    host: str = STANDARD.model
+
+
+class Transfer(Record):
+    """What the student gets from its teacher, in which blocks; loss and weight are distillation's."""
+
+    method: Literal["none", "copy", "distill"] = "none"
+    blocks: tuple[int, ...] = ()
+    loss: str | None = None
+    weight: float | None = None
+    source: str = "teacher"
+
+
+class Run(Record):
+    """Everything that can change the number, and nothing else. Equal runs have equal keys and are trained once."""
+
+    protocol: Conditions
+    student: Architecture
+    seed: int
+    role: Literal["student", "teacher"] = "student"
+    transfer: Transfer = Transfer()
+    teacher: dict[str, str] | None = None
+
+    @property
+    def key(self) -> str:
+        """Hash of the canonical JSON. Fields at their default are left out, so that a field added later changes no key."""
+        text = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """A place in the results: labels that are no part of a run's identity."""
+
+    protocol: str
+    family: str
+    size: str
+    arm: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """Where its result lies, below the results folder."""
+        return f"{self.protocol}/{self.family}/{self.size}/{self.arm}-s{self.seed}.json"
+
+    def __str__(self) -> str:
+        return f"{self.family} {self.size} {self.arm} s{self.seed}"
+
+
+@dataclass
+class Item:
+    """A run with every cell it serves; `requires` is the key of its teacher's run."""
+
+    run: Run
+    cells: list[Cell]
+    requires: str | None = None
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key = self.run.key
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One transferred student against its baseline: the cells of all seeds, and the keys that identify it."""
+
+    family: str
+    size: str
+    arm: str
+    keys: frozenset[str]
+    baseline_keys: frozenset[str]
+
+
+@dataclass
+class Plan:
+    """The runs of a request, teachers first. `duplicates` counts the cells that merged into another's run."""
+
+    protocol: str
+    study: str
+    items: dict[str, Item]
+    comparisons: list[Comparison]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell, in the order of the runs."""
+        return [cell for item in self.items.values() for cell in item.cells]
+
+    @property
+    def stages(self) -> list[list[Item]]:
+        """Runs that can go at the same time: first those that need no other, then those that need a teacher."""
+        first = [item for item in self.items.values() if item.requires is None]
+        second = [item for item in self.items.values() if item.requires is not None]
+        return [stage for stage in (first, second) if stage]
+
+    @property
+    def distinct_comparisons(self) -> int:
+        """Transfer comparisons that differ in any run: the number that simultaneous intervals allow for."""
+        return len({(comparison.keys, comparison.baseline_keys) for comparison in self.comparisons})
+
+
+def make_plan(
+    protocol_name: str, protocol: Protocol, study_name: str, study: Study,
+    teachers: Iterable[tuple[str, str]], seeds: Sequence[int],
+) -> Plan:  # fmt: skip
+    """The runs of `study` for each (family, size) in `teachers`. Raises UserError for a request that cannot be run."""
+    items: dict[str, Item] = {}
+    places: dict[Cell, str] = {}
+
+    def add(run: Run, cell: Cell, requires: str | None = None) -> str:
+        item = items.setdefault(run.key, Item(run, [], requires))
+        if places.setdefault(cell, item.key) != item.key:
+            raise UserError(f"two different runs claim {cell.path}")
+        if cell not in item.cells:
+            item.cells.append(cell)
+        return item.key
+
+    comparisons = []
+    for family, size in teachers:
+        for arm in map(Arm.parse, study.arms):
+            keys, baselines = [], []
+            for seed in seeds:
+                cell = Cell(protocol_name, family, size, arm.name, seed)
+                run = student_run(protocol, family, size, arm, seed)
+                requires = None
+                if arm.method != "none":
+                    label = Cell(protocol_name, family, size, TEACHER, arm.teacher)
+                    requires = add(teacher_run(protocol, family, size, arm.teacher), label)
+                keys.append(add(run, cell, requires))
+                baselines.append(student_run(protocol, family, size, arm.baseline, seed).key)
+            if arm.method != "none":
+                comparisons.append(Comparison(family, size, arm.name, frozenset(keys), frozenset(baselines)))
+    ordered = sorted(items.values(), key=lambda item: item.run.role != TEACHER)
+    return Plan(protocol_name, study_name, {item.key: item for item in ordered}, comparisons)
+
+
+def run_of(protocol: Protocol, cell: Cell) -> Run:
+    """The run that a cell stands for under the protocol as it is now. Raises UserError when there is none."""
+    if cell.arm == TEACHER:
+        return teacher_run(protocol, cell.family, cell.size, cell.seed)
+    return student_run(protocol, cell.family, cell.size, Arm.parse(cell.arm), cell.seed)
+
+
+def student_run(protocol: Protocol, family: str, size: str, arm: Arm, seed: int) -> Run:
+    """The run of one arm and seed."""
+    spec = families.spec(family)
+    components = spec.components(size, () if arm.student == "standard" else None)
+    recipe = protocol.recipe.model_copy(update={"steps": round(protocol.recipe.steps * arm.budget)})
+    student = architecture(protocol, spec, size, components)
+    if arm.method == "none":
+        return Run(protocol=_conditions(protocol, recipe), student=student, seed=seed)
+    settings = protocol.transfer
+    distils = arm.method == "distill"
+    transfer = Transfer(
+        method=arm.method,
+        blocks=settings.indices(student.geometry.depth),
+        loss=settings.loss if distils else None,
+        weight=settings.weight if distils else None,
+        source=arm.source,
+    )
+    teacher = {"run": teacher_run(protocol, family, size, arm.teacher).key}
+    return Run(protocol=_conditions(protocol, recipe), student=student, seed=seed, transfer=transfer, teacher=teacher)
+
+
+def teacher_run(protocol: Protocol, family: str, size: str, seed: int) -> Run:
+    """The run that pre-trains a teacher: the family's whole architecture by the protocol's teacher recipe."""
+    spec = families.spec(family)
+    conditions = _conditions(protocol, protocol.teacher.recipe)
+    return Run(protocol=conditions, student=architecture(protocol, spec, size, spec.components(size)), seed=seed, role="teacher")
+
+
+def architecture(protocol: Protocol, spec: Family, size: str, components: dict[str, Component]) -> Architecture:
+    """The student of a teacher's geometry at the protocol's scale. Raises UnknownName for a size the protocol has not."""
+    scale, teacher = protocol.scale, spec.teacher(size)
+    if size not in scale.sizes:
+        raise UnknownName("size of this protocol", size, scale.sizes)
+    head_dim = round(teacher.embed_dim / teacher.num_heads * scale.head_dim)
+    scaled = scale.sizes[size]
+    if scaled.embed_dim % head_dim:
+        raise UserError(f"scale.sizes.{size}: embed_dim {scaled.embed_dim} is not a multiple of head_dim {head_dim}")
+    geometry = Geometry(
+        img_size=scale.img_size,
+        patch_size=scale.patch_size,
+        embed_dim=scaled.embed_dim,
+        depth=scaled.depth,
+        num_heads=scaled.embed_dim // head_dim,
+    )
+    described = {name: {"args": _plain(c.args), "initial": _plain(c.initial)} for name, c in components.items()}
+    return Architecture(geometry=geometry, components=described, host=spec.host.model if components else STANDARD.model)
+
+
+def teachers_of(names: str, sizes: str | None) -> list[tuple[str, str]]:
+    """(family, size) pairs of a request: `names` as `deit3,dino` or `all`, `sizes` as `base,large` or None for all.
+
+    Raises UnknownName for a family that is none, or a size that a named family has not.
+    """
+    listed = list(families.names()) if names == "all" else [word.strip() for word in names.split(",")]
+    wanted = None if sizes is None else [word.strip() for word in sizes.split(",")]
+    pairs = []
+    for name in dict.fromkeys(listed):
+        spec = families.spec(name)
+        for size in dict.fromkeys(wanted or spec.sizes):
+            if size in spec.sizes:
+                pairs.append((name, size))
+            elif names != "all":
+                raise UnknownName(f"size of {name}", size, spec.sizes)
+    if not pairs:
+        known = dict.fromkeys(size for name in listed for size in families.spec(name).sizes)
+        raise UnknownName("size", sizes, known)
+    return pairs
+
+
+def _conditions(protocol: Protocol, recipe: Recipe) -> Conditions:
+    return Conditions(data=protocol.data, normalisation=protocol.normalisation, head=protocol.head, recipe=recipe)
+
+
+def _plain(values: Any) -> dict[str, Any]:
+    return {key: _tagged(value) for key, value in values.items()}
+
+
+def _tagged(value: Any) -> Any:
+    return {type(value).__name__: asdict(value)} if hasattr(value, "__dataclass_fields__") else value

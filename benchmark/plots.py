@@ -1,0 +1,57 @@
+"""Figures, with matplotlib's file backends; identical data give identical SVG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from benchmark.report import Leaderboard
+
+# Okabe and Ito's palette, told apart by colour-blind readers; the marker's shape repeats what the colour says.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "o", "s", "o", "s")
+STYLE = {"svg.hashsalt": "bench", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def gaps(board: Leaderboard, path: Path) -> None:
+    """Gap of every transfer arm by teacher, with its simultaneous interval; hollow where there is none. `path` is the
+    SVG; a PNG is written beside it."""
+    transfers = [i for i, arm in enumerate(board.arms) if "-none" not in arm]
+    with plt.rc_context(STYLE):
+        height = 1.2 + 0.16 * len(board.rows) * (len(transfers) + 1)
+        figure, axes = plt.subplots(figsize=(7.2, height), layout="constrained")
+        axes.axvline(0, color="0.3", linewidth=1)
+        for order, column in enumerate(transfers):
+            _arm(axes, board, column, order, len(transfers))
+        axes.set_yticks(range(len(board.rows)), [f"{', '.join(row.families)} {row.size}" for row in board.rows])
+        axes.set_ylim(len(board.rows) - 0.5, -0.5)
+        axes.grid(axis="x", color="0.9")
+        axes.set_axisbelow(True)
+        axes.set_xlabel(
+            "gap to the same student without transfer (percentage points)\n"
+            f"bars: simultaneous 95 % intervals over {board.comparisons} comparisons; hollow: a single run, no verdict"
+        )
+        axes.set_title(f"protocol {board.protocol}", loc="left", fontsize=9)
+        figure.legend(loc="outside upper center", ncols=min(4, max(1, len(transfers))), frameon=False, fontsize=8)
+        figure.savefig(path, metadata={"Date": None})
+        figure.savefig(path.with_suffix(".png"), dpi=150)
+        plt.close(figure)
+
+
+def _arm(axes: plt.Axes, board: Leaderboard, column: int, order: int, count: int) -> None:
+    colour, marker = COLOURS[order % len(COLOURS)], MARKERS[order % len(MARKERS)]
+    axes.plot([], [], marker=marker, color=colour, linestyle="", label=board.arms[column])
+    for position, row in enumerate(board.rows):
+        gap = row.entries[column].gap
+        if gap is None:
+            continue
+        y = position + 0.8 * ((order + 0.5) / count - 0.5)
+        face = colour if gap.simultaneous is not None else "white"
+        axes.errorbar(
+            gap.value, y, xerr=gap.simultaneous, fmt=marker, color=colour, markerfacecolor=face, markersize=4.5, capsize=2.5
+        )

@@ -1,0 +1,324 @@
+"""From result files to what people read: the leaderboard in the terminal, as Markdown and CSV, and the figure of gaps.
+
+Nothing here trains or measures; the same results give the same files.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import families
+from benchmark.plan import TEACHER, run_of
+from benchmark.protocol import Arm, Protocol, Study, load_protocol, shipped
+from benchmark.stats import Comparisons, Estimate, cells, family_verdict, frame
+from benchmark.store import Rejected, Result
+from families.spec import UserError
+
+MARKS = {"success": "✓", "failure": "✗", "inconclusive": "~", "mixed": "±"}
+STYLES = {"success": "green", "failure": "red", "inconclusive": "yellow", "mixed": "magenta"}
+
+
+@dataclass
+class Sorted:
+    """Results by whether they count: `current` do, `stale` were made under another definition of their cell."""
+
+    current: list[Result] = field(default_factory=list)
+    stale: list[Result] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], protocols: dict[str, Protocol]) -> Sorted:
+    """Tell current results from stale ones: those whose key is not that of their cell's run as defined now.
+
+    A protocol that is neither shipped nor in `protocols` cannot be looked up; its results count as current.
+    """
+    known = {name: load_protocol(name)[1] for name in shipped("protocols")} | protocols
+    found = Sorted(rejected=list(rejected))
+    for result in results:
+        protocol = known.get(result.cell.protocol)
+        try:
+            current = protocol is None or run_of(protocol, result.cell).key == result.key
+        except UserError:
+            current = False
+        (found.current if current else found.stale).append(result)
+    return found
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of the leaderboard: an arm's mean top-1 and runs, its gap where it transfers, or why there is none."""
+
+    arm: Arm
+    top1: float | None
+    n: int
+    gap: Estimate | None
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        """As readers see it: top-1 of a baseline, gap and verdict of a transfer, both with what is missing named."""
+        if self.note:
+            return self.note
+        if self.top1 is None:
+            return "–"
+        few = f" (n={self.n})" if self.n == 1 else ""
+        if self.arm.method == "none":
+            return f"{self.top1:.1f}{few}"
+        if self.gap is None:
+            return f"top-1 {self.top1:.1f}, no baseline"
+        if self.gap.simultaneous is None:
+            return f"{self.gap.value:+.1f}{few}"
+        verdict = self.gap.verdict or ""
+        return f"{self.gap.value:+.1f} ± {self.gap.simultaneous:.1f} {MARKS[verdict]} {verdict}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Teachers of one size that share every run of the study, and what was measured for them."""
+
+    families: tuple[str, ...]
+    size: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm."""
+
+    protocol: str
+    title: str
+    arms: tuple[str, ...]
+    rows: tuple[Row, ...]
+    verdicts: tuple[tuple[str, int, dict[str, str | None]], ...]
+    comparisons: int
+    runs: int
+    seeds: str
+    table: pd.DataFrame
+
+    @property
+    def footnote(self) -> str:
+        """What every number and sign on the board means."""
+        return (
+            "none: mean top-1 in % on the test set. Others: gap in percentage points to the same student without transfer,"
+            f" ± half the simultaneous 95 % interval over {self.comparisons} comparisons (Bonferroni; Student's t with"
+            " pooled variances, Satterthwaite's degrees of freedom). ✓ success: the interval lies above 0; ✗ failure:"
+            f" below; ~ inconclusive. Runs per arm: {self.seeds}."
+        )
+
+
+def leaderboard(
+    name: str, study: Study, results: Sequence[Result], comparisons: int, teachers: Sequence[tuple[str, str]] | None = None
+) -> Leaderboard:
+    """The board of one protocol's results. `teachers` limits and orders the rows (default: those that have results)."""
+    found = frame(result for result in results if result.cell.protocol == name and result.cell.arm != TEACHER)
+    needed = dict.fromkeys(arm for text in study.arms for arm in (Arm.parse(text).baseline.name, text))
+    found = found[found["arm"].isin(list(needed))]
+    stats = Comparisons(found, comparisons)
+    present = list(dict.fromkeys(zip(found["family"], found["size"], strict=True)))
+    shown = present if teachers is None else list(teachers)
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for family, size in shown:
+        ids = [stats.cell(name, family, size, arm) for arm in study.arms]
+        known = tuple((cell["group"], int(cell["n"])) if cell is not None else None for cell in ids)
+        alone = (family,) if not any(known) else ()
+        groups.setdefault((size, known, alone), []).append(family)
+    rows = tuple(
+        Row(tuple(members), size, tuple(_entry(stats, name, members[0], size, arm) for arm in study.arms))
+        for (size, _, _), members in groups.items()
+    )
+    counts = sorted({entry.n for row in rows for entry in row.entries if entry.n})
+    return Leaderboard(
+        protocol=name,
+        title=study.title,
+        arms=study.arms,
+        rows=rows,
+        verdicts=_family_verdicts(rows, study),
+        comparisons=comparisons,
+        runs=found["key"].nunique(),
+        seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",
+        table=long_table(stats, found, name),
+    )
+
+
+def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> Entry:
+    arm = Arm.parse(text)
+    cell = stats.cell(name, family, size, text)
+    if cell is None:
+        return Entry(arm, None, 0, None)
+    standard = stats.cell(name, family, size, arm.model_copy(update={"student": "standard"}).name)
+    if arm.student == "matched" and standard is not None and standard["group"] == cell["group"]:
+        return Entry(arm, float(cell["mean"]), int(cell["n"]), None, "= standard")
+    gap = None if arm.method == "none" else stats.gap(name, family, size, text)
+    return Entry(arm, float(cell["mean"]), int(cell["n"]), gap)
+
+
+def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int, dict[str, str | None]], ...]:
+    transfers = [text for text in study.arms if Arm.parse(text).method != "none"]
+    by_family: dict[str, list[Row]] = {}
+    for row in rows:
+        for family in row.families:
+            by_family.setdefault(family, []).append(row)
+    verdicts = []
+    for family, own in by_family.items():
+        found: dict[str, str | None] = {}
+        for text in transfers:
+            entries = [row.entries[study.arms.index(text)] for row in own]
+            same = all(entry.note for entry in entries)
+            found[text] = "= standard" if same else family_verdict([e.gap.verdict if e.gap else None for e in entries])
+        verdicts.append((family, len(own), found))
+    return tuple(verdicts)
+
+
+def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One row a cell, for the CSV: n, mean and sd of top-1, shifted sets, gap with both intervals, verdict."""
+    if not len(found):
+        return pd.DataFrame()
+    shifted = [column for column in found.columns if column.startswith("shift:")]
+    means = found.groupby(["family", "size", "arm"], sort=False)[shifted].mean()
+    rows = []
+    for cell in cells(found).to_dict("records"):
+        family, size, text = cell["family"], cell["size"], cell["arm"]
+        arm = Arm.parse(text)
+        gap = stats.gap(name, family, size, text) if arm.method != "none" else None
+        total = stats.total(name, family, size, text) if gap and arm.student == "matched" else None
+        row = {"protocol": name, "family": family, "size": size, "arm": text, "n": cell["n"], "top1": cell["mean"], "sd": cell["sd"]}
+        row |= means.loc[(family, size, text)].to_dict()
+        row |= {"gap": None, "se": None, "df": None, "plain95_low": None, "plain95_high": None}
+        row |= {"simultaneous95_low": None, "simultaneous95_high": None, "verdict": None, "total": total.value if total else None}
+        if gap is not None:
+            row |= {"gap": gap.value, "se": gap.se, "df": gap.df, "verdict": gap.verdict}
+            for label, half in (("plain95", gap.plain), ("simultaneous95", gap.simultaneous)):
+                if half is not None:
+                    row |= {f"{label}_low": gap.value - half, f"{label}_high": gap.value + half}
+        rows.append(row | {"comparisons": stats.comparisons, "group": cell["group"]})
+    return pd.DataFrame(rows)
+
+
+# ---- the terminal
+
+
+def show(board: Leaderboard, console: Console) -> None:
+    """Print the board, family verdicts and what the signs mean."""
+    table = Table(title=f"{board.title}\nprotocol {board.protocol}, {board.runs} runs", title_style="bold", header_style="bold")
+    table.add_column("teacher")
+    for arm in board.arms:
+        table.add_column(arm.replace("-", " ", 1).replace("+", "\n"), justify="right")
+    for row in board.rows:
+        table.add_row(f"{', '.join(row.families)} {row.size}", *(_styled(entry) for entry in row.entries))
+    console.print(table)
+    for line in verdict_lines(board):
+        console.print(line, markup=False, highlight=False)
+    console.print(board.footnote, style="dim", markup=False, highlight=False)
+
+
+def _styled(entry: Entry) -> Text:
+    verdict = entry.gap.verdict if entry.gap else None
+    return Text(entry.text, style=STYLES[verdict] if verdict else "")
+
+
+def verdict_lines(board: Leaderboard) -> list[str]:
+    """A line a family: its verdict by arm over its teachers on the board."""
+    lines = []
+    for family, count, verdicts in board.verdicts:
+        told = "; ".join(f"{arm} {verdict or 'no verdict'}" for arm, verdict in verdicts.items())
+        lines.append(f"{family} ({count} teacher{'s' if count > 1 else ''}): {told}")
+    return lines
+
+
+# ---- files
+
+
+def render(folder: Path, boards: Sequence[tuple[str, Leaderboard, str]], sorted_results: Sorted, results_folder: Path) -> list[Path]:
+    """Write leaderboard.md, and for each (study, board, what the protocol says) a CSV and a figure; what was written."""
+    from benchmark import plots
+
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = ["# Leaderboard\n\nRendered by `bench report` from result files; not edited by hand.\n"]
+    written = []
+    for study, board, says in boards:
+        stem = f"{board.protocol}-{study}"
+        csv, figure = folder / f"{stem}.csv", folder / f"{stem}-gaps.svg"
+        csv.write_text(to_csv(board.table), encoding="utf-8")
+        plots.gaps(board, figure)
+        written += [csv, figure, figure.with_suffix(".png")]
+        parts.append(markdown(board, says, csv.name, figure.name))
+    parts.append(left_out(sorted_results, results_folder))
+    page = folder / "leaderboard.md"
+    page.write_text("\n".join(part for part in parts if part), encoding="utf-8")
+    return [page, *written]
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """CSV text with numbers to four decimals."""
+    buffer = io.StringIO()
+    table.to_csv(buffer, index=False, float_format="%.4f", lineterminator="\n")
+    return buffer.getvalue()
+
+
+def markdown(board: Leaderboard, says: str, csv: str = "", figure: str = "") -> str:
+    """A board as a Markdown section."""
+    head = ["teacher", *(arm.replace("|", "/") for arm in board.arms)]
+    lines = [f"## {board.title}", "", f"Protocol {board.protocol}, {board.runs} runs. {says.strip()}", ""]
+    lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in board.rows:
+        lines.append(f"| {', '.join(row.families)} {row.size} | {' | '.join(entry.text for entry in row.entries)} |")
+    lines += ["", board.footnote, ""]
+    lines += [f"- {line}" for line in verdict_lines(board)] + [""]
+    lines += [f"Numbers: [{csv}]({csv})", ""] if csv else []
+    lines += [f"![Gaps with simultaneous intervals]({figure})", ""] if figure else []
+    return "\n".join(lines)
+
+
+def left_out(found: Sorted, folder: Path) -> str:
+    """The files that do not count, and why; empty when there is none."""
+    lines = [f"- {relative(item.path, folder)}: {item.reason}" for item in found.rejected]
+    lines += [f"- {item.cell.path}: stale, its protocol or family has changed since" for item in found.stale]
+    return "\n".join(["## Left out", "", *lines, ""]) if lines else ""
+
+
+def relative(path: Path, folder: Path) -> str:
+    """A path as seen from the results folder."""
+    return path.relative_to(folder).as_posix()
+
+
+def as_json(board: Leaderboard) -> dict[str, Any]:
+    """A board for programs."""
+    rows = [
+        {
+            "families": list(row.families),
+            "size": row.size,
+            "arms": {
+                name: {
+                    "top1": entry.top1,
+                    "n": entry.n,
+                    "gap": entry.gap.value if entry.gap else None,
+                    "half_width": entry.gap.simultaneous if entry.gap else None,
+                    "verdict": entry.gap.verdict if entry.gap else None,
+                    "note": entry.note or None,
+                }
+                for name, entry in zip(board.arms, row.entries, strict=True)
+            },
+        }
+        for row in board.rows
+    ]
+    verdicts = {family: {"teachers": count, **found} for family, count, found in board.verdicts}
+    return {"protocol": board.protocol, "study": board.title, "comparisons": board.comparisons, "rows": rows, "families": verdicts}
+
+
+def component_notes(names: Iterable[str]) -> list[str]:
+    """Which native components of these families Copy bypasses."""
+    return [
+        f"{name}: {component.name} is inert under Copy"
+        for name in names
+        for component in families.spec(name).native
+        if component.inert_under_copy
+    ]

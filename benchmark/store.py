@@ -1,0 +1,287 @@
+"""Result files (schema 1) and the work folder: what exists is done, what is written is whole, what is invalid is named."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from benchmark.plan import Architecture, Cell, Conditions, Run, Transfer
+from benchmark.protocol import Percent, Record
+from families.spec import UserError
+
+ROOT = Path(__file__).parent.parent
+CODE = ("benchmark", "families")
+
+
+class NamedConditions(Conditions):
+    """The run's part of its protocol, with the protocol's name."""
+
+    name: str
+
+
+class Labelled(Record):
+    """A run with the labels of the cell it was written for."""
+
+    family: str
+    size: str
+    arm: str
+    seed: int
+    protocol: NamedConditions
+    student: Architecture
+    transfer: Transfer = Transfer()
+    role: Literal["student", "teacher"] = "student"
+    teacher: dict[str, str] | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run without labels. (A teacher's seed is its own.)"""
+        conditions = Conditions(**{name: getattr(self.protocol, name) for name in Conditions.model_fields})
+        kept = {name: getattr(self, name) for name in Run.model_fields}
+        return Run(**(kept | {"protocol": conditions}))
+
+
+class Score(Record):
+    """top1 and top5 in percent, mean cross-entropy."""
+
+    top1: Percent
+    top5: Percent
+    loss: float
+
+
+class Metrics(Score):
+    """The test set's score, each shifted set's, and by transferred block the attention's match and dropped mass."""
+
+    shift: dict[str, Score] = {}
+    attention_kl: list[float] | None = None
+    dropped_mass: list[float] | None = None
+
+
+class Point(Record):
+    """A learning curve's point: mean training loss since the point before, and top-1 on val."""
+
+    step: int
+    loss: float
+    val_top1: Percent
+
+
+class TeacherRecord(Record):
+    """What the student learnt from; `top1` and `how` it was measured are null where it was not."""
+
+    source: str
+    sha256: str | None = None
+    revision: str | None = None
+    top1: Percent | None = None
+    how: str | None = None
+
+
+class Cost(Record):
+    """Of training: wall seconds, device, training images per second, peak memory of the process (cpu) or device."""
+
+    seconds: float
+    device: str
+    images_per_second: float
+    peak_memory_mb: float
+
+
+class Provenance(Record):
+    """What made the number. `dirty` speaks of the code alone; null where the code is no git checkout."""
+
+    commit: str | None
+    dirty: bool | None
+    code: str
+    versions: dict[str, str]
+    host: str
+    started: str
+    finished: str
+
+
+class Result(Record):
+    """One result file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    schema_: Literal[1] = Field(alias="schema")
+    key: str
+    run: Labelled
+    metrics: Metrics
+    val: Score
+    curve: list[Point]
+    teacher: TeacherRecord | None
+    cost: Cost
+    provenance: Provenance
+
+    @property
+    def cell(self) -> Cell:
+        """The place that the labels name."""
+        run = self.run
+        return Cell(run.protocol.name, run.family, run.size, run.arm, run.seed)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that is no valid result, and why, in one line."""
+
+    path: Path
+    reason: str
+
+
+def read_result(path: Path) -> Result | Rejected:
+    """A result file, or why it is none: not JSON, truncated, another schema, or a key that is not its run's."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        return Rejected(path, f"not JSON: {error}")
+    if not isinstance(content, dict) or content.get("schema") != 1:
+        found = content.get("schema", "none") if isinstance(content, dict) else "none"
+        return Rejected(path, f"schema {found!r}, not 1")
+    try:
+        result = Result.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        return Rejected(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    if result.run.run.key != result.key:
+        return Rejected(path, f"its key {result.key} is not that of its run, {result.run.run.key}")
+    if not path.as_posix().endswith(result.cell.path):
+        return Rejected(path, f"its labels belong to {result.cell.path}")
+    return result
+
+
+def read_results(folder: Path) -> tuple[list[Result], list[Rejected]]:
+    """Every result below `folder`, by path, and what was left out."""
+    found = [read_result(path) for path in sorted(folder.glob("*/*/*/*.json"))]
+    return [r for r in found if isinstance(r, Result)], [r for r in found if isinstance(r, Rejected)]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write by a temporary file in the same folder and os.replace: what exists under `path` is always whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def ensure_writable(folder: Path, option: str) -> None:
+    """Make a folder and try a file in it. Raises UserError, so that no training starts whose result has no place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{option} {folder}: cannot be made or written ({error.strerror})") from None
+
+
+class Results:
+    """A results folder: where cells lie."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, cell: Cell) -> Path:
+        """The file of a cell."""
+        return self.folder / cell.path
+
+    def get(self, cell: Cell) -> Result | Rejected | None:
+        """What the cell holds; None when there is no file."""
+        path = self.path(cell)
+        return read_result(path) if path.exists() else None
+
+    def put(self, cell: Cell, run: Run, payload: dict[str, Any], superseded: Path) -> None:
+        """Write a finished run's payload for one cell; another run's file in its place is moved below `superseded`."""
+        old = self.get(cell)
+        if isinstance(old, Result) and old.key == run.key:
+            return
+        if old is not None:
+            keep = superseded / f"{cell.path}.{getattr(old, 'key', 'invalid')}"
+            keep.parent.mkdir(parents=True, exist_ok=True)
+            keep.write_bytes(self.path(cell).read_bytes())
+        write_json(self.path(cell), labelled(cell, run, payload))
+
+
+def labelled(cell: Cell, run: Run, payload: dict[str, Any]) -> dict[str, Any]:
+    """The result file of a cell. Raises pydantic's ValidationError for a payload that is not valid."""
+    fields = run.model_dump(mode="json")
+    labels = {"family": cell.family, "size": cell.size, "arm": cell.arm, "seed": cell.seed}
+    record = fields | labels | {"protocol": fields["protocol"] | {"name": cell.protocol}}
+    result = Result.model_validate({"schema": 1, "key": run.key, "run": record, **payload})
+    return result.model_dump(mode="json", by_alias=True)
+
+
+class Workspace:
+    """The work folder: `runs/<key>/` holds a run's checkpoint, weights, payload, progress, log and error; `jobs/` the
+    launcher's files; `superseded/` results that newer runs replaced."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.jobs, self.superseded = self.folder / "jobs", self.folder / "superseded"
+
+    def run(self, key: str) -> Path:
+        """A run's folder."""
+        return self.folder / "runs" / key
+
+    def payload(self, key: str) -> dict[str, Any] | None:
+        """What a finished run left, without labels; None when it has not finished here."""
+        return self._json(key, "payload.json")
+
+    def progress(self, key: str) -> dict[str, Any]:
+        """The last progress written: state (running, finished, failed), step, steps, loss; empty when none."""
+        return self._json(key, "progress.json") or {}
+
+    def error(self, key: str) -> str | None:
+        """The last line of a failed run's traceback."""
+        path = self.run(key) / "error.txt"
+        return path.read_text(encoding="utf-8").strip().splitlines()[-1] if path.exists() else None
+
+    def _json(self, key: str, name: str) -> dict[str, Any] | None:
+        try:
+            content: dict[str, Any] = json.loads((self.run(key) / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content
+
+
+def provenance(started: str, finished: str) -> dict[str, Any]:
+    """The record of what makes a number now."""
+    packages = ("torch", "timm", "numpy", "scikit-learn")
+    return {
+        **code_version(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "started": started,
+        "finished": finished,
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def code_version() -> dict[str, Any]:
+    """commit, dirty, and a digest of the code itself, which also holds outside a git checkout. Read once a process: a
+    run is made by the code that was loaded."""
+    digest = hashlib.sha256()
+    for path in _code_files():
+        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--", *CODE)
+    return {"commit": commit, "dirty": None if changes is None else bool(changes), "code": digest.hexdigest()}
+
+
+def _code_files() -> Iterator[Path]:
+    for folder in CODE:
+        yield from sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml"))
+
+
+def _git(*args: str) -> str | None:
+    if not (ROOT / ".git").exists():
+        return None
+    done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else None

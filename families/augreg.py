@@ -1,0 +1,16 @@
+"""AugReg ViT: supervised on ImageNet-21k, then fine-tuned on ImageNet-1k (Steiner et al. 2022, arXiv 2106.10270).
+
+Native: nothing in the architecture. Traps: inputs are scaled to -1..1, not by ImageNet's statistics; the JAX original
+approximates GELU by tanh, timm does not; a bare timm name picks another tag.
+"""
+
+from families.spec import HALF, Family, Teacher
+
+FAMILY = Family(
+    title="AugReg ViT",
+    paper="Steiner et al. 2022, arXiv 2106.10270",
+    recipe="supervised, ImageNet-21k 300 epochs, then ImageNet-1k",
+    teachers=(Teacher("base", "vit_base_patch16_224.augreg_in21k_ft_in1k", 768, 12, 12, 16, "Apache-2.0"),),
+    mean=HALF,
+    std=HALF,
+)

@@ -1,0 +1,26 @@
+"""DINOv2: self-distillation on LVD-142M (Oquab et al. 2023, arXiv 2304.07193); small and base distilled from ViT-g.
+
+Native: LayerScale. Patch 14 is geometry: every student of these teachers has it, its baseline too. Traps: timm's default
+is 518 px (1,370 tokens), hence img_size 224; `init_values=None` does not remove LayerScale.
+"""
+
+from families.spec import Component, Constant, Family, Teacher
+
+FAMILY = Family(
+    title="DINOv2",
+    paper="Oquab et al. 2023, arXiv 2304.07193",
+    recipe="self-distillation, LVD-142M, distilled from ViT-g",
+    teachers=(
+        Teacher("small", "vit_small_patch14_dinov2.lvd142m", 384, 12, 6, 14, "Apache-2.0", args={"img_size": 224}),
+        Teacher("base", "vit_base_patch14_dinov2.lvd142m", 768, 12, 12, 14, "Apache-2.0", args={"img_size": 224}),
+    ),
+    native=(
+        Component(
+            "layer_scale",
+            "a learned gain per channel on each residual branch",
+            "dinov2 training configuration: layerscale 1e-5 (the hub constructor's 1.0 is overwritten by the weights)",
+            args={"init_values": 1e-5},
+            initial={"*.ls?.gamma": Constant(1e-5)},
+        ),
+    ),
+)

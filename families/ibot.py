@@ -1,0 +1,30 @@
+"""iBOT: self-distillation with masked image modelling on ImageNet-1k (Zhou et al. 2022, arXiv 2111.07832).
+
+Native: nothing. Trap: timm hosts no iBOT weights, and the authors' files are all called checkpoint_teacher.pth; the
+bare timm name below is architecture only.
+"""
+
+from families.spec import Family, Official, Teacher
+
+_FILES = "https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot"
+_KEYS = {
+    "containers": ("state_dict", "teacher"),
+    "strip": ("module.", "backbone."),
+    "drop": ("masked_embed", "head.*"),
+}
+
+FAMILY = Family(
+    title="iBOT",
+    paper="Zhou et al. 2022, arXiv 2111.07832",
+    recipe="self-distillation and masked image modelling, ImageNet-1k",
+    teachers=(
+        Teacher(
+            "small", "vit_small_patch16_224", 384, 12, 6, 16, "Apache-2.0",
+            official=Official(f"{_FILES}/vits_16/checkpoint_teacher.pth", **_KEYS),
+        ),
+        Teacher(
+            "base", "vit_base_patch16_224", 768, 12, 12, 16, "Apache-2.0",
+            official=Official(f"{_FILES}/vitb_16/checkpoint_teacher.pth", **_KEYS),
+        ),
+    ),
+)  # fmt: skip

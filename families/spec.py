@@ -1,0 +1,205 @@
+"""What a family file is made of: frozen records, data only. Standard library only; nothing here imports torch or timm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An importable object named as `module:attribute`, so that a family file need not import it."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Every element starts at `value`."""
+
+    value: float
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Elements are drawn from a normal distribution of mean 0 and this standard deviation."""
+
+    std: float
+
+
+@dataclass(frozen=True)
+class SinCos:
+    """A fixed (not trained) 2-D sine-cosine table; prefix rows are zero.
+
+    `first` names the axis, "row" or "column", that the first half of the channels encodes: MoCo v3 encodes rows first,
+    MAE columns first, so that their tables are transposes of each other.
+    """
+
+    first: str
+
+
+Initial = Constant | Normal | SinCos
+
+
+@dataclass(frozen=True)
+class PerSize:
+    """An initial value that upstream sets by model size: size -> value."""
+
+    values: Mapping[str, Initial]
+
+
+@dataclass(frozen=True)
+class Component:
+    """One native component: what a teacher's architecture has and the standard student has not.
+
+    Attributes:
+        name: as users type it.
+        description: what it does, in one line.
+        source: where the initial value comes from (upstream's training code or paper).
+        args: constructor arguments that switch it on, in the family's host model.
+        initial: start values by parameter-name pattern (timm's VisionTransformer names), from upstream's training code.
+        inert_under_copy: Attention Copy bypasses it in copied blocks, so it cannot have an effect there.
+    """
+
+    name: str
+    description: str
+    source: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    initial: Mapping[str, Initial | PerSize] = field(default_factory=dict)
+    inert_under_copy: bool = False
+
+
+@dataclass(frozen=True)
+class Host:
+    """The timm model that can hold a family's native components, and the arguments that switch all of them off."""
+
+    model: str
+    standard: Mapping[str, Any] = field(default_factory=dict)
+
+
+STANDARD = Host("vit_base_patch16_224")
+
+
+@dataclass(frozen=True)
+class Official:
+    """A checkpoint that timm does not host: where it is, and how its keys become timm's.
+
+    Attributes:
+        url: the authors' file.
+        containers: keys under one of which the state dict lies; the first that exists is taken.
+        only: keep the keys with this prefix and strip it.
+        strip: prefixes to strip where present, one after the other.
+        drop: patterns of keys, after stripping, that belong to pre-training heads.
+        sha256: digest of the file where it is known.
+    """
+
+    url: str
+    containers: tuple[str, ...]
+    only: str = ""
+    strip: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """One pre-trained model of a family.
+
+    Attributes:
+        size: as users type it (small, base, large).
+        model: timm's `name` or `name.tag`.
+        embed_dim, depth, num_heads, patch_size, img_size: the geometry, which a student shares; pixels for the last two.
+        licence: of the weights, upstream.
+        args: further timm arguments the teacher needs.
+        official: the authors' checkpoint where timm hosts none.
+    """
+
+    size: str
+    model: str
+    embed_dim: int
+    depth: int
+    num_heads: int
+    patch_size: int
+    licence: str
+    img_size: int = 224
+    args: Mapping[str, Any] = field(default_factory=dict)
+    official: Official | None = None
+
+    @property
+    def geometry(self) -> dict[str, int]:
+        """The timm arguments that teacher and student share."""
+        return {
+            "img_size": self.img_size,
+            "patch_size": self.patch_size,
+            "embed_dim": self.embed_dim,
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+        }
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of teachers: who made them, how they were pre-trained, and what is native to their architecture."""
+
+    title: str
+    paper: str
+    recipe: str
+    teachers: tuple[Teacher, ...]
+    native: tuple[Component, ...] = ()
+    host: Host = STANDARD
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    @property
+    def sizes(self) -> tuple[str, ...]:
+        """The sizes the family has, in the file's order."""
+        return tuple(teacher.size for teacher in self.teachers)
+
+    def teacher(self, size: str) -> Teacher:
+        """The teacher of one size. Raises UnknownName for a size the family has not."""
+        by_size = {teacher.size: teacher for teacher in self.teachers}
+        if size not in by_size:
+            raise UnknownName(f"size of {self.title}", size, by_size)
+        return by_size[size]
+
+    def components(self, size: str, names: Any = None) -> dict[str, Component]:
+        """The native components called `names` (all when None), initial values resolved for `size`, in the file's order.
+
+        Raises UnknownName for a component the family has not.
+        """
+        known = {component.name: component for component in self.native}
+        wanted = known if names is None else list(names)
+        for name in wanted:
+            if name not in known:
+                raise UnknownName(f"native component of {self.title}", name, known)
+        return {name: _at_size(component, size) for name, component in known.items() if name in wanted}
+
+
+def _at_size(component: Component, size: str) -> Component:
+    from dataclasses import replace
+
+    initial = {
+        pattern: value.values[size] if isinstance(value, PerSize) else value for pattern, value in component.initial.items()
+    }
+    return replace(component, initial=initial)
+
+
+class UserError(Exception):
+    """A mistake of the user's: shown as one line, exit code 2."""
+
+
+class UnknownName(UserError):
+    """A word that names nothing here; the message gives the nearest valid one and all that are valid."""
+
+    def __init__(self, kind: str, word: object, valid: Any) -> None:
+        from difflib import get_close_matches
+
+        names = [str(name) for name in valid]
+        near = get_close_matches(str(word), names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        super().__init__(f"unknown {kind}: {str(word)!r}; {hint}valid: {', '.join(names) or 'none'}")
