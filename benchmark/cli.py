@@ -159,7 +159,7 @@ def _close(
     from benchmark.store import read_results
 
     found = sort_results(*read_results(results), {protocol[0]: protocol[1]})
-    wanted = {cell for cell in plan.cells}
+    wanted = set(plan.cells)
     asked = [result for result in found.current if result.cell in wanted]
     show(leaderboard(protocol[0], study[1], asked, plan.distinct_comparisons, teachers), console)
     console.print(protocol[1].says.strip(), style="dim", markup=False, highlight=False)

@@ -25,7 +25,7 @@ from benchmark.store import Result, Results, Workspace, code_version, labelled, 
 Cluster = Literal["local", "debug"]
 CLUSTERS: tuple[Cluster, ...] = ("local", "debug")
 WEEK_MIN = 7 * 24 * 60
-CHECKPOINT_SECONDS = 5.0
+CHECKPOINT_SECONDS = 2.0
 DIED = "its worker died (killed, or out of memory)"
 
 
@@ -204,9 +204,27 @@ def _settle(order: Order, item: Item) -> None:
             mark_failed(order.workspace, item, DIED)
         return
     try:
-        _train(order, item)
+        if not _finished_elsewhere(order, item):
+            _train(order, item)
     except Exception:
         mark_failed(order.workspace, item, traceback.format_exc())
+
+
+def _finished_elsewhere(order: Order, item: Item) -> bool:
+    """Another launcher may have finished the run since this one looked."""
+    workspace = order.workspace
+    payload = workspace.payload(item.key)
+    if payload is None or not (workspace.run(item.key) / "weights.pt").exists():
+        return False
+    _deliver(order, item, payload)
+    return True
+
+
+def _deliver(order: Order, item: Item, payload: dict[str, Any]) -> None:
+    for cell in item.cells:
+        order.results.put(cell, item.run, payload, order.workspace.superseded)
+    report = _Reporter(order.workspace, item)
+    write_json(report.folder / "progress.json", report.record("finished", report.steps, None))
 
 
 def _train(order: Order, item: Item) -> None:
@@ -238,10 +256,8 @@ def _train(order: Order, item: Item) -> None:
     payload["provenance"] = provenance(started, _now())
     labelled(first, item.run, payload)
     write_json(folder / "payload.json", payload)
-    for cell in item.cells:
-        order.results.put(cell, item.run, payload, workspace.superseded)
     report.log(f"finished: top-1 {payload['metrics']['top1']:.2f}")
-    write_json(folder / "progress.json", report.record("finished", item.run.protocol.recipe.steps, None))
+    _deliver(order, item, payload)
 
 
 class _Reporter:

@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
 from benchmark.report import Leaderboard
 
@@ -43,7 +44,7 @@ def gaps(board: Leaderboard, path: Path) -> None:
         plt.close(figure)
 
 
-def _arm(axes: plt.Axes, board: Leaderboard, column: int, order: int, count: int) -> None:
+def _arm(axes: Axes, board: Leaderboard, column: int, order: int, count: int) -> None:
     colour, marker = COLOURS[order % len(COLOURS)], MARKERS[order % len(MARKERS)]
     axes.plot([], [], marker=marker, color=colour, linestyle="", label=board.arms[column])
     for position, row in enumerate(board.rows):

@@ -118,10 +118,13 @@ class Study(Record):
     @field_validator("arms")
     @classmethod
     def _arms(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
-        for arm in arms:
-            Arm.parse(arm)
+        try:
+            for arm in arms:
+                Arm.parse(arm)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         if len(set(arms)) < len(arms):
-            raise UserError("an arm is listed twice")
+            raise ValueError("an arm is listed twice")
         return arms
 
 
@@ -185,11 +188,12 @@ def validated(kind: type[AnyRecord], data: object, where: str) -> AnyRecord:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt key is also a missing one: the unknown word says more.
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         path = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where}: {_unknown_key(kind, first['loc'])}") from None
-        raise UserError(f"{where}: {path or 'content'}: {first['msg']}") from None
+        raise UserError(f"{where}: {path or 'content'}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def _unknown_key(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:

@@ -190,7 +190,15 @@ def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFra
         arm = Arm.parse(text)
         gap = stats.gap(name, family, size, text) if arm.method != "none" else None
         total = stats.total(name, family, size, text) if gap and arm.student == "matched" else None
-        row = {"protocol": name, "family": family, "size": size, "arm": text, "n": cell["n"], "top1": cell["mean"], "sd": cell["sd"]}
+        row = {
+            "protocol": name,
+            "family": family,
+            "size": size,
+            "arm": text,
+            "n": cell["n"],
+            "top1": cell["mean"],
+            "sd": cell["sd"],
+        }
         row |= means.loc[(family, size, text)].to_dict()
         row |= {"gap": None, "se": None, "df": None, "plain95_low": None, "plain95_high": None}
         row |= {"simultaneous95_low": None, "simultaneous95_high": None, "verdict": None, "total": total.value if total else None}
@@ -237,7 +245,9 @@ def verdict_lines(board: Leaderboard) -> list[str]:
 # ---- files
 
 
-def render(folder: Path, boards: Sequence[tuple[str, Leaderboard, str]], sorted_results: Sorted, results_folder: Path) -> list[Path]:
+def render(
+    folder: Path, boards: Sequence[tuple[str, Leaderboard, str]], sorted_results: Sorted, results_folder: Path
+) -> list[Path]:
     """Write leaderboard.md, and for each (study, board, what the protocol says) a CSV and a figure; what was written."""
     from benchmark import plots
 
@@ -311,7 +321,13 @@ def as_json(board: Leaderboard) -> dict[str, Any]:
         for row in board.rows
     ]
     verdicts = {family: {"teachers": count, **found} for family, count, found in board.verdicts}
-    return {"protocol": board.protocol, "study": board.title, "comparisons": board.comparisons, "rows": rows, "families": verdicts}
+    return {
+        "protocol": board.protocol,
+        "study": board.title,
+        "comparisons": board.comparisons,
+        "rows": rows,
+        "families": verdicts,
+    }
 
 
 def component_notes(names: Iterable[str]) -> list[str]:

@@ -146,6 +146,6 @@ def family_verdict(verdicts: Sequence[str | None]) -> str | None:
     if not verdicts or any(verdict is None for verdict in verdicts):
         return None
     found = set(verdicts)
-    if found == {SUCCESS} or found == {FAILURE}:
+    if found in ({SUCCESS}, {FAILURE}):
         return verdicts[0]
     return MIXED if {SUCCESS, FAILURE} <= found else INCONCLUSIVE

@@ -86,11 +86,15 @@ def _build(model: str, args: Mapping[str, Any], components: Mapping[str, Compone
     initial: dict[str, Initial] = {}
     for component in components.values():
         initial |= component.initial  # type: ignore[arg-type]
+    if ":" in model:
+        return initialise(_named(model)(**resolved), seed, initial)
     return initialise(timm.create_model(model, pretrained=False, **resolved), seed, initial)
 
 
 def _resolve(value: Any) -> Any:
-    if not isinstance(value, Ref):
-        return value
-    module, _, attribute = value.path.partition(":")
+    return _named(value.path) if isinstance(value, Ref) else value
+
+
+def _named(path: str) -> Any:
+    module, _, attribute = path.partition(":")
     return getattr(import_module(module), attribute)

@@ -38,9 +38,11 @@ class Route:
     scale: float
 
     def logits(self) -> Tensor:
-        """[B, heads, tokens, tokens] before the softmax, in float32 whatever the route's own precision."""
-        logits = (self.q.float() @ self.k.float().transpose(-2, -1)) * self.scale
-        return logits if self.bias is None else logits + self.bias.float()
+        """[B, heads, tokens, tokens] before the softmax, in float32 at least, whatever the route's own precision."""
+        dtype = torch.promote_types(self.q.dtype, torch.float32)
+        with torch.autocast(self.q.device.type, enabled=False):
+            logits = (self.q.to(dtype) @ self.k.to(dtype).transpose(-2, -1)) * self.scale
+            return logits if self.bias is None else logits + self.bias.to(dtype)
 
     def map(self) -> Tensor:
         """[B, heads, tokens, tokens], rows sum to 1."""
@@ -55,11 +57,9 @@ class Route:
         return Route(self.q.index_select(-2, index), self.k.index_select(-2, index), bias, self.scale)
 
     def attend(self, v: Tensor, dropout_p: float = 0.0) -> Tensor:
-        """map @ v without holding the map: v and the result are [B, heads, tokens, any head_dim]."""
+        """Map @ v without holding the map: v and the result are [B, heads, tokens, any head_dim]."""
         bias = None if self.bias is None else self.bias.to(v.dtype)
-        return ATTEND(
-            self.q.to(v.dtype), self.k.to(v.dtype), v, attn_mask=bias, dropout_p=dropout_p, scale=self.scale
-        )
+        return ATTEND(self.q.to(v.dtype), self.k.to(v.dtype), v, attn_mask=bias, dropout_p=dropout_p, scale=self.scale)
 
 
 @dataclass(frozen=True)

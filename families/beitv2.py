@@ -5,14 +5,11 @@ only fine-tuned weights; the authors start LayerScale at .1 in base and 1e-5 in 
 class has no key bias, which is vacuous under the softmax.
 """
 
-from families.spec import Component, Constant, Family, Host, Official, PerSize, Teacher
+from families.spec import Component, Constant, Family, Host, Layout, Official, PerSize, Teacher
 
 _ARGS = {"use_rel_pos_bias": False, "use_shared_rel_pos_bias": True, "global_pool": "token"}
 _FILES = "https://github.com/addf400/files/releases/download/BEiT-v2"
-_KEYS = {
-    "containers": ("model", "module"),
-    "drop": ("mask_token", "lm_head.*", "cls_pt_*", "*relative_position_index"),
-}
+_LAYOUT = Layout(containers=("model", "module"), drop=("mask_token", "lm_head.*", "cls_pt_*", "*relative_position_index"))
 
 FAMILY = Family(
     title="BEiT v2",
@@ -21,11 +18,11 @@ FAMILY = Family(
     teachers=(
         Teacher(
             "base", "beitv2_base_patch16_224", 768, 12, 12, 16, "MIT", args={**_ARGS, "init_values": 0.1},
-            official=Official(f"{_FILES}/beitv2_base_patch16_224_pt1k.pth", **_KEYS),
+            official=Official(f"{_FILES}/beitv2_base_patch16_224_pt1k.pth", _LAYOUT),
         ),
         Teacher(
             "large", "beitv2_large_patch16_224", 1024, 24, 16, 16, "MIT", args={**_ARGS, "init_values": 1e-5},
-            official=Official(f"{_FILES}/beitv2_large_patch16_224_pt1k.pth", **_KEYS),
+            official=Official(f"{_FILES}/beitv2_large_patch16_224_pt1k.pth", _LAYOUT),
         ),
     ),
     native=(

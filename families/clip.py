@@ -19,7 +19,9 @@ FAMILY = Family(
             "CLIP/clip/model.py: ln_pre, conv1 bias=False",
             args={"pre_norm": True},
         ),
-        Component("quick_gelu", "x sigmoid(1.702 x) in the MLP", "CLIP/clip/model.py: QuickGELU", args={"act_layer": "quick_gelu"}),
+        Component(
+            "quick_gelu", "x sigmoid(1.702 x) in the MLP", "CLIP/clip/model.py: QuickGELU", args={"act_layer": "quick_gelu"}
+        ),
         Component(
             "norm_eps",
             "LayerNorm epsilon 1e-5 instead of 1e-6",

@@ -4,14 +4,10 @@ Native: nothing. Trap: timm hosts no iBOT weights, and the authors' files are al
 bare timm name below is architecture only.
 """
 
-from families.spec import Family, Official, Teacher
+from families.spec import Family, Layout, Official, Teacher
 
 _FILES = "https://lf3-nlp-opensource.bytetos.com/obj/nlp-opensource/archive/2022/ibot"
-_KEYS = {
-    "containers": ("state_dict", "teacher"),
-    "strip": ("module.", "backbone."),
-    "drop": ("masked_embed", "head.*"),
-}
+_LAYOUT = Layout(containers=("state_dict", "teacher"), strip=("module.", "backbone."), drop=("masked_embed", "head.*"))
 
 FAMILY = Family(
     title="iBOT",
@@ -20,11 +16,11 @@ FAMILY = Family(
     teachers=(
         Teacher(
             "small", "vit_small_patch16_224", 384, 12, 6, 16, "Apache-2.0",
-            official=Official(f"{_FILES}/vits_16/checkpoint_teacher.pth", **_KEYS),
+            official=Official(f"{_FILES}/vits_16/checkpoint_teacher.pth", _LAYOUT),
         ),
         Teacher(
             "base", "vit_base_patch16_224", 768, 12, 12, 16, "Apache-2.0",
-            official=Official(f"{_FILES}/vitb_16/checkpoint_teacher.pth", **_KEYS),
+            official=Official(f"{_FILES}/vitb_16/checkpoint_teacher.pth", _LAYOUT),
         ),
     ),
 )  # fmt: skip

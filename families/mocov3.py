@@ -5,10 +5,10 @@ its file without complaint and computes something else; the patch embedding was 
 pre-training (a recipe, not an architecture); the table's axes are MAE's transposed.
 """
 
-from families.spec import Component, Family, Official, SinCos, Teacher
+from families.spec import Component, Family, Layout, Official, SinCos, Teacher
 
 _FILES = "https://dl.fbaipublicfiles.com/moco-v3"
-_KEYS = {"containers": ("state_dict",), "only": "module.base_encoder.", "drop": ("head.*",)}
+_LAYOUT = Layout(containers=("state_dict",), only="module.base_encoder.", drop=("head.*",))
 
 FAMILY = Family(
     title="MoCo v3",
@@ -17,11 +17,11 @@ FAMILY = Family(
     teachers=(
         Teacher(
             "small", "vit_small_patch16_224", 384, 12, 12, 16, "CC-BY-NC-4.0", args={"num_heads": 12},
-            official=Official(f"{_FILES}/vit-s-300ep/vit-s-300ep.pth.tar", **_KEYS),
+            official=Official(f"{_FILES}/vit-s-300ep/vit-s-300ep.pth.tar", _LAYOUT),
         ),
         Teacher(
             "base", "vit_base_patch16_224", 768, 12, 12, 16, "CC-BY-NC-4.0",
-            official=Official(f"{_FILES}/vit-b-300ep/vit-b-300ep.pth.tar", **_KEYS),
+            official=Official(f"{_FILES}/vit-b-300ep/vit-b-300ep.pth.tar", _LAYOUT),
         ),
     ),
     native=(

@@ -76,7 +76,11 @@ class Component:
 
 @dataclass(frozen=True)
 class Host:
-    """The timm model that can hold a family's native components, and the arguments that switch all of them off."""
+    """The timm model that can hold a family's native components, and the arguments that switch all of them off.
+
+    `model` is a timm name, or a class as `module:Class` where a timm name has a default that no argument switches off
+    (`create_model` drops arguments that are None).
+    """
 
     model: str
     standard: Mapping[str, Any] = field(default_factory=dict)
@@ -86,23 +90,28 @@ STANDARD = Host("vit_base_patch16_224")
 
 
 @dataclass(frozen=True)
-class Official:
-    """A checkpoint that timm does not host: where it is, and how its keys become timm's.
+class Layout:
+    """How an authors' checkpoint becomes a timm state dict.
 
     Attributes:
-        url: the authors' file.
         containers: keys under one of which the state dict lies; the first that exists is taken.
         only: keep the keys with this prefix and strip it.
         strip: prefixes to strip where present, one after the other.
         drop: patterns of keys, after stripping, that belong to pre-training heads.
-        sha256: digest of the file where it is known.
     """
 
-    url: str
     containers: tuple[str, ...]
     only: str = ""
     strip: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Official:
+    """A checkpoint that timm does not host: the authors' file, its layout, and its sha256 where that is known."""
+
+    url: str
+    layout: Layout
     sha256: str | None = None
 
 

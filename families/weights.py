@@ -13,7 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from families.spec import Official, Teacher, UserError
+from families.spec import Layout, Official, Teacher, UserError
 
 
 class WeightsError(UserError):
@@ -27,14 +27,14 @@ def load_pretrained(teacher: Teacher, cache_name: str) -> nn.Module:
     file would pass. Raises WeightsError when the weights cannot be had or do not fit.
     """
     if teacher.official is not None:
-        model = timm.create_model(teacher.model, pretrained=False, **{**teacher.args, "num_classes": 0})
+        model: nn.Module = timm.create_model(teacher.model, pretrained=False, **{**teacher.args, "num_classes": 0})
         load_official(model, teacher.official, _download(teacher.official, cache_name))
         return model
     try:
         model = timm.create_model(teacher.model, pretrained=True, **teacher.args)
     except Exception as error:
         raise WeightsError(f"weights of {teacher.model}: {_line(error)}; they come from the Hugging Face hub") from error
-    model.reset_classifier(0)
+    model.reset_classifier(0)  # type: ignore[operator]
     return model
 
 
@@ -52,24 +52,24 @@ def load_official(model: nn.Module, official: Official, path: Path) -> None:
     except Exception as error:
         raise WeightsError(f"{path}: not a readable checkpoint ({_line(error)})") from error
     try:
-        model.load_state_dict(convert(checkpoint, official))
+        model.load_state_dict(convert(checkpoint, official.layout))
     except (KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{path}: not the layout of {official.url}: {_line(error)}") from error
 
 
-def convert(checkpoint: Mapping[str, Any], official: Official) -> dict[str, Tensor]:
+def convert(checkpoint: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
     """An authors' checkpoint as a timm state dict. Raises KeyError when it has none of the containers."""
-    container = next((name for name in official.containers if name in checkpoint), None)
+    container = next((name for name in layout.containers if name in checkpoint), None)
     if container is None:
-        raise KeyError(f"none of {', '.join(official.containers)} among its keys {', '.join(list(checkpoint)[:5])}")
+        raise KeyError(f"none of {', '.join(layout.containers)} among its keys {', '.join(list(checkpoint)[:5])}")
     state = {}
     for key, value in checkpoint[container].items():
-        if not key.startswith(official.only):
+        if not key.startswith(layout.only):
             continue
-        name = key.removeprefix(official.only)
-        for prefix in official.strip:
+        name = key.removeprefix(layout.only)
+        for prefix in layout.strip:
             name = name.removeprefix(prefix)
-        if not any(fnmatchcase(name, pattern) for pattern in official.drop):
+        if not any(fnmatchcase(name, pattern) for pattern in layout.drop):
             state[name] = value
     return state
 

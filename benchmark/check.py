@@ -1,0 +1,371 @@
+"""The contract of a family: what its file promises, each claim against a formulation that shares no code with ours.
+
+The tests run these claims for every family in the registry; `bench check --family NAME` shows them as a table. Models are
+tiny, in float64, and perturbed: fresh LayerScale, bias tables and registers are near zero and would hide wrong code.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import families
+from benchmark.plan import Transfer
+from benchmark.transfer import Bond
+from families.adapter import Adapter
+from families.attention import align, dropped_mass, layout, read_routes
+from families.initialise import canonical
+from families.spec import Constant
+
+TINY: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
+CLASSES = 5
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One claim for one teacher: whether it holds, and what was found."""
+
+    size: str
+    claim: str
+    holds: bool
+    found: str
+
+
+Claim = Callable[[Adapter, str], str]
+
+
+def contract(family: str, size: str) -> Iterator[Outcome]:
+    """Check every claim for one teacher of a family."""
+    adapter = families.load(family)
+    for claim in CLAIMS:
+        label = str(claim.__doc__).rstrip(".")
+        try:
+            yield Outcome(size, label, True, claim(adapter, size))
+        except Exception as error:
+            yield Outcome(size, label, False, " ".join(f"{type(error).__name__}: {error}".split())[:300])
+
+
+# ---- the claims: each returns what it found, or raises
+
+
+def geometry_is_timms(adapter: Adapter, size: str) -> str:
+    """The file's geometry and normalisation are timm's."""
+    teacher = adapter.spec.teacher(size)
+    with torch.device("meta"):
+        model = timm.create_model(teacher.model, pretrained=False, **teacher.args)
+    patch = model.patch_embed
+    found = {
+        "img_size": patch.img_size[0],
+        "patch_size": patch.patch_size[0],
+        "embed_dim": model.embed_dim,
+        "depth": len(model.blocks),
+        "num_heads": model.blocks[0].attn.num_heads,
+    }
+    _same(found, teacher.geometry, "geometry")
+    if teacher.official is None:
+        config = model.pretrained_cfg
+        _same((tuple(config["mean"]), tuple(config["std"])), (adapter.spec.mean, adapter.spec.std), "mean and std")
+    return f"{found['embed_dim']}/{found['depth']}/{found['num_heads']}, patch {found['patch_size']}"
+
+
+def maps_are_the_models(adapter: Adapter, size: str) -> str:
+    """attention_maps gives the maps that the model computes without fused attention; rows sum to 1."""
+    model, x = _teacher(adapter, size), _images(2)
+    expected = _explicit_maps(model, x)
+    before = model.forward_features(x)  # type: ignore[operator]
+    maps = adapter.attention_maps(model, x)
+    _same(len(maps), len(expected), "number of maps")
+    worst = max(_close(a, b, "map") for a, b in zip(maps, expected, strict=True))
+    for each in maps:
+        _close(each.sum(-1), torch.ones_like(each[..., 0]), "row sums")
+    _close(model.forward_features(x), before, "output after reading")  # type: ignore[operator]
+    return f"largest difference {worst:.0e}"
+
+
+def copy_is_map_times_v(adapter: Adapter, size: str) -> str:
+    """Attention Copy equals an explicit map @ v, for the standard and the matched student."""
+    teacher, x = _teacher(adapter, size), _images(2)
+    maps = _explicit_maps(teacher, x)
+    worst = 0.0
+    for student in _students(adapter, size):
+        bond = Bond(Transfer(method="copy", blocks=tuple(range(TINY["depth"]))), student, teacher)
+        with bond.guiding(x):
+            copied = student(x)
+        handed = [_renormalised(each, bond.alignment.teacher) for each in maps]
+        with _replaced_maps(student, handed, bond.alignment.student) as explicit:
+            worst = max(worst, _close(copied, explicit(x), "output"))
+    return f"largest difference {worst:.0e}"
+
+
+def distillation_is_cross_entropy(adapter: Adapter, size: str) -> str:
+    """The distillation loss and its gradients equal an explicit cross-entropy of maps."""
+    teacher, x = _teacher(adapter, size), _images(2)
+    maps = _explicit_maps(teacher, x)
+    worst = 0.0
+    for student in _students(adapter, size):
+        bond = Bond(_distil(), student, teacher)
+        loss, gradients = _gradients(student, bond, x)
+        explicit = _unfused(student)
+        with _kept_maps(explicit) as kept:
+            explicit.forward_features(x)  # type: ignore[operator]
+            pairs = zip(maps, kept, strict=True)
+            terms = [
+                -(_renormalised(t, bond.alignment.teacher) * _renormalised(s, bond.alignment.student).log()).sum(-1).mean()
+                for t, s in pairs
+            ]
+            expected = 2.0 * torch.stack(terms).sum()
+        explicit.zero_grad()
+        expected.backward()
+        worst = max(worst, _close(loss, expected.detach(), "loss"))
+        wanted = {name: p.grad for name, p in explicit.named_parameters() if p.grad is not None}
+        worst = max(worst, _close_gradients(gradients, wanted))
+    return f"largest difference {worst:.0e}"
+
+
+def checkpointing_changes_nothing(adapter: Adapter, size: str) -> str:
+    """Gradients are the same with and without gradient checkpointing."""
+    teacher, x = _teacher(adapter, size), _images(2)
+    worst = 0.0
+    for transfer in (Transfer(method="copy", blocks=(0, 1)), _distil()):
+        for student in _students(adapter, size):
+            bond = Bond(transfer, student, teacher)
+            plain = _gradients(student, bond, x, task=True)[1]
+            student.set_grad_checkpointing(True)  # type: ignore[operator]
+            worst = max(worst, _close_gradients(_gradients(student, bond, x, task=True)[1], plain))
+    return f"largest difference {worst:.0e}"
+
+
+def keys_are_timms(adapter: Adapter, size: str) -> str:
+    """Students have timm's own state-dict keys, before and after a transfer."""
+    teacher, x = _teacher(adapter, size), _images(2)
+    plain = timm.create_model("vit_base_patch16_224", **TINY, num_classes=CLASSES, global_pool="token")
+    standard, matched = _students(adapter, size)
+    _same(set(standard.state_dict()), set(plain.state_dict()), "keys of the standard student")
+    before = set(matched.state_dict())
+    for student in (standard, matched):
+        with Bond(_distil(), student, teacher).guiding(x):
+            student(x)
+    _same(set(matched.state_dict()), before, "keys of the matched student")
+    return f"{len(plain.state_dict())} and {len(before)} keys"
+
+
+def matched_is_the_teachers_architecture(adapter: Adapter, size: str) -> str:
+    """Given the teacher's weights, the matched student computes what the teacher computes."""
+    teacher, matched, x = _teacher(adapter, size), _students(adapter, size)[1], _images(2)
+    head = {name: value for name, value in matched.state_dict().items() if name.startswith("head.")}
+    matched.load_state_dict({**teacher.state_dict(), **head})
+    worst = _close(matched.forward_features(x), teacher.forward_features(x), "features")  # type: ignore[operator]
+    return f"largest difference {worst:.0e}"
+
+
+def standard_has_no_native_part(adapter: Adapter, size: str) -> str:
+    """The standard student has no native component; each alone changes it, and starts at the file's value."""
+    standard = adapter.student(size, CLASSES, **TINY, global_pool="token")
+    plain = families.load("deit").student("base", CLASSES, **TINY, global_pool="token")
+    _same(_description(standard), _description(plain), "the standard student and timm's plain ViT")
+    for name, component in adapter.spec.components(size).items():
+        one = adapter.student(size, CLASSES, native=[name], **TINY, global_pool="token")
+        if _description(one) == _description(standard) and all(
+            torch.equal(a, b) for a, b in zip(one.parameters(), standard.parameters(), strict=True)
+        ):
+            raise AssertionError(f"{name} changes nothing")
+        for pattern, value in component.initial.items():
+            covered = [p for n, p in one.named_parameters() if _matches(n, pattern)]
+            if not covered:
+                raise AssertionError(f"{name}: no parameter is called {pattern}")
+            if isinstance(value, Constant) and any(bool((p != value.value).any()) for p in covered):
+                raise AssertionError(f"{name}: {pattern} does not start at {value.value}")
+    return ", ".join(adapter.native) or "nothing native"
+
+
+def shared_parameters_are_equal(adapter: Adapter, size: str) -> str:
+    """What two students share starts equal under one seed, whichever class builds them, and differs under another."""
+    fixed = {pattern for component in adapter.spec.components(size).values() for pattern in component.initial}
+    args: dict[str, Any] = {**TINY, "global_pool": "token"}
+    standard, matched = (adapter.student(size, CLASSES, 7, native, **args) for native in ((), adapter.native))
+    other = adapter.student(size, CLASSES, 8, **args)
+    mine, theirs = ({canonical(n): p.detach() for n, p in m.named_parameters()} for m in (standard, matched))
+    shared = [name for name in mine if name in theirs and not any(_matches(name, pattern) for pattern in fixed)]
+    for name in shared:
+        a, b = mine[name], theirs[name]
+        rows = min(a.shape[1], b.shape[1]) if name == "pos_embed" else None
+        a, b = (a[:, -rows:], b[:, -rows:]) if rows else (a, b)
+        if not torch.equal(a, b):
+            raise AssertionError(f"{name} differs")
+    weight = "blocks.0.attn.qkv.weight"
+    if torch.equal(dict(other.named_parameters())[weight], dict(standard.named_parameters())[weight]):
+        raise AssertionError("another seed gives the same weights")
+    return f"{len(shared)} parameters"
+
+
+def tokens_are_aligned(adapter: Adapter, size: str) -> str:
+    """What the standard student gets is the teacher's map with the tokens it has not dropped, renormalised."""
+    teacher, standard, x = _teacher(adapter, size), _students(adapter, size)[0], _images(2)
+    aligned = align(layout(teacher), layout(standard))
+    routes, maps = read_routes(teacher, x), _explicit_maps(teacher, x)
+    for route, full in zip(routes, maps, strict=True):
+        kept = route if aligned.teacher is None else route.select(aligned.teacher)
+        _close(kept.map(), _renormalised(full, aligned.teacher), "map handed over")
+    if not aligned.teacher_extra:
+        return "same tokens"
+    names = [layout(teacher)[i] for i in aligned.teacher_extra]
+    kept_rows = [i for i in range(maps[0].shape[-1]) if i not in aligned.teacher_extra]
+    masses = [dropped_mass(route, aligned.teacher_extra) for route in routes]
+    wanted = [1 - each[..., kept_rows, :][..., kept_rows].sum(-1).mean() for each in maps]
+    _close(torch.tensor(masses).double(), torch.stack(wanted), "dropped mass")
+    return f"drops {', '.join(names)}: {', '.join(f'{mass:.2f}' for mass in masses)} of the mass"
+
+
+CLAIMS: tuple[Claim, ...] = (
+    geometry_is_timms,
+    maps_are_the_models,
+    copy_is_map_times_v,
+    distillation_is_cross_entropy,
+    checkpointing_changes_nothing,
+    keys_are_timms,
+    matched_is_the_teachers_architecture,
+    standard_has_no_native_part,
+    shared_parameters_are_equal,
+    tokens_are_aligned,
+)
+
+
+# ---- tiny models
+
+
+def _teacher(adapter: Adapter, size: str) -> nn.Module:
+    return _perturbed(adapter.teacher(size, pretrained=False, **{**TINY, "global_pool": "token"}), 1)
+
+
+def _students(adapter: Adapter, size: str) -> list[nn.Module]:
+    args: dict[str, Any] = {**TINY, "global_pool": "token"}
+    return [_perturbed(adapter.student(size, CLASSES, native=native, **args), 2) for native in ((), adapter.native)]
+
+
+@torch.no_grad()
+def _perturbed(model: nn.Module, seed: int) -> nn.Module:
+    draw = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.add_(torch.randn(parameter.shape, generator=draw) * 0.2)
+    return model.double().eval()
+
+
+def _images(count: int) -> Tensor:
+    draw = torch.Generator().manual_seed(3)
+    return torch.randn(count, 3, TINY["img_size"], TINY["img_size"], generator=draw).double()
+
+
+def _distil() -> Transfer:
+    return Transfer(method="distill", blocks=tuple(range(TINY["depth"])), loss="ce", weight=2.0)
+
+
+def _gradients(student: nn.Module, bond: Bond, x: Tensor, task: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+    student.zero_grad()
+    student.train()
+    with bond.guiding(x):
+        logits = student(x)
+        loss = bond.loss() + (F.cross_entropy(logits, torch.arange(len(x)) % CLASSES) if task else 0.0)
+        torch.as_tensor(loss).backward()
+    student.eval()
+    return torch.as_tensor(loss).detach(), {n: p.grad.clone() for n, p in student.named_parameters() if p.grad is not None}
+
+
+# ---- the independent formulation: timm without fused attention, whose `attn_drop` receives the map
+
+
+def _unfused(model: nn.Module) -> nn.Module:
+    model = copy.deepcopy(model)
+    for block in model.blocks:  # type: ignore[union-attr]
+        block.attn.fused_attn = False  # type: ignore[union-attr]
+        block.attn.__class__ = next(c for c in type(block.attn).__mro__ if c.__module__.startswith("timm"))
+    return model
+
+
+@contextmanager
+def _kept_maps(unfused: nn.Module) -> Iterator[list[Tensor]]:
+    kept: list[Tensor] = []
+    hooks = [
+        block.attn.attn_drop.register_forward_hook(lambda module, args, output: kept.append(args[0]))
+        for block in unfused.blocks  # type: ignore[union-attr]
+    ]
+    yield kept
+    for hook in hooks:
+        hook.remove()
+
+
+def _explicit_maps(model: nn.Module, x: Tensor) -> list[Tensor]:
+    unfused = _unfused(model)
+    with torch.no_grad(), _kept_maps(unfused) as kept:
+        unfused.forward_features(x)  # type: ignore[operator]
+    return list(kept)
+
+
+@contextmanager
+def _replaced_maps(student: nn.Module, maps: list[Tensor], tokens: tuple[int, ...] | None) -> Iterator[nn.Module]:
+    unfused = _unfused(student)
+
+    def put(given: Tensor) -> Callable[..., Tensor]:
+        def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+            if tokens is None:
+                return given
+            own = output.clone()
+            own[..., list(tokens), :] = 0
+            for row, token in enumerate(tokens):
+                own[..., token, list(tokens)] = given[..., row, :]
+            return own
+
+        return hook
+
+    for block, given in zip(unfused.blocks, maps, strict=True):  # type: ignore[arg-type]
+        block.attn.attn_drop.register_forward_hook(put(given))
+    yield unfused
+
+
+def _renormalised(full: Tensor, keep: tuple[int, ...] | None) -> Tensor:
+    if keep is None:
+        return full
+    kept = full[..., list(keep), :][..., list(keep)]
+    return kept / kept.sum(-1, keepdim=True)
+
+
+# ---- comparing
+
+
+def _close(found: Tensor, expected: Tensor, what: str) -> float:
+    worst = float((found - expected).detach().abs().max())
+    if not worst <= TOLERANCE:
+        raise AssertionError(f"{what} differs by {worst:.2e}")
+    return worst
+
+
+def _close_gradients(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
+    for name in found.keys() ^ wanted.keys():
+        gradient = found.get(name, wanted.get(name))
+        assert gradient is not None
+        _close(gradient, torch.zeros_like(gradient), f"gradient of {name}, which only one formulation has,")
+    return max(_close(found[name], wanted[name], f"gradient of {name}") for name in found.keys() & wanted.keys())
+
+
+def _same(found: object, expected: object, what: str) -> None:
+    if found != expected:
+        raise AssertionError(f"{what}: {found}, not {expected}")
+
+
+def _matches(name: str, pattern: str) -> bool:
+    from fnmatch import fnmatchcase
+
+    return fnmatchcase(canonical(name), pattern)
+
+
+def _description(model: nn.Module) -> tuple[str, list[tuple[str, torch.Size]]]:
+    shapes = [(name, value.shape) for name, value in model.state_dict().items()]
+    return repr(model), shapes

@@ -1,0 +1,182 @@
+"""The mechanism beyond the contract: other token layouts, sources of attention, precision, misuse."""
+
+import pytest
+import timm
+import torch
+
+import families
+from benchmark.check import TINY
+from benchmark.plan import Transfer
+from benchmark.transfer import Bond, cross_entropy, kl_divergence
+from families.attention import Route, align, layout, open_attention, read_routes, recording
+
+ARGS = {**TINY, "global_pool": "token"}
+
+
+def perturbed(model, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=draw) * 0.2)
+    return model.eval()
+
+
+def images(count=3):
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def pair(family="deit", size="base", native=()):
+    adapter = families.load(family)
+    return perturbed(adapter.teacher(size, pretrained=False, **ARGS)), perturbed(
+        adapter.student(size, 5, native=native, **ARGS), 1
+    )
+
+
+def copied(student, teacher, x, **transfer):
+    bond = Bond(Transfer(method="copy", blocks=(0, 1, 2), **transfer), student, teacher)
+    with torch.no_grad(), bond.guiding(x):
+        return student(x)
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_dinov3_qkvb", "eva02_base_patch14_224", "beit_base_patch16_224"])
+def test_routes_of_classes_beyond_the_registry(name):
+    """Rotary embeddings, split projections and per-block tables all reach the route."""
+    extra = {"ref_feat_shape": (4, 4)} if name.startswith("eva02") else {}
+    model = perturbed(timm.create_model(name, **TINY, num_classes=0, **extra)).double()
+    x = images().double()
+    maps = [route.map() for route in read_routes(model, x)]
+    for block in model.blocks:
+        block.attn.fused_attn = False
+    seen = []
+    for block in model.blocks:
+        block.attn.attn_drop.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    model.forward_features(x)
+    for mine, theirs in zip(maps, seen, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0)
+
+
+def test_a_student_with_tokens_the_teacher_lacks():
+    """Their rows keep the student's own attention; the others get the teacher's, without any mass on them."""
+    teacher, student = pair("dinov2_reg")[0], None
+    plain = perturbed(families.load("deit").teacher("base", pretrained=False, **ARGS))
+    student = perturbed(families.load("dinov2_reg").student("base", 5, native=["layer_scale", "registers"], **ARGS), 1)
+    assert layout(teacher)[1:5] == ["reg0", "reg1", "reg2", "reg3"]
+    found = align(layout(plain), layout(student))
+    assert found.teacher is None
+    assert found.student_extra == (1, 2, 3, 4)
+    own = Route(torch.randn(1, 3, 21, 16), torch.randn(1, 3, 21, 16), None, 0.25)
+    guide = Route(torch.randn(1, 3, 17, 16), torch.randn(1, 3, 17, 16), None, 0.25)
+    site, v = open_attention(student)[0], torch.randn(1, 3, 21, 16)
+    site.guide, site.guided = guide, found.student
+    out = site.attend(own.q, own.k, v)
+    expected = own.map()
+    core = list(found.student)
+    expected[..., core, :] = 0
+    for row, token in enumerate(core):
+        expected[..., token, core] = guide.map()[..., row, :]
+    torch.testing.assert_close(out, expected @ v, atol=1e-5, rtol=0)
+    site.clear()
+    assert copied(student, plain, images()).isfinite().all()
+
+
+def test_a_teacher_without_class_token():
+    teacher = perturbed(timm.create_model("vit_base_patch16_siglip_224", **TINY, num_classes=0))
+    student = pair()[1]
+    assert layout(teacher)[0] == "patch0"
+    assert align(layout(teacher), layout(student)).student_extra == (0,)
+    assert copied(student, teacher, images()).isfinite().all()
+
+
+def test_different_grids_and_shapes_are_refused():
+    teacher, _ = pair()
+    finer = families.load("deit").student("base", 5, **(ARGS | {"patch_size": 4}))
+    with pytest.raises(ValueError, match="grids must be equal"):
+        Bond(Transfer(method="copy", blocks=(0,)), finer, teacher)
+    other = families.load("deit").student("base", 5, **(ARGS | {"num_heads": 6}))
+    with pytest.raises(ValueError, match=r"heads \[3, 6\]"):
+        Bond(Transfer(method="copy", blocks=(0,)), other, teacher)
+
+
+def test_controls_carry_nothing_of_the_image():
+    teacher, student = pair()
+    x = images()
+    true, shuffled, uniform = (copied(student, teacher, x, source=s) for s in ("teacher", "other-image", "uniform"))
+    assert not torch.allclose(true, shuffled, atol=1e-3)
+    neighbour = Bond(Transfer(method="copy", blocks=(0, 1, 2)), student, teacher)
+    with torch.no_grad(), neighbour.guiding(x.roll(1, 0)):
+        torch.testing.assert_close(student(x), shuffled)
+    bond = Bond(Transfer(method="copy", blocks=(0, 1, 2), source="uniform"), student, teacher)
+    for route in bond.read(x):
+        torch.testing.assert_close(route.map(), torch.full_like(route.map(), 1 / 17))
+    assert not torch.allclose(true, uniform, atol=1e-3)
+    with pytest.raises(ValueError, match="at least 2 images"):
+        copied(student, teacher, x[:1], source="other-image")
+
+
+@pytest.mark.parametrize("family", ["deit", "beitv2", "dinov2_reg"])
+def test_bfloat16(family):
+    """Under autocast, Copy and Distillation stay close to float32 and gradients flow, with a bias in float32 too."""
+    teacher, student = pair(family, native=families.load(family).native)
+    x = images()
+    exact = copied(student, teacher, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = copied(student, teacher, x)
+    assert (rough.float() - exact).abs().max() < 0.05 * exact.abs().max()
+    bond = Bond(Transfer(method="distill", blocks=(0, 1, 2), loss="ce", weight=1.0), student, teacher)
+    losses = []
+    for enabled in (False, True):
+        student.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled), bond.guiding(x):
+            student(x)
+            loss = bond.loss()
+        assert loss.dtype == torch.float32
+        losses.append(loss.item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    with torch.autocast("cpu", dtype=torch.bfloat16), bond.guiding(x):
+        student(x)
+        bond.loss().backward()
+    assert student.blocks[0].attn.qkv.weight.grad.isfinite().all()
+
+
+def test_only_the_chosen_blocks():
+    """Copy leaves other blocks alone; the distillation loss sums over the chosen ones, times its weight."""
+    teacher, student = pair()
+    x = images()
+    routes = read_routes(teacher, x)
+    bond = Bond(Transfer(method="distill", blocks=(0, 2), loss="ce", weight=3.0), student, teacher)
+    with torch.no_grad():
+        own = read_routes(student, x)
+        with bond.guiding(x):
+            student(x)
+            found = bond.loss()
+    expected = 3.0 * (cross_entropy(routes[0], own[0]) + cross_entropy(routes[2], own[2]))
+    torch.testing.assert_close(found, expected)
+    sites = open_attention(student)
+    with Bond(Transfer(method="copy", blocks=(1,)), student, teacher).guiding(x):
+        assert [site.guide is not None for site in sites] == [False, True, False]
+    assert all(site.guide is None for site in sites)
+
+
+def test_kl_divergence_is_zero_between_equal_maps():
+    route, other = read_routes(pair()[0], images())[:2]
+    assert kl_divergence(route, route).item() == pytest.approx(0, abs=1e-6)
+    p, q = route.map(), other.map()
+    explicit = (p * (p.log() - q.log())).sum(-1).mean()
+    torch.testing.assert_close(kl_divergence(route, other), explicit)
+
+
+def test_what_has_no_route_is_refused():
+    site, q = open_attention(pair()[1])[0], torch.randn(1, 3, 17, 16)
+    with pytest.raises(ValueError, match="causal"):
+        site.attend(q, q, q, is_causal=True)
+    with pytest.raises(ValueError, match="no blocks"):
+        open_attention(torch.nn.Linear(2, 2))
+
+
+def test_sites_are_cleared_after_recording():
+    student = pair()[1]
+    sites = open_attention(student)
+    with recording(sites):
+        student(images())
+        assert all(site.seen is not None for site in sites)
+    assert all(site.seen is None and not site.record for site in sites)

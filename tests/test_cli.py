@@ -1,0 +1,185 @@
+"""The command as users meet it: lists, plans, and one clear line for each mistake."""
+
+import json
+import re
+import shlex
+
+import pytest
+
+from benchmark.cli import _parser
+
+from .conftest import ROOT, python
+
+
+def test_list_json(bench):
+    code, out, _ = bench("list", "--json")
+    catalogue = json.loads(out)
+    assert code == 0
+    assert len(catalogue["families"]) >= 11
+    assert sum(len(family["teachers"]) for family in catalogue["families"]) >= 20
+    deit3 = next(family for family in catalogue["families"] if family["name"] == "deit3")
+    assert [teacher["size"] for teacher in deit3["teachers"]] == ["base", "large"]
+    assert [component["name"] for component in deit3["native"]] == ["layer_scale", "patch_pos_embed"]
+    assert "mini" in [protocol["name"] for protocol in catalogue["protocols"]]
+    assert {"main", "controls"} <= {study["name"] for study in catalogue["studies"]}
+
+
+@pytest.mark.parametrize("what", ["families", "teachers", "studies", "protocols"])
+def test_lists(bench, what):
+    code, out, _ = bench("list", what)
+    assert code == 0 and len(out.splitlines()) > 4
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["--help"], ["run", "--help"]])
+def test_lists_and_help_load_nothing_heavy(words):
+    code = (
+        "import sys\nfrom benchmark.cli import main\n"
+        f"try:\n    main({words!r})\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'timm', 'pandas', 'matplotlib', 'scipy', 'sklearn', 'submitit'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_dry_run_needs_nothing_and_trains_nothing(bench, folders, tmp_path):
+    code, out, _ = bench("run", "--family", "deit3", "--sizes", "base,large", "--dry-run", "--json", *folders)
+    plan = json.loads(out)
+    assert code == 0
+    assert plan["runs"] == plan["todo"] == 2 * (6 * 3 + 1)
+    assert plan["comparisons"] == 8
+    assert {row["stage"] for row in plan["plan"]} == {1, 2}
+    assert not any(row["finished"] for row in plan["plan"])
+    code, out, _ = bench("run", "--dry-run", *folders)
+    assert code == 0 and "to train" in out
+    assert not list(tmp_path.iterdir())
+
+
+WRONG = [
+    (["run", "--family", "diet3"], ["unknown family: 'diet3'", "did you mean 'deit3'", "mocov3"]),
+    (["run", "--family", "families/deit3.py"], ["unknown family: 'families/deit3.py'", "deit3"]),
+    (["run", "--family", "../deit3"], ["unknown family", "did you mean 'deit3'"]),
+    (["run", "--family", "deit3,"], ["unknown family: ''"]),
+    (["run", "--family", "deit3", "--sizes", "small"], ["unknown size of deit3: 'small'", "valid: base, large"]),
+    (["run", "--family", "deit3", "--sizes", "bsae"], ["did you mean 'base'"]),
+    (["run", "--protocol", "minni"], ["unknown protocol: 'minni'", "did you mean 'mini'"]),
+    (["run", "--protocol", "nowhere.yaml"], ["unknown protocol: 'nowhere.yaml'"]),
+    (["run", "--study", "mian"], ["unknown study: 'mian'", "did you mean 'main'", "controls"]),
+    (["run", "--cluster", "slrum"], ["unknown cluster: 'slrum'", "valid: local, debug"]),
+    (["run", "--seeds", "one"], ["--seeds 'one'", "0,1,2"]),
+    (["run", "--seeds", "0,0"], ["--seeds '0,0'", "each once"]),
+    (["run", "--seeds", "0;1"], ["--seeds '0;1'"]),
+    (["run", "--seeds", "-1"], ["--seeds"]),
+    (["run", "--jobs", "0"], ["--jobs 0: at least 1"]),
+    (["run", "--device", "gpu"], ["--device 'gpu'", "valid: auto, cpu, cuda"]),
+    (["run", "--familly", "deit3"], ["unrecognized arguments: --familly"]),
+    (["rnu"], ["invalid choice: 'rnu'"]),
+    (["list", "familes"], ["unknown list: 'familes'", "did you mean 'families'"]),
+    (["check", "--family", "dinov4"], ["unknown family: 'dinov4'"]),
+    (["report", "--results", "nowhere"], ["--results nowhere: no such folder"]),
+    ([], ["required"]),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), WRONG, ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "")
+def test_a_mistake_is_one_line_and_exit_code_2(bench, words, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = bench(*words)
+    assert code == 2
+    assert not out
+    assert err.count("\n") == 1 and err.startswith("bench: ")
+    for text in expected:
+        assert text in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--results", "--reports", "--work"])
+def test_a_folder_below_a_file_is_refused_before_anything_runs(bench, tiny, tmp_path, option):
+    (tmp_path / "file").write_text("")
+    given = {"--results": tmp_path / "r", "--reports": tmp_path / "p", "--work": tmp_path / "w"}
+    given[option] = tmp_path / "file" / "below"
+    words = [word for pair in given.items() for word in pair]
+    code, _, err = bench("run", "--family", "deit", "--protocol", tiny, "--cluster", "debug", *words)
+    assert code == 2
+    assert err.count("\n") == 1 and f"bench: {option} {tmp_path}/file/below: cannot be made or written" in err
+    assert not (tmp_path / "w" / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("titel: x\n", ["unknown key 'titel'", "did you mean 'title'"]),
+        ("title: [\n", ["not readable as YAML"]),
+        ("- a\n- b\n", ["should be"]),
+        ("", ["should be"]),
+    ],
+)
+def test_a_wrong_protocol_file(bench, tmp_path, text, words):
+    path = tmp_path / "mine.yaml"
+    path.write_text((ROOT / "benchmark/protocols/mini.yaml").read_text() + text if text.startswith("titel") else text)
+    code, _, err = bench("run", "--protocol", path, "--dry-run")
+    assert code == 2 and err.count("\n") == 1 and str(path) in err
+    assert all(word in err for word in words)
+
+
+def test_a_wrong_study_file(bench, tmp_path):
+    path = tmp_path / "mine.yaml"
+    for text, words in [
+        ("title: t\narms: [standard-clone]\n", "method"),
+        ("title: t\narms: [standard-none, standard-none]\n", "listed twice"),
+        ("title: t\narmes: [standard-none]\n", "did you mean 'arms'"),
+    ]:
+        path.write_text(text)
+        code, _, err = bench("run", "--study", path, "--dry-run")
+        assert code == 2 and err.count("\n") == 1 and words in err
+
+
+def test_reports_of_a_run(bench, tiny, tmp_path):
+    """Terminal, Markdown, CSV, figure and JSON tell the same gap."""
+    words = ("--family", "deit3,mae", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0,1")
+    code, out, _ = bench("run", *words, "--results", tmp_path / "results", "--work", tmp_path / "work")
+    assert code == 0
+    assert "simultaneous 95 % interval over 8 comparisons" in " ".join(out.split())
+    reports = tmp_path / "reports"
+    assert sorted(path.name for path in reports.iterdir()) == [
+        "leaderboard.md", "tiny-main-gaps.png", "tiny-main-gaps.svg", "tiny-main.csv",
+    ]  # fmt: skip
+    code, out, _ = bench("report", "--results", tmp_path / "results", "--protocol", tiny, "--json")
+    board = json.loads(out)["studies"]["main"]
+    row = next(row for row in board["rows"] if "deit3" in row["families"])
+    gap = row["arms"]["standard-copy"]["gap"]
+    page = (reports / "leaderboard.md").read_text()
+    assert f"{gap:+.1f} ± " in page and f"over {board['comparisons']} comparisons" in page
+    csv = (reports / "tiny-main.csv").read_text().splitlines()
+    line = next(line for line in csv if line.startswith("tiny,deit3,base,standard-copy,"))
+    assert f",{gap:.4f}," in line
+    before = {path: path.read_bytes() for path in reports.iterdir()}
+    for path in before:
+        path.unlink()
+    assert bench("report", "--results", tmp_path / "results", "--protocol", tiny)[0] == 0
+    after = {path: path.read_bytes() for path in reports.iterdir()}
+    assert {p: c for p, c in after.items() if p.suffix != ".png"} == {p: c for p, c in before.items() if p.suffix != ".png"}
+
+
+def test_families_that_share_all_runs_share_a_row(bench, tiny, tmp_path):
+    words = ("--family", "deit,dino,clip", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0")
+    code, out, _ = bench("run", *words, "--results", tmp_path / "results", "--work", tmp_path / "work")
+    page = (tmp_path / "reports" / "leaderboard.md").read_text()
+    assert code == 0
+    (shared,) = [line for line in page.splitlines() if line.startswith("| deit, dino base |")]
+    assert shared.count("= standard") == 3 and "(n=1)" in shared
+    assert len([line for line in page.splitlines() if line.startswith("| clip base |")]) == 1
+    for family in ("deit", "dino"):
+        assert len(list((tmp_path / "results" / "tiny" / family / "base").glob("*.json"))) == 7
+    assert "deit (1 teacher): standard-copy no verdict; standard-distill no verdict; matched-copy = standard" in out
+
+
+def readme_commands():
+    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", text, re.S)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("bench ")]
+
+
+@pytest.mark.parametrize("line", readme_commands())
+def test_commands_of_the_readme_parse(line):
+    _parser().parse_args(shlex.split(line, comments=True)[1:])

@@ -1,0 +1,148 @@
+"""The house keeps its rules: one direction of imports, families as data, and a new family is one file."""
+
+import ast
+import json
+import shutil
+
+import pytest
+
+import families
+
+from .conftest import ROOT, python
+
+LAYERS = ["families", "benchmark"]
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+
+
+def test_families_never_import_benchmark():
+    for path in (ROOT / "families").rglob("*.py"):
+        assert not [name for name in imports_of(path) if name.split(".")[0] == "benchmark"], path
+
+
+# Each module may import those before it; plots and check stand beside, the command line on top.
+ORDER = [
+    "protocol",
+    "data",
+    "plan",
+    "transfer",
+    "train",
+    "store",
+    "launch",
+    "progress",
+    "stats",
+    "report",
+    "plots",
+    "check",
+    "cli",
+]
+ALLOWED = {("report", "plots"), ("data", "protocol")}
+
+
+def test_imports_run_one_way():
+    for path in (ROOT / "benchmark").rglob("*.py"):
+        module = path.relative_to(ROOT / "benchmark").parts[0].removesuffix(".py")
+        if module == "__init__":
+            continue
+        for name in imports_of(path):
+            parts = name.split(".")
+            if parts[0] == "benchmark" and len(parts) > 1 and parts[1] != module and (module, parts[1]) not in ALLOWED:
+                assert ORDER.index(parts[1]) < ORDER.index(module), f"{path.name} imports {name}"
+
+
+def test_importing_families_is_light():
+    done = python("-c", "import sys, families; families.names(); [families.spec(n) for n in families.names()];"
+                  "assert not {'torch', 'timm'} & set(sys.modules)")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", families.names())
+def test_a_family_file_is_data(name):
+    path = ROOT / "families" / f"{name}.py"
+    text = path.read_text()
+    assert len(text.splitlines()) < 60
+    tree = ast.parse(text)
+    logic = (ast.If, ast.IfExp, ast.For, ast.While, ast.FunctionDef, ast.Lambda, ast.ListComp, ast.DictComp, ast.GeneratorExp)
+    assert not [node for node in ast.walk(tree) if isinstance(node, logic)]
+    assert set(imports_of(path)) == {"families.spec"}
+    docstring = ast.get_docstring(tree)
+    assert "Native:" in docstring and "Trap" in docstring and "arXiv" in docstring
+    spec = families.spec(name)
+    assert spec.paper and spec.recipe and all(teacher.licence for teacher in spec.teachers)
+    assert all(component.source for component in spec.native)
+
+
+BEIT = '''
+"""BEiT (Bao et al. 2022, arXiv 2106.08254). Native: see below. Trap: inputs are scaled to -1..1."""
+
+from families.spec import HALF, Component, Constant, Family, Host, Teacher
+
+FAMILY = Family(
+    title="BEiT",
+    paper="Bao et al. 2022, arXiv 2106.08254",
+    recipe="masked image modelling, ImageNet-22k",
+    teachers=(Teacher("base", "beit_base_patch16_224.in22k_ft_in22k", 768, 12, 12, 16, "MIT"),),
+    native=(
+        Component("layer_scale", "gain", "beit: .1", args={"init_values": 0.1}, initial={"*.ls?.gamma": Constant(0.1)}),
+        Component("rel_pos_bias", "bias of each block", "beit: zeros", args={"use_rel_pos_bias": True},
+                  initial={"*.relative_position_bias_table": Constant(0.0)}, inert_under_copy=True),
+        Component("no_pos_embed", "no position embedding", "beit", args={"use_abs_pos_emb": False}),
+    ),
+    host=Host("beit_base_patch16_224", {"use_abs_pos_emb": True, "use_rel_pos_bias": False, "init_values": 0}),
+    mean=HALF,
+    std=HALF,
+)
+'''
+DINOV3 = '''
+"""DINOv3 (Simeoni et al. 2025, arXiv 2508.10104). Native: see below. Trap: timm's Eva class, rotary embeddings."""
+
+from families.spec import Component, Constant, Family, Host, Normal, Ref, Teacher
+
+_ROPE = {"use_rot_pos_emb": True, "rope_type": "dinov3", "rope_temperature": 100, "rope_rotate_half": True}
+
+FAMILY = Family(
+    title="DINOv3",
+    paper="Simeoni et al. 2025, arXiv 2508.10104",
+    recipe="self-distillation, LVD-1689M",
+    teachers=(
+        Teacher("base", "vit_base_patch16_dinov3.lvd1689m", 768, 12, 12, 16, "DINOv3",
+                args={"img_size": 224, "global_pool": "token"}),
+    ),
+    native=(
+        Component("rope", "rotary position embedding on the patches", "dinov3", _ROPE, inert_under_copy=True),
+        Component("no_pos_embed", "no absolute position embedding", "dinov3", {"use_abs_pos_emb": False}),
+        Component("layer_scale", "gain", "dinov3: 1e-5", {"init_values": 1e-5}, {"*.ls?.gamma": Constant(1e-5)}),
+        Component("registers", "four tokens", "dinov3", {"num_reg_tokens": 4}, {"reg_token": Normal(0.02)}),
+        Component("no_qkv_bias", "no bias of q, k, v", "dinov3", {"qkv_bias": False}),
+        Component("norm_eps", "epsilon 1e-5", "dinov3", {"norm_layer": Ref("torch.nn:LayerNorm")}),
+    ),
+    host=Host("timm.models.eva:Eva"),
+)
+'''
+
+
+@pytest.mark.parametrize(("name", "text"), [("beit", BEIT), ("dinov3", DINOV3)])
+def test_a_new_family_is_one_file(name, text, tmp_path, tiny):
+    """Put there and nothing else edited, it is listed, checked, covered by the contract tests and run."""
+    for folder in ("families", "benchmark", "tests"):
+        shutil.copytree(ROOT / folder, tmp_path / "copy" / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    copy = tmp_path / "copy"
+    (copy / "families" / f"{name}.py").write_text(text.lstrip())
+
+    listed = json.loads(python("-m", "benchmark.cli", "list", "--json", cwd=copy).stdout)
+    assert name in [family["name"] for family in listed["families"]]
+    checked = python("-m", "benchmark.cli", "check", "--family", name, cwd=copy)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    collected = python("-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/test_contract.py", cwd=copy)
+    assert f"[{name}-base-copy_is_map_times_v]" in collected.stdout
+    words = ("--family", name, "--protocol", tiny, "--cluster", "debug", "--seeds", "0")
+    done = python("-m", "benchmark.cli", "run", *words, "--results", tmp_path / "r", "--work", tmp_path / "w", cwd=copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list((tmp_path / "r").rglob("*.json"))) == 7

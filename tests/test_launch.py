@@ -1,0 +1,150 @@
+"""The launcher with real worker processes: kill -9 at any moment loses nothing, and what fails is seen."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from .conftest import ROOT, tiny_protocol
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """A protocol whose runs last some seconds each, so that they can be killed in the middle."""
+    content = tiny_protocol()
+    content["teacher"]["recipe"]["steps"] = 500
+    content["recipe"]["steps"] = 400
+    path = tmp_path / "slow.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def command(protocol, root, study="main", seeds="0"):
+    return [
+        sys.executable, "-m", "benchmark.cli", "run", "--family", "dinov2_reg", "--sizes", "base", "--protocol", protocol,
+        "--study", study,
+        "--seeds", seeds, "--jobs", "2", "--results", root / "results", "--work", root / "work",
+    ]  # fmt: skip
+
+
+def start(words):
+    return subprocess.Popen(
+        [str(word) for word in words],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(words, code=0):
+    done = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
+
+
+def wait_for(root, condition, process, seconds=120):
+    """Wait until some run's progress file of this process satisfies `condition`; return that progress."""
+    begun = time.time()
+    end = begun + seconds
+    while time.time() < end:
+        for path in (root / "work" / "runs").glob("*/progress.json"):
+            try:
+                progress = json.loads(path.read_text())
+            except ValueError:
+                continue
+            if progress["updated"] >= begun and condition(progress, path.parent):
+                return progress
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("it never came to that")
+
+
+def numbers(root):
+    found = {}
+    for path in (root / "results").rglob("*.json"):
+        content = json.loads(path.read_text())
+        found[path.name] = {name: content[name] for name in ("key", "metrics", "val", "curve", "teacher")}
+    return found
+
+
+def midway(steps):
+    """A checkpoint was written, and a run of this many steps is in its second half."""
+    return lambda progress, folder: (
+        progress["state"] == "running" and progress["steps"] == steps and steps * 0.5 < progress["step"] < steps * 0.95
+        and (folder / "checkpoint.pt").exists()
+    )  # fmt: skip
+
+
+def test_kill_9_at_three_moments(slow, tmp_path):
+    """The launcher alone while teachers train, everything while students train, one worker: then the same command
+    again. The results equal those of an uninterrupted run, number for number."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(command(slow, whole))
+    expected = numbers(whole)
+    assert len(expected) == 7
+
+    words = command(slow, broken)
+    process = start(words)
+    wait_for(broken, midway(500), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+    process = start(words)  # at once: the first one's workers may still be there
+    wait_for(broken, midway(400), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished = numbers(broken)
+
+    process = start(words)
+    victim = wait_for(broken, midway(400), process)
+    os.kill(victim["pid"], signal.SIGKILL)
+    out = process.communicate(timeout=300)[0]
+    assert process.returncode == 1
+    assert "its worker died (killed, or out of memory)" in out
+    assert len(numbers(broken)) < 7
+
+    out = finish(words)
+    assert numbers(broken) == expected
+    assert finished.items() <= expected.items()
+    logs = "".join(path.read_text() for path in (broken / "work" / "runs").glob("*/run.log"))
+    resumed = [int(step) for step in re.findall(r"training from step (\d+)", logs)]
+    assert len([step for step in resumed if step > 0]) >= 2, "some run went on from a checkpoint"
+    assert "0 to train" in finish(words)
+
+
+def test_two_launchers_at_once_train_each_run_once(tiny, tmp_path):
+    words = command(tiny, tmp_path, seeds="0,1")
+    processes = [start(words), start(words)]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert len(numbers(tmp_path)) == 13
+    logs = [path.read_text() for path in (tmp_path / "work" / "runs").glob("*/run.log")]
+    assert len(logs) == 13 and all(log.count("training from step") == 1 for log in logs)
+
+
+def test_workers_give_the_numbers_of_the_debug_cluster(tiny, tmp_path):
+    finish([*command(tiny, tmp_path / "local")])
+    finish([*command(tiny, tmp_path / "debug"), "--cluster", "debug"])
+    assert numbers(tmp_path / "local") == numbers(tmp_path / "debug")
+
+
+def test_results_that_cannot_be_written_lose_nothing(tiny, tmp_path):
+    """The results folder goes away between the check and the first result: the runs fail visibly, their numbers are kept."""
+    words = command(tiny, tmp_path)
+    process = start(words)
+    wait_for(tmp_path, lambda progress, folder: True, process)
+    (tmp_path / "results").rename(tmp_path / "moved")
+    (tmp_path / "results").write_text("in the way")
+    out = process.communicate(timeout=300)[0]
+    assert process.returncode == 1 and "Not a directory" in out
+    (tmp_path / "results").unlink()
+    out = finish(words)
+    assert len(numbers(tmp_path)) == 7 and "restored from" in out

@@ -1,0 +1,173 @@
+"""Runs, keys, merging: what is equal is trained once, and a key changes when, and only when, the number can."""
+
+import pytest
+import yaml
+
+import families
+from benchmark.plan import Cell, Run, make_plan, run_of, student_run, teacher_run, teachers_of
+from benchmark.protocol import Arm, Protocol, load_protocol, load_study, shipped, validated
+from families.spec import UnknownName, UserError
+
+from .conftest import tiny_protocol
+
+TINY = validated(Protocol, tiny_protocol(), "tiny")
+MAIN = load_study("main")[1]
+
+
+def plan_for(names, sizes=None, seeds=(0, 1), study="main"):
+    return make_plan("tiny", TINY, study, load_study(study)[1], teachers_of(names, sizes), seeds)
+
+
+def test_a_family_with_native_parts():
+    plan = plan_for("deit3", "base", seeds=(0, 1, 2))
+    assert len(plan.items) == 6 * 3 + 1
+    assert plan.distinct_comparisons == 4
+    first, second = plan.stages
+    assert {cell.arm for item in first for cell in item.cells} == {"teacher", "standard-none", "matched-none"}
+    assert {item.requires for item in second} == {first[0].key}
+
+
+def test_families_without_native_parts_share_every_run():
+    """DeiT, DINO, iBOT and AugReg are one architecture on mini: one training, a cell in each family's folder."""
+    plan = plan_for("deit,dino,ibot,augreg", "base")
+    alone = plan_for("deit", "base")
+    assert set(plan.items) == set(alone.items)
+    assert len(alone.items) == 3 * 2 + 1
+    assert len(plan.cells) == 4 * len(alone.cells) == 4 * (6 * 2 + 1)
+    assert plan.distinct_comparisons == alone.distinct_comparisons == 2
+
+
+def test_one_baseline_serves_all_families_of_a_geometry():
+    plan = plan_for("all", "base")
+    baseline = [item for item in plan.items.values() if any(cell.arm == "standard-none" for cell in item.cells)]
+    assert len(baseline) == 2
+    assert {cell.family for cell in baseline[0].cells} == set(families.names())
+
+
+def test_narrow_heads_stay_narrow():
+    """MoCo v3's small model has twice DeiT's heads, and so has its student; its baseline is another one than DeiT's."""
+    small = [student_run(TINY, family, "small", Arm.parse("standard-none"), 0) for family in ("deit", "mocov3")]
+    assert [run.student.geometry.num_heads for run in small] == [3, 6]
+    base = [student_run(TINY, family, "base", Arm.parse("standard-none"), 0) for family in ("deit", "mocov3")]
+    assert base[0] == base[1]
+
+
+def test_the_key_is_frozen():
+    """This key must never change: results lie under it."""
+    text = """
+    protocol:
+      data: {name: cued_digits, val_images: 10, test_images: 20, noise_std: 0.5}
+      normalisation: {mean: [0, 0, 0], std: [1, 1, 1]}
+      head: token
+      recipe: {steps: 5, batch_size: 4, lr: 0.1, warmup: 0, weight_decay: 0}
+    student:
+      geometry: {img_size: 24, patch_size: 8, embed_dim: 48, depth: 2, num_heads: 3}
+      components: {layer_scale: {args: {init_values: 0.1}, initial: {"*.ls?.gamma": {Constant: {value: 0.1}}}}}
+    transfer: {method: distill, blocks: [0, 1], loss: ce, weight: 1}
+    teacher: {run: "0123456789abcdef"}
+    seed: 3
+    """
+    run = Run.model_validate(yaml.safe_load(text))
+    assert run.key == "f6781014a51e0a83"
+    spelt_out = Run.model_validate(run.model_dump(mode="json"))
+    assert spelt_out.key == run.key
+
+
+def test_what_changes_a_key():
+    base = student_run(TINY, "deit3", "base", Arm.parse("matched-distill"), 0)
+    content = tiny_protocol()
+    content["teacher"]["recipe"]["lr"] = 1e-3
+    other_teacher = validated(Protocol, content, "tiny")
+    assert student_run(other_teacher, "deit3", "base", Arm.parse("matched-distill"), 0).key != base.key
+    assert student_run(other_teacher, "deit3", "base", Arm.parse("matched-none"), 0) == student_run(
+        TINY, "deit3", "base", Arm.parse("matched-none"), 0
+    )
+    renamed = validated(Protocol, tiny_protocol(title="Another", says="-", seeds=[5], curve_points=1), "tiny")
+    assert student_run(renamed, "deit3", "base", Arm.parse("matched-distill"), 0).key == base.key
+    for text in ("matched-copy", "standard-distill", "matched-distill+budget=x2", "matched-distill+teacher=s1"):
+        assert student_run(TINY, "deit3", "base", Arm.parse(text), 0).key != base.key
+    assert student_run(TINY, "deit3", "base", Arm.parse("matched-distill"), 1).key != base.key
+    # BEiT v2's LayerScale starts at .1 in base and 1e-5 in large: the value is part of the identity.
+    beit = [student_run(TINY, "beitv2", size, Arm.parse("matched-none"), 0) for size in ("base", "large")]
+    assert beit[0].key != beit[1].key
+
+
+def test_teacher_and_student_seeds_are_apart():
+    plain = teacher_run(TINY, "deit", "base", 0)
+    assert plain.role == "teacher"
+    assert plain.key != teacher_run(TINY, "deit", "base", 1).key
+
+
+def test_arms_read_as_they_are_written():
+    arm = Arm.parse("standard-copy+budget=x0.5+source=other-image+teacher=s2")
+    assert (arm.budget, arm.source, arm.teacher) == (0.5, "other-image", 2)
+    assert arm.baseline.name == "standard-none+budget=x0.5"
+    for wrong, words in [
+        ("standart-copy", "student"),
+        ("standard-clone", "method"),
+        ("standard-copy+bugdet=x2", "did you mean 'budget'"),
+        ("standard-copy+budget=x0", "greater than 0"),
+        ("standard-copy+budget=x1", "write it 'standard-copy'"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            Arm.parse(wrong)
+
+
+def test_every_cell_leads_back_to_its_run():
+    plan = plan_for("all")
+    for item in plan.items.values():
+        for cell in item.cells:
+            assert run_of(TINY, cell).key == item.key
+
+
+def test_two_runs_for_one_path_are_refused(monkeypatch):
+    monkeypatch.setattr(Cell, "__hash__", lambda self: hash((self.family, self.size, self.arm)))
+    monkeypatch.setattr(Cell, "__eq__", lambda self, other: (self.family, self.arm) == (other.family, other.arm))
+    with pytest.raises(UserError, match="two different runs claim"):
+        plan_for("deit3", "base", seeds=(0, 1))
+
+
+def test_requests_name_what_is_wrong():
+    with pytest.raises(UnknownName, match="did you mean 'deit3'.*beitv2"):
+        teachers_of("diet3", None)
+    with pytest.raises(UnknownName, match="unknown size of dino: 'large'; valid: small, base"):
+        teachers_of("deit3,dino", "base,large")
+    with pytest.raises(UnknownName, match="unknown size: 'huge'"):
+        teachers_of("all", "huge")
+    assert ("dino", "base") in teachers_of("all", "base") and ("dino", "small") not in teachers_of("all", "base")
+
+
+@pytest.mark.parametrize("name", shipped("protocols"))
+def test_shipped_protocols_fit_every_teacher(name):
+    protocol = load_protocol(name)[1]
+    for study in shipped("studies"):
+        make_plan(name, protocol, study, load_study(study)[1], teachers_of("all", None), protocol.seeds)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"recipee": {}}, "unknown key 'recipee'; did you mean 'recipe'"),
+        ({"head": "cls"}, "head: Input should be 'token' or 'avg'"),
+        ({"seeds": []}, "seeds"),
+        ({"transfer": {"blocks": "all", "loss": "ce", "weight": -1}}, "transfer.weight"),
+        (
+            {"recipe": {"steps": 4, "batch_size": 16, "lr": 1, "warmup": 0, "weight_decay": 0, "learning_rate": 2}},
+            "recipe.learning_rate",
+        ),
+    ],
+)
+def test_a_wrong_protocol_file_is_one_clear_line(change, words):
+    with pytest.raises(UserError, match=words) as caught:
+        validated(Protocol, tiny_protocol(**change), "file.yaml")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("file.yaml: ")
+
+
+def test_blocks_to_transfer():
+    settings = TINY.transfer
+    assert settings.indices(3) == (0, 1, 2)
+    assert settings.model_copy(update={"blocks": 2}).indices(12) == (0, 1)
+    assert settings.model_copy(update={"blocks": -3}).indices(12) == tuple(range(9))
+    with pytest.raises(UserError, match="leaves -1"):
+        settings.model_copy(update={"blocks": -3}).indices(2)

@@ -1,0 +1,210 @@
+"""One training: resumed exactly wherever it was stopped, and never a result from a failure."""
+
+import json
+import math
+
+import pytest
+import torch
+import yaml
+
+from benchmark import train
+from benchmark.plan import Item, make_plan
+from benchmark.protocol import Protocol, Study, validated
+from benchmark.train import CHECKPOINT, WEIGHTS, Training, weights_digest
+
+from .conftest import tiny_protocol
+
+STEPS = 7
+
+
+def plan_of(family, arms, **recipe):
+    content = tiny_protocol()
+    content["recipe"] |= {"steps": STEPS} | recipe
+    protocol = validated(Protocol, content, "tiny")
+    return make_plan("tiny", protocol, "study", Study(title="-", arms=arms), [(family, "base")], [0])
+
+
+def fit(item: Item, folder, teacher=None, stop_at=None):
+    """Train an item; with `stop_at`, save after every step and break off there as a kill would."""
+
+    class Killed(BaseException):
+        pass
+
+    def progress(step, loss):
+        if step == stop_at:
+            raise Killed
+
+    folder.mkdir(exist_ok=True)
+    training = Training(item.run, item.cells[0].family, item.cells[0].size, folder, teacher, "cpu", 2)
+    try:
+        training.fit(progress, checkpoint_seconds=0 if stop_at else 1e9)
+    except Killed:
+        return None
+    return training.finish()
+
+
+def numbers(payload):
+    return {name: payload[name] for name in ("metrics", "val", "curve")}
+
+
+@pytest.mark.parametrize("arm", ["matched-none", "standard-copy", "matched-distill"])
+@pytest.mark.parametrize("family", ["dinov2_reg", "beitv2"])
+def test_a_stopped_training_goes_on_exactly(family, arm, tmp_path):
+    plan = plan_of(family, ["standard-copy", "matched-distill", "matched-none"])
+    teacher_item = next(item for item in plan.items.values() if item.run.role == "teacher")
+    fit(teacher_item, tmp_path / "teacher")
+    item = next(item for item in plan.items.values() if item.cells[0].arm == arm)
+    teacher = None if item.requires is None else tmp_path / "teacher" / WEIGHTS
+    whole = fit(item, tmp_path / "whole", teacher)
+    for stop in (2, 4, STEPS):
+        folder = tmp_path / f"stopped-{stop}"
+        assert fit(item, folder, teacher, stop_at=stop) is None
+        saved = torch.load(folder / CHECKPOINT, weights_only=True)
+        assert saved["state"]["step"] == stop - 1
+        resumed = fit(item, folder, teacher)
+        assert numbers(resumed) == numbers(whole)
+        assert weights_digest(folder / WEIGHTS) == weights_digest(tmp_path / "whole" / WEIGHTS)
+        assert not (folder / CHECKPOINT).exists()
+
+
+def test_gradient_checkpointing_and_bfloat16_train(tmp_path):
+    """As settings of the recipe: checkpointing changes no number to speak of, bfloat16 keeps the loss finite."""
+    results = {}
+    for name, recipe in {
+        "plain": {},
+        "checkpointed": {"grad_checkpointing": True},
+        "bfloat16": {"precision": "bfloat16"},
+        "clipped": {"clip_grad": 1e-3},
+    }.items():
+        plan = plan_of("dinov2_reg", ["matched-distill"], **recipe)
+        teacher, student = plan.items.values()
+        if not (tmp_path / "teacher").exists():
+            fit(teacher, tmp_path / "teacher")
+        results[name] = fit(student, tmp_path / name, tmp_path / "teacher" / WEIGHTS)
+    plain, checkpointed = (results[name]["curve"][-1]["loss"] for name in ("plain", "checkpointed"))
+    assert checkpointed == pytest.approx(plain, rel=1e-5)
+    assert results["bfloat16"]["curve"][-1]["loss"] == pytest.approx(plain, rel=0.05)
+    assert results["bfloat16"]["curve"][-1]["loss"] != plain
+    assert results["clipped"]["curve"][-1]["loss"] != plain
+
+
+def test_what_copy_reads_it_needs_at_test_time(tmp_path):
+    """A copied student evaluated without its teacher is another model."""
+    plan = plan_of("deit", ["standard-copy"], steps=30)
+    teacher, student = plan.items.values()
+    fit(teacher, tmp_path / "teacher")
+    (tmp_path / "student").mkdir()
+    training = Training(student.run, "deit", "base", tmp_path / "student", tmp_path / "teacher" / WEIGHTS, "cpu", 2)
+    training.fit(lambda step, loss: None, 1e9)
+    guided = training.evaluate("test")
+    training.bond.teacher = None
+    assert training.evaluate("test") != guided
+
+
+def test_every_image_is_counted_once(tmp_path, monkeypatch):
+    """Batches that do not divide the set: top-1 and loss equal those of one whole batch."""
+    plan = plan_of("deit", ["standard-none"])
+    (item,) = plan.items.values()
+    tmp_path.joinpath("a").mkdir()
+    training = Training(item.run, "deit", "base", tmp_path / "a", None, "cpu", 2)
+    whole = training.evaluate("test")
+    monkeypatch.setattr(train, "EVALUATION_BATCH", 33)
+    parts = training.evaluate("test")
+    assert parts["top1"] == whole["top1"] and parts["loss"] == pytest.approx(whole["loss"])
+    with torch.no_grad():
+        images, labels = next(training.dataset.evaluate("test", 1000))
+        logits = training.model.eval()((images - 0.5) / 0.5)
+    assert whole["top1"] == pytest.approx(100 * (logits.argmax(1) == labels).float().mean().item())
+    assert whole["loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+def test_fixed_tables_are_not_trained(tmp_path):
+    plan = plan_of("mae", ["matched-none"], lr=0.1)
+    (item,) = plan.items.values()
+    (tmp_path / "run").mkdir()
+    training = Training(item.run, "mae", "base", tmp_path / "run", None, "cpu", 2)
+    before = training.model.pos_embed.clone(), training.model.cls_token.clone()
+    training.fit(lambda step, loss: None, 1e9)
+    assert torch.equal(training.model.pos_embed, before[0])
+    assert not torch.equal(training.model.cls_token, before[1])
+
+
+# ---- failures, through the command
+
+
+def run_debug(bench, protocol, tmp_path, *more):
+    folders = ("--results", tmp_path / "results", "--work", tmp_path / "work")
+    words = ("--family", "deit", "--sizes", "base", "--protocol", protocol, "--seeds", "0", "--cluster", "debug")
+    return bench("run", *words, *folders, *more)
+
+
+def test_a_teacher_below_its_floor_fails_its_students_and_no_other(bench, tmp_path):
+    protocol = tmp_path / "tiny.yaml"
+    content = tiny_protocol()
+    content["teacher"]["floor"] = 99.9
+    protocol.write_text(yaml.safe_dump(content))
+    code, out, _ = run_debug(bench, protocol, tmp_path)
+    assert code == 1
+    assert "below the protocol's floor of 99.9" in out and "its teacher failed" in out
+    written = sorted(path.stem for path in (tmp_path / "results").rglob("*.json"))
+    assert written == ["matched-none-s0", "standard-none-s0"]
+
+
+def test_a_loss_that_is_not_finite_is_no_result(bench, tmp_path, monkeypatch):
+    """It fails, says why, leaves its traceback in the work folder, and the same command tries it again."""
+    protocol = tmp_path / "tiny.yaml"
+    protocol.write_text(yaml.safe_dump(tiny_protocol()))
+    honest = Training._step
+
+    def poisoned(self, images, labels):
+        if self.run.transfer.method == "copy" and self.state.step == 2:
+            with torch.no_grad():
+                next(self.model.parameters()).fill_(math.nan)
+        return honest(self, images, labels)
+
+    monkeypatch.setattr(Training, "_step", poisoned)
+    code, out, _ = run_debug(bench, protocol, tmp_path)
+    assert code == 1 and "the loss is nan at step 2" in out
+    assert not list((tmp_path / "results").rglob("*copy*"))
+    assert len(list((tmp_path / "results").rglob("*.json"))) == 5
+    (error,) = (tmp_path / "work" / "runs").glob("*/error.txt")
+    assert "Traceback" in error.read_text()
+    monkeypatch.setattr(Training, "_step", honest)
+    code, out, _ = run_debug(bench, protocol, tmp_path)
+    assert code == 0 and "trained 1 runs" in out
+    assert len(list((tmp_path / "results").rglob("*.json"))) == 7
+    assert not list((tmp_path / "work" / "runs").glob("*/error.txt"))
+
+
+def test_finished_runs_are_returned_not_trained(bench, tmp_path, monkeypatch):
+    """From the results; from the work folder when the results are gone; and a lost teacher is trained again, saying so."""
+    protocol = tmp_path / "tiny.yaml"
+    protocol.write_text(yaml.safe_dump(tiny_protocol()))
+    assert run_debug(bench, protocol, tmp_path)[0] == 0
+    first = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.json")}
+    table = (tmp_path / "reports" / "leaderboard.md").read_text()
+    monkeypatch.setattr(Training, "fit", None)
+    code, out, _ = run_debug(bench, protocol, tmp_path)
+    assert code == 0 and "0 to train" in out
+    for path in first:
+        path.unlink()
+    code, out, _ = run_debug(bench, protocol, tmp_path)
+    assert code == 0 and "4 restored from" in out
+    assert {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.json")} == first
+    assert (tmp_path / "reports" / "leaderboard.md").read_text() == table
+    monkeypatch.undo()
+    for path in (tmp_path / "work" / "runs").glob(f"*/{WEIGHTS}"):
+        path.unlink()
+    next((tmp_path / "results").rglob("standard-copy-s0.json")).unlink()
+    next((tmp_path / "results").rglob("matched-copy-s0.json")).unlink()
+    for path in (tmp_path / "work" / "runs").glob("*/payload.json"):
+        if json.loads(path.read_text())["metrics"] == json.loads(first_of(first, "standard-copy-s0"))["metrics"]:
+            path.unlink()
+    code, out, _ = run_debug(bench, protocol, tmp_path)
+    assert code == 0 and "has a result but no weights here, so it is trained again" in out
+    again = {path: json.loads(path.read_bytes())["metrics"] for path in (tmp_path / "results").rglob("*.json")}
+    assert again == {path: json.loads(content)["metrics"] for path, content in first.items()}
+
+
+def first_of(contents, stem):
+    return next(content for path, content in contents.items() if path.stem == stem)
