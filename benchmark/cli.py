@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="render the leaderboard from result files")
     _folders(report)
     report.add_argument("--protocol", default="mini", metavar="NAME|FILE", help="default: mini")
+    report.add_argument("--readme", type=Path, metavar="FILE", help="also renew the leaderboard block of a README")
     report.add_argument("--json", action="store_true", help="for programs; writes no files")
     report.set_defaults(verb=_report)
 
@@ -230,7 +231,7 @@ def _show_plan(plan: Plan, launcher: Launcher, todo: set[str], as_json: bool) ->
 
 def _report(args: argparse.Namespace) -> int:
     from benchmark.protocol import load_protocol
-    from benchmark.report import as_json, show
+    from benchmark.report import as_json, insert_block, markdown, show
     from benchmark.store import ensure_writable
 
     protocol = load_protocol(args.protocol)
@@ -250,11 +251,16 @@ def _report(args: argparse.Namespace) -> int:
     for _, board, _ in boards:
         show(board, console)
     _write_reports(args.results, reports, protocol, console)
+    if args.readme is not None:
+        insert_block(args.readme, [markdown(board, "") for study, board, _ in boards if study == "main"])
     return DONE
 
 
 def _boards(results: Path, protocol: tuple[str, Protocol]) -> tuple[list[tuple[str, Any, str]], Any]:
-    """A board for each shipped study that has transferred students among the results; m is the whole study's."""
+    """A board for each shipped study with results of its own; m is the whole study's.
+
+    A transfer arm that several studies list belongs to the first of them: main, then by name.
+    """
     from benchmark.plan import make_plan, teachers_of
     from benchmark.protocol import load_study, shipped
     from benchmark.report import leaderboard, sort_results
@@ -264,10 +270,12 @@ def _boards(results: Path, protocol: tuple[str, Protocol]) -> tuple[list[tuple[s
     found = sort_results(*read_results(results), {name: content})
     teachers = [pair for pair in teachers_of("all", None) if pair[1] in content.scale.sizes]
     measured = {result.cell.arm for result in found.current if result.cell.protocol == name}
-    boards = []
+    boards, assigned = [], set[str]()
     for study_name in sorted(shipped("studies"), key=lambda study: (study != "main", study)):
         study = load_study(study_name)[1]
-        if measured & {arm for arm in study.arms if "-none" not in arm}:
+        own = {arm for arm in study.arms if "-none" not in arm} - assigned
+        assigned |= own
+        if measured & own:
             whole = make_plan(name, content, study_name, study, teachers, content.seeds)
             boards.append((study_name, leaderboard(name, study, found.current, whole.distinct_comparisons), content.says))
     return boards, found

@@ -44,6 +44,42 @@ def gaps(board: Leaderboard, path: Path) -> None:
         plt.close(figure)
 
 
+def budgets(board: Leaderboard, path: Path) -> None:
+    """Top-1 against training steps, a panel a teacher, a line a kind of student: the mean, and the range over seeds.
+    `path` is the SVG; a PNG is written beside it."""
+    table = board.table.assign(kind=board.table["arm"].str.split("+").str[0])
+    kinds = list(dict.fromkeys(table["kind"]))
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            1, len(board.rows), figsize=(1 + 2.4 * len(board.rows), 3.2), sharey=True, squeeze=False, layout="constrained"
+        )
+        for axes, row in zip(panels[0], board.rows, strict=True):
+            own = table[(table["family"] == row.families[0]) & (table["size"] == row.size)]
+            for order, kind in enumerate(kinds):
+                points = own[own["kind"] == kind].sort_values("steps")
+                if not len(points):
+                    continue
+                spread = [points["top1"] - points["min"], points["max"] - points["top1"]]
+                axes.errorbar(
+                    points["steps"], points["top1"], yerr=spread, color=COLOURS[order], marker=MARKERS[order],
+                    markersize=4, capsize=2.5, linewidth=1,
+                )  # fmt: skip
+            axes.set_title(f"{', '.join(row.families)} {row.size}", fontsize=9)
+            axes.set_xscale("log")
+            steps = sorted(own["steps"].unique())
+            axes.set_xticks(steps, [str(step) for step in steps], rotation=45)
+            axes.minorticks_off()
+            axes.grid(color="0.9")
+        for order, kind in enumerate(kinds):
+            panels[0][0].plot([], [], color=COLOURS[order], marker=MARKERS[order], markersize=4, linewidth=1, label=kind)
+        panels[0][0].set_ylabel("top-1 (%), mean and range over seeds")
+        figure.supxlabel("training steps of the student", fontsize=9)
+        figure.legend(loc="outside upper center", ncols=len(kinds), frameon=False, fontsize=8)
+        figure.savefig(path, metadata={"Date": None})
+        figure.savefig(path.with_suffix(".png"), dpi=150)
+        plt.close(figure)
+
+
 def _arm(axes: Axes, board: Leaderboard, column: int, order: int, count: int) -> None:
     colour, marker = COLOURS[order % len(COLOURS)], MARKERS[order % len(MARKERS)]
     axes.plot([], [], marker=marker, color=colour, linestyle="", label=board.arms[column])

@@ -23,7 +23,9 @@ from benchmark.stats import Comparisons, Estimate, cells, family_verdict, frame
 from benchmark.store import Rejected, Result
 from families.spec import UserError
 
+MANY_BUDGETS = 3  # from here on a study is drawn as curves over the budget
 MARKS = {"success": "✓", "failure": "✗", "inconclusive": "~", "mixed": "±"}
+GAP_FIELDS = {"gap": "value", "se": "se", "df": "df", "verdict": "verdict"}
 STYLES = {"success": "green", "failure": "red", "inconclusive": "yellow", "mixed": "magenta"}
 
 
@@ -99,6 +101,7 @@ class Leaderboard:
     arms: tuple[str, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[tuple[str, int, dict[str, str | None]], ...]
+    notes: tuple[str, ...]
     comparisons: int
     runs: int
     seeds: str
@@ -142,6 +145,7 @@ def leaderboard(
         arms=study.arms,
         rows=rows,
         verdicts=_family_verdicts(rows, study),
+        notes=tuple(component_notes(dict.fromkeys(family for row in rows for family in row.families))),
         comparisons=comparisons,
         runs=found["key"].nunique(),
         seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",
@@ -179,36 +183,47 @@ def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int,
 
 
 def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One row a cell, for the CSV: n, mean and sd of top-1, shifted sets, gap with both intervals, verdict."""
+    """One row a cell, for the CSV: steps, n, mean, sd and range of top-1, shifted sets, gap with both intervals, verdict;
+    total (matched against the standard baseline), reversal and control with their plain intervals' half-widths."""
     if not len(found):
         return pd.DataFrame()
     shifted = [column for column in found.columns if column.startswith("shift:")]
     means = found.groupby(["family", "size", "arm"], sort=False)[shifted].mean()
     rows = []
     for cell in cells(found).to_dict("records"):
-        family, size, text = cell["family"], cell["size"], cell["arm"]
-        arm = Arm.parse(text)
-        gap = stats.gap(name, family, size, text) if arm.method != "none" else None
-        total = stats.total(name, family, size, text) if gap and arm.student == "matched" else None
-        row = {
-            "protocol": name,
-            "family": family,
-            "size": size,
-            "arm": text,
-            "n": cell["n"],
-            "top1": cell["mean"],
-            "sd": cell["sd"],
-        }
-        row |= means.loc[(family, size, text)].to_dict()
-        row |= {"gap": None, "se": None, "df": None, "plain95_low": None, "plain95_high": None}
-        row |= {"simultaneous95_low": None, "simultaneous95_high": None, "verdict": None, "total": total.value if total else None}
-        if gap is not None:
-            row |= {"gap": gap.value, "se": gap.se, "df": gap.df, "verdict": gap.verdict}
-            for label, half in (("plain95", gap.plain), ("simultaneous95", gap.simultaneous)):
-                if half is not None:
-                    row |= {f"{label}_low": gap.value - half, f"{label}_high": gap.value + half}
+        place = (str(cell["family"]), str(cell["size"]), str(cell["arm"]))
+        arm = Arm.parse(place[2])
+        gap = None if arm.method == "none" else stats.gap(name, *place)
+        row: dict[str, Any] = {"protocol": name, "family": place[0], "size": place[1], "arm": place[2], "steps": cell["steps"]}
+        row |= {"n": cell["n"], "top1": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
+        row |= dict(means.loc[place])
+        row |= _gap_columns(gap) | _native_columns(stats, name, place, arm, gap)
         rows.append(row | {"comparisons": stats.comparisons, "group": cell["group"]})
     return pd.DataFrame(rows)
+
+
+def _gap_columns(gap: Estimate | None) -> dict[str, Any]:
+    columns: dict[str, Any] = {name: getattr(gap, field, None) for name, field in GAP_FIELDS.items()}
+    for label in ("plain", "simultaneous"):
+        half = getattr(gap, label, None)
+        for sign, end in ((-1, "low"), (1, "high")):
+            columns[f"{label}95_{end}"] = None if gap is None or half is None else gap.value + sign * half
+    return columns
+
+
+def _native_columns(stats: Comparisons, name: str, place: tuple[str, str, str], arm: Arm, gap: Estimate | None) -> dict[str, Any]:
+    plain = arm.student == "matched" and arm.baseline.name == "matched-none"
+    estimates = {
+        "total": stats.total(name, *place) if gap and arm.student == "matched" else None,
+        "reversal": stats.reversal(name, *place[:2], arm.method)
+        if gap and plain and place[2] == f"matched-{arm.method}"
+        else None,
+        "control": stats.control(name, *place[:2]) if place[2] == "matched-none" else None,
+    }
+    columns: dict[str, Any] = {}
+    for label, estimate in estimates.items():
+        columns |= {label: getattr(estimate, "value", None), f"{label}_plain95": getattr(estimate, "plain", None)}
+    return columns
 
 
 # ---- the terminal
@@ -223,7 +238,7 @@ def show(board: Leaderboard, console: Console) -> None:
     for row in board.rows:
         table.add_row(f"{', '.join(row.families)} {row.size}", *(_styled(entry) for entry in row.entries))
     console.print(table)
-    for line in verdict_lines(board):
+    for line in (*verdict_lines(board), *board.notes):
         console.print(line, markup=False, highlight=False)
     console.print(board.footnote, style="dim", markup=False, highlight=False)
 
@@ -256,9 +271,11 @@ def render(
     written = []
     for study, board, says in boards:
         stem = f"{board.protocol}-{study}"
-        csv, figure = folder / f"{stem}.csv", folder / f"{stem}-gaps.svg"
+        budgets = {Arm.parse(arm).budget for arm in board.arms}
+        draw, kind = (plots.gaps, "gaps") if len(budgets) < MANY_BUDGETS else (plots.budgets, "budgets")
+        csv, figure = folder / f"{stem}.csv", folder / f"{stem}-{kind}.svg"
         csv.write_text(to_csv(board.table), encoding="utf-8")
-        plots.gaps(board, figure)
+        draw(board, figure)
         written += [csv, figure, figure.with_suffix(".png")]
         parts.append(markdown(board, says, csv.name, figure.name))
     parts.append(left_out(sorted_results, results_folder))
@@ -282,10 +299,24 @@ def markdown(board: Leaderboard, says: str, csv: str = "", figure: str = "") -> 
     for row in board.rows:
         lines.append(f"| {', '.join(row.families)} {row.size} | {' | '.join(entry.text for entry in row.entries)} |")
     lines += ["", board.footnote, ""]
-    lines += [f"- {line}" for line in verdict_lines(board)] + [""]
+    lines += [f"- {line}" for line in (*verdict_lines(board), *board.notes)] + [""]
     lines += [f"Numbers: [{csv}]({csv})", ""] if csv else []
-    lines += [f"![Gaps with simultaneous intervals]({figure})", ""] if figure else []
+    lines += [f"![{board.title}]({figure})", ""] if figure else []
     return "\n".join(lines)
+
+
+def insert_block(path: Path, boards: Sequence[str]) -> None:
+    """Put boards between a file's leaderboard marks. Raises UserError when it cannot be read or has no such marks."""
+    begin, end = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--readme {path}: {error.strerror}") from None
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise UserError(f"--readme {path}: no block between {begin.strip()} and {end}")
+    path.write_text("".join([before, begin, *boards, end, after]), encoding="utf-8")
 
 
 def left_out(found: Sorted, folder: Path) -> str:

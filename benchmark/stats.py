@@ -46,22 +46,30 @@ class Estimate:
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
-    """One row a result: labels, key, `group` (the key but for its seed), top1 and each shifted set's top-1."""
+    """One row a result: labels, key, `group` (the key but for its seed), steps, top1 and each shifted set's top-1."""
     rows = []
     for result in results:
         cell = result.cell
         labels = {"protocol": cell.protocol, "family": cell.family, "size": cell.size, "arm": cell.arm, "seed": cell.seed}
         group = result.run.run.model_copy(update={"seed": 0}).key
+        steps = result.run.protocol.recipe.steps
         shifted = {f"shift:{name}": score.top1 for name, score in result.metrics.shift.items()}
-        rows.append({**labels, "key": result.key, "group": group, "top1": result.metrics.top1, **shifted})
-    return pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "top1"])
+        rows.append({**labels, "key": result.key, "group": group, "steps": steps, "top1": result.metrics.top1, **shifted})
+    return pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "steps", "top1"])
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell (protocol, family, size, arm): its group, number of distinct runs n, mean and sd of top-1."""
+    """One row a cell (protocol, family, size, arm): group, steps, number of distinct runs n, and mean, sd, lowest and
+    highest top-1."""
     distinct = table.drop_duplicates([*KEYS, "key"])
     found = distinct.groupby(KEYS, sort=False).agg(
-        group=("group", "first"), n=("key", "nunique"), mean=("top1", "mean"), sd=("top1", "std")
+        group=("group", "first"),
+        steps=("steps", "first"),
+        n=("key", "nunique"),
+        mean=("top1", "mean"),
+        sd=("top1", "std"),
+        low=("top1", "min"),
+        high=("top1", "max"),
     )
     return found.reset_index()
 

@@ -161,6 +161,21 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
     assert {p: c for p, c in after.items() if p.suffix != ".png"} == {p: c for p, c in before.items() if p.suffix != ".png"}
 
 
+def test_the_readmes_block_is_renewed(bench, tiny, tmp_path):
+    words = ("--family", "deit3", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0,1")
+    assert bench("run", *words, "--results", tmp_path / "results", "--work", tmp_path / "work")[0] == 0
+    readme = tmp_path / "README.md"
+    readme.write_text("a\n<!-- leaderboard -->\nold\n<!-- /leaderboard -->\nb\n")
+    report = ("report", "--results", tmp_path / "results", "--protocol", tiny, "--readme", readme)
+    assert bench(*report)[0] == 0
+    text = readme.read_text()
+    assert text.startswith("a\n") and text.endswith("-->\nb\n") and "| deit3 base |" in text and "old" not in text
+    assert bench(*report)[0] == 0 and readme.read_text() == text
+    readme.write_text("no block")
+    code, _, err = bench(*report)
+    assert code == 2 and "no block between" in err and readme.read_text() == "no block"
+
+
 def test_families_that_share_all_runs_share_a_row(bench, tiny, tmp_path):
     words = ("--family", "deit,dino,clip", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0")
     code, out, _ = bench("run", *words, "--results", tmp_path / "results", "--work", tmp_path / "work")

@@ -148,3 +148,18 @@ def test_results_that_cannot_be_written_lose_nothing(tiny, tmp_path):
     (tmp_path / "results").unlink()
     out = finish(words)
     assert len(numbers(tmp_path)) == 7 and "restored from" in out
+
+
+def test_controls_on_mini(tmp_path):
+    """Attention that carries nothing of the image is never a success; where the baseline has learnt, it is a failure."""
+    words = ["run", "--family", "deit", "--sizes", "small", "--study", "controls", "--seeds", "0,1", "--jobs", "2"]
+    folders = ["--results", tmp_path / "results", "--work", tmp_path / "work"]
+    finish([sys.executable, "-m", "benchmark.cli", *words, *folders])
+    out = finish([sys.executable, "-m", "benchmark.cli", "report", *folders[:2], "--json"])
+    (row,) = json.loads(out)["studies"]["controls"]["rows"]
+    arms = row["arms"]
+    assert arms["standard-none+budget=x4"]["top1"] > 90
+    for source in ("other-image", "uniform"):
+        assert arms[f"standard-copy+source={source}"]["verdict"] == "inconclusive"
+        learnt = arms[f"standard-copy+budget=x4+source={source}"]
+        assert learnt["verdict"] == "failure" and learnt["top1"] < 35

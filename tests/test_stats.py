@@ -12,7 +12,17 @@ from benchmark.stats import Comparisons, Estimate, cells, contrast, family_verdi
 def rows(arm, top1s, family="f", size="base", group=None, start=0):
     group = group or f"{family}-{size}-{arm}"
     return [
-        {"protocol": "p", "family": family, "size": size, "arm": arm, "seed": i, "key": f"{group}{i}", "group": group, "top1": t}
+        {
+            "protocol": "p",
+            "family": family,
+            "size": size,
+            "arm": arm,
+            "seed": i,
+            "key": f"{group}{i}",
+            "group": group,
+            "steps": 1,
+            "top1": t,
+        }
         for i, t in enumerate(top1s, start=start)
     ]
 
@@ -94,12 +104,12 @@ def test_budgets_and_matched_students_have_their_own_baselines():
     table = []
     for arm, level in [
         ("standard-none", 20), ("matched-none", 10), ("standard-copy", 80), ("matched-copy", 90),
-        ("standard-none+budget=x5", 95), ("standard-copy+budget=x5+source=uniform", 25),
+        ("standard-none+budget=x4", 95), ("standard-copy+budget=x4+source=uniform", 25),
     ]:  # fmt: skip
         table += rows(arm, [level - 1, level, level + 1])
     board = Comparisons(pd.DataFrame(table), 1)
     assert board.gap("p", "f", "base", "matched-copy").value == pytest.approx(80)
-    assert board.gap("p", "f", "base", "standard-copy+budget=x5+source=uniform").verdict == "failure"
+    assert board.gap("p", "f", "base", "standard-copy+budget=x4+source=uniform").verdict == "failure"
     assert board.total("p", "f", "base", "matched-copy").value == pytest.approx(70)
     assert board.control("p", "f", "base").value == pytest.approx(-10)
     reversal = board.reversal("p", "f", "base", "copy")
