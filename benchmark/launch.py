@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import threading
 import time
 import traceback
@@ -146,14 +147,10 @@ class Launcher:
         executor.update_parameters(timeout_min=WEEK_MIN)
         launcher = os.getpid() if self.cluster == "local" else None
         order = Order(items, self.protocol, self.workspace, self.results, self.device, started, launcher)
-        jobs = [executor.submit(work, order) for _ in range(min(self.jobs, len(items)))]
-        try:
-            for job in jobs:
-                job.exception()
-        except BaseException:
-            for job in jobs:
-                job.cancel(check=False)
-            raise
+        with _interrupts_ignored():
+            jobs = [executor.submit(work, order) for _ in range(min(self.jobs, len(items)))]
+        for job in jobs:
+            job.exception()
 
     def _recorded(self, item: Item) -> Result | None:
         for cell in item.cells:
@@ -161,6 +158,16 @@ class Launcher:
             if isinstance(result, Result) and result.key == item.key:
                 return result
         return None
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started within inherit it: Ctrl-C is the launcher's to answer, and workers end with their launcher."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def effort(item: Item) -> float:
