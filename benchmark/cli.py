@@ -156,7 +156,8 @@ def _close(
     results: Path, reports: Path, protocol: tuple[str, Protocol], study: tuple[str, Study],
     plan: Plan, teachers: list[tuple[str, str]], console: Console,
 ) -> None:  # fmt: skip
-    from benchmark.report import leaderboard, show, sort_results
+    from benchmark.board import leaderboard, sort_results
+    from benchmark.report import show
     from benchmark.store import read_results
 
     found = sort_results(*read_results(results), {protocol[0]: protocol[1]})
@@ -261,9 +262,9 @@ def _boards(results: Path, protocol: tuple[str, Protocol]) -> tuple[list[tuple[s
 
     A transfer arm that several studies list belongs to the first of them: main, then by name.
     """
+    from benchmark.board import leaderboard, sort_results
     from benchmark.plan import make_plan, teachers_of
     from benchmark.protocol import load_study, shipped
-    from benchmark.report import leaderboard, sort_results
     from benchmark.store import read_results
 
     name, content = protocol

@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmark.report import Leaderboard
+from benchmark.board import Leaderboard
 
 # Okabe and Ito's palette, told apart by colour-blind readers; the marker's shape repeats what the colour says.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from benchmark.board import sort_results
 from benchmark.protocol import Protocol, validated
-from benchmark.report import sort_results
 from benchmark.store import Rejected, Results, Workspace, read_result, read_results, write_json
 from families.spec import UserError
 
