@@ -10,7 +10,7 @@ import pandas as pd
 
 import families
 from benchmark.plan import TEACHER, run_of
-from benchmark.protocol import Arm, Protocol, Study, load_protocol, shipped
+from benchmark.protocol import Arm, Protocol, Study
 from benchmark.stats import Comparisons, Estimate, cells, family_verdict, frame
 from benchmark.store import Rejected, Result
 from families.spec import UserError
@@ -21,24 +21,25 @@ GAP_FIELDS = {"gap": "value", "se": "se", "df": "df", "verdict": "verdict"}
 
 @dataclass
 class Sorted:
-    """Results by whether they count: `current` do, `stale` were made under another definition of their cell."""
+    """Results by whether they count: `current` do, `stale` were made under another definition of their cell, `unknown`
+    counts those of protocols whose file was not given."""
 
     current: list[Result] = field(default_factory=list)
     stale: list[Result] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+    unknown: dict[str, int] = field(default_factory=dict)
 
 
 def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], protocols: dict[str, Protocol]) -> Sorted:
-    """Tell current results from stale ones: those whose key is not that of their cell's run as defined now.
-
-    A protocol that is neither shipped nor in `protocols` cannot be looked up; its results count as current.
-    """
-    known = {name: load_protocol(name)[1] for name in shipped("protocols")} | protocols
+    """Tell current results from stale ones: those whose key is not that of their cell's run as defined now."""
     found = Sorted(rejected=list(rejected))
     for result in results:
-        protocol = known.get(result.cell.protocol)
+        name = result.cell.protocol
+        if name not in protocols:
+            found.unknown[name] = found.unknown.get(name, 0) + 1
+            continue
         try:
-            current = protocol is None or run_of(protocol, result.cell).key == result.key
+            current = run_of(protocols[name], result.cell).key == result.key
         except UserError:
             current = False
         (found.current if current else found.stale).append(result)
@@ -91,6 +92,7 @@ class Leaderboard:
     arms: tuple[str, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[tuple[str, int, dict[str, str | None]], ...]
+    native: tuple[tuple[str, tuple[Estimate | None, ...]], ...]
     notes: tuple[str, ...]
     comparisons: int
     runs: int
@@ -104,7 +106,7 @@ class Leaderboard:
             "none: mean top-1 in % on the test set. Others: gap in percentage points to the same student without transfer,"
             f" ± half the simultaneous 95 % interval over {self.comparisons} comparisons (Bonferroni; Student's t with"
             " pooled variances, Satterthwaite's degrees of freedom). ✓ success: the interval lies above 0; ✗ failure:"
-            f" below; ~ inconclusive. Runs per arm: {self.seeds}."
+            f" below; ~ inconclusive. Runs per arm: {self.seeds}. Copy runs its teacher at test time too."
         )
 
 
@@ -135,7 +137,11 @@ def leaderboard(
         arms=study.arms,
         rows=rows,
         verdicts=_family_verdicts(rows, study),
-        notes=tuple(component_notes(dict.fromkeys(family for row in rows for family in row.families))),
+        native=_native(stats, name, rows, study),
+        notes=(
+            *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
+            *_teacher_notes(results, name),
+        ),
         comparisons=comparisons,
         runs=found["key"].nunique(),
         seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",
@@ -153,6 +159,45 @@ def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> 
         return Entry(arm, float(cell["mean"]), int(cell["n"]), None, "= standard")
     gap = None if arm.method == "none" else stats.gap(name, family, size, text)
     return Entry(arm, float(cell["mean"]), int(cell["n"]), gap)
+
+
+NATIVE = ("control", "reversal copy", "reversal distill", "total copy", "total distill")
+NATIVE_MEANS = (
+    "What native components do, in percentage points with plain 95 % intervals. control: matched-none - standard-none;"
+    " reversal: gap(matched) - gap(standard); total: matched arm - standard-none."
+)
+
+
+def _native(
+    stats: Comparisons, name: str, rows: Sequence[Row], study: Study
+) -> tuple[tuple[str, tuple[Estimate | None, ...]], ...]:
+    if "matched-none" not in study.arms:
+        return ()
+    table = []
+    for row in rows:
+        family = row.families[0]
+        if not families.spec(family).native:
+            continue
+        estimates = [stats.control(name, family, row.size)]
+        estimates += [stats.reversal(name, family, row.size, method) for method in ("copy", "distill")]
+        estimates += [stats.total(name, family, row.size, f"matched-{method}") for method in ("copy", "distill")]
+        if any(estimates):
+            table.append((f"{', '.join(row.families)} {row.size}", tuple(estimates)))
+    return tuple(table)
+
+
+def _teacher_notes(results: Sequence[Result], name: str) -> list[str]:
+    """Teachers whose students did not all learn from the same weights: trained again elsewhere, or on other hardware."""
+    weights: dict[tuple[str, str, str], set[str | None]] = {}
+    for result in results:
+        if result.cell.protocol == name and result.teacher is not None:
+            place = (result.cell.family, result.cell.size, result.teacher.source)
+            weights.setdefault(place, set()).add(result.teacher.sha256)
+    return [
+        f"{family} {size}: its students learnt from {len(found)} different weights of one teacher ({source})"
+        for (family, size, source), found in weights.items()
+        if len(found) > 1
+    ]
 
 
 def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int, dict[str, str | None]], ...]:

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import timm
@@ -195,6 +196,11 @@ def shared_parameters_are_equal(adapter: Adapter, size: str) -> str:
     other = adapter.student(size, CLASSES, 8, **args)
     mine, theirs = ({canonical(n): p.detach() for n, p in m.named_parameters()} for m in (standard, matched))
     shared = [name for name in mine if name in theirs and not any(_matches(name, pattern) for pattern in fixed)]
+    everywhere = {"patch_embed.proj.weight", "cls_token", "head.weight"} | {
+        f"blocks.{i}.attn.proj.weight" for i in range(TINY["depth"])
+    }
+    if not everywhere <= set(shared):
+        raise AssertionError(f"not shared: {', '.join(sorted(everywhere - set(shared)))}")
     for name in shared:
         a, b = mine[name], theirs[name]
         rows = min(a.shape[1], b.shape[1]) if name == "pos_embed" else None
@@ -361,8 +367,6 @@ def _same(found: object, expected: object, what: str) -> None:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    from fnmatch import fnmatchcase
-
     return fnmatchcase(canonical(name), pattern)
 
 

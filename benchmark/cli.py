@@ -63,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
 
     report = verbs.add_parser("report", help="render the leaderboard from result files")
     _folders(report)
-    report.add_argument("--protocol", default="mini", metavar="NAME|FILE", help="default: mini")
+    report.add_argument("--protocol", metavar="NAME|FILE", help="a protocol of yours, beside the shipped ones")
+    report.add_argument("--study", metavar="NAME|FILE", help="a study of yours, beside the shipped ones")
     report.add_argument("--readme", type=Path, metavar="FILE", help="also renew the leaderboard block of a README")
     report.add_argument("--json", action="store_true", help="for programs; writes no files")
     report.set_defaults(verb=_report)
@@ -88,7 +89,9 @@ def _request(parser: argparse.ArgumentParser) -> None:
 
 def _folders(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
-    parser.add_argument("--reports", type=Path, metavar="DIR", help="default: reports, beside the results folder")
+    parser.add_argument(
+        "--reports", type=Path, metavar="DIR", help="default: reports beside results, FOLDER-reports beside FOLDER"
+    )
 
 
 # ---- run
@@ -110,16 +113,19 @@ def _run(args: argparse.Namespace) -> int:
     if args.json and not args.dry_run:
         raise UserError("--json goes with --dry-run; a finished run's numbers come from bench report --json")
     plan = make_plan(name, protocol, study_name, study, teachers, _seeds(args.seeds, protocol))
-    jobs = args.jobs or len(os.sched_getaffinity(0))
+    jobs = args.jobs or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     launcher = Launcher(plan, protocol, Workspace(args.work), Results(args.results), args.cluster, jobs, args.device)
     todo = launcher.survey()
     if args.dry_run:
         _show_plan(plan, launcher, {item.key for item in todo}, args.json)
         return DONE
     _check_device(args.device)
-    reports = args.reports or args.results.parent / "reports"
-    for folder, option in ((args.results, "--results"), (reports, "--reports"), (args.work, "--work")):
-        ensure_writable(folder, option)
+    reports = _reports_folder(args)
+    ensure_writable("--reports", reports)
+    ensure_writable("--work", args.work)
+    ensure_writable("--results", args.results)
+    for folder in sorted({launcher.results.path(cell).parent for cell in plan.cells}):
+        ensure_writable("--results", folder)
     console = _console()
     outcome = _train(launcher, todo, console)
     _close(args.results, reports, (name, protocol), (study_name, study), plan, teachers, console)
@@ -165,7 +171,13 @@ def _close(
     asked = [result for result in found.current if result.cell in wanted]
     show(leaderboard(protocol[0], study[1], asked, plan.distinct_comparisons, teachers), console)
     console.print(protocol[1].says.strip(), style="dim", markup=False, highlight=False)
-    _write_reports(results, reports, protocol, console)
+    _write_reports(results, reports, protocol, study, console)
+
+
+def _reports_folder(args: argparse.Namespace) -> Path:
+    """Beside the results and of their name, so that results elsewhere never overwrite another folder's reports."""
+    results: Path = args.results
+    return args.reports or results.with_name("reports" if results.name == "results" else f"{results.name}-reports")
 
 
 def _seeds(text: str | None, protocol: Protocol) -> list[int]:
@@ -231,67 +243,78 @@ def _show_plan(plan: Plan, launcher: Launcher, todo: set[str], as_json: bool) ->
 
 
 def _report(args: argparse.Namespace) -> int:
-    from benchmark.protocol import load_protocol
+    from benchmark.protocol import load_protocol, load_study
     from benchmark.report import as_json, insert_block, markdown, show
     from benchmark.store import ensure_writable
 
-    protocol = load_protocol(args.protocol)
+    protocol = load_protocol(args.protocol) if args.protocol else None
+    study = load_study(args.study) if args.study else None
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: no such folder")
-    boards, found = _boards(args.results, protocol)
+    boards, found = _boards(args.results, protocol, study)
     if args.json:
-        studies = {study: as_json(board) for study, board, _ in boards}
+        listed = [as_json(board) | {"study": name} for name, board, _ in boards]
         omitted = {"stale": [r.cell.path for r in found.stale], "invalid": {str(r.path): r.reason for r in found.rejected}}
-        print(json.dumps({"studies": studies, **omitted}, indent=1))
+        print(json.dumps({"boards": listed, **omitted}, indent=1))
         return DONE
-    reports = args.reports or args.results.parent / "reports"
-    ensure_writable(reports, "--reports")
+    reports = _reports_folder(args)
+    ensure_writable("--reports", reports)
     console = _console()
     if not boards:
-        console.print(f"no result of protocol {protocol[0]} in {args.results}")
+        console.print(f"no results to compare in {args.results}")
     for _, board, _ in boards:
         show(board, console)
-    _write_reports(args.results, reports, protocol, console)
+    _write_reports(args.results, reports, protocol, study, console)
     if args.readme is not None:
-        insert_block(args.readme, [markdown(board, "") for study, board, _ in boards if study == "main"])
+        insert_block(args.readme, [markdown(board, "") for name, board, _ in boards if name == "main"])
     return DONE
 
 
-def _boards(results: Path, protocol: tuple[str, Protocol]) -> tuple[list[tuple[str, Any, str]], Any]:
-    """A board for each shipped study with results of its own; m is the whole study's.
+def _boards(results: Path, protocol: tuple[str, Protocol] | None, study: tuple[str, Study] | None) -> tuple[list[Any], Any]:
+    """A board for each study of each protocol with results of its own, shipped or given; m is the whole study's.
 
-    A transfer arm that several studies list belongs to the first of them: main, then by name.
+    A transfer arm that several studies list belongs to the first of them: main, the given one, then by name.
     """
     from benchmark.board import leaderboard, sort_results
     from benchmark.plan import make_plan, teachers_of
-    from benchmark.protocol import load_study, shipped
+    from benchmark.protocol import load_protocol, load_study, shipped
     from benchmark.store import read_results
 
-    name, content = protocol
-    found = sort_results(*read_results(results), {name: content})
-    teachers = [pair for pair in teachers_of("all", None) if pair[1] in content.scale.sizes]
-    measured = {result.cell.arm for result in found.current if result.cell.protocol == name}
-    boards, assigned = [], set[str]()
-    for study_name in sorted(shipped("studies"), key=lambda study: (study != "main", study)):
-        study = load_study(study_name)[1]
-        own = {arm for arm in study.arms if "-none" not in arm} - assigned
-        assigned |= own
-        if measured & own:
-            whole = make_plan(name, content, study_name, study, teachers, content.seeds)
-            boards.append((study_name, leaderboard(name, study, found.current, whole.distinct_comparisons), content.says))
+    protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
+    studies = {name: load_study(name)[1] for name in shipped("studies")} | dict([study] if study else [])
+    found = sort_results(*read_results(results), protocols)
+    boards, given = [], study[0] if study else None
+    for name, content in protocols.items():
+        measured = {result.cell.arm for result in found.current if result.cell.protocol == name}
+        teachers = [pair for pair in teachers_of("all", None) if pair[1] in content.scale.sizes]
+        assigned: set[str] = set()
+        for study_name in sorted(studies, key=lambda each: (each != "main", each != given, each)):
+            listed = studies[study_name]
+            arms = {arm for arm in listed.arms if "-none" not in arm}
+            own = arms if study_name == given else arms - assigned
+            assigned |= arms
+            if measured & own:
+                whole = make_plan(name, content, study_name, listed, teachers, content.seeds)
+                board = leaderboard(name, listed, found.current, whole.distinct_comparisons)
+                boards.append((study_name, board, content.says))
     return boards, found
 
 
-def _write_reports(results: Path, reports: Path, protocol: tuple[str, Protocol], console: Console) -> None:
-    from benchmark.report import relative, render
+def _write_reports(
+    results: Path, reports: Path, protocol: tuple[str, Protocol] | None, study: tuple[str, Study] | None, console: Console
+) -> None:
+    from benchmark.report import left_out_lines, render
 
-    boards, found = _boards(results, protocol)
-    for item in found.rejected:
-        console.print(f"left out: {relative(item.path, results)}: {item.reason}", style="red", markup=False, highlight=False)
-    for item in found.stale:
-        console.print(f"stale: {item.cell.path}: its protocol or family has changed since", style="yellow", markup=False)
+    boards, found = _boards(results, protocol, study)
+    for line in left_out_lines(found, results):
+        console.print(f"left out: {line}", style="yellow", markup=False, highlight=False)
     written = render(reports, boards, found, results)
+    whole = ", ".join(f"{board.comparisons} ({board.protocol} {name})" for name, board, _ in boards)
     console.print(f"reports: {', '.join(str(path) for path in written)}", highlight=False, soft_wrap=True)
+    console.print(
+        f"In the reports, simultaneous intervals allow for all comparisons of a whole study: {whole or 'none yet'}.",
+        style="dim", highlight=False,
+    )  # fmt: skip
 
 
 # ---- list, check

@@ -32,15 +32,15 @@ DIED = "its worker died (killed, or out of memory)"
 
 @dataclass
 class Order:
-    """What a worker gets: a list of runs, and where everything lies."""
+    """What a worker gets: a list of runs, where everything lies, and whose it is (name, and process to end with)."""
 
     items: list[Item]
     protocol: Protocol
     workspace: Workspace
     results: Results
     device: str
-    started: float
-    launcher: int | None
+    launcher: str
+    process: int | None
     visible_devices: str | None = os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
@@ -74,16 +74,21 @@ class Launcher:
     ) -> None:
         self.plan, self.protocol, self.workspace, self.results = plan, protocol, workspace, results
         self.cluster, self.jobs, self.device = cluster, jobs, device
+        self.name = f"{os.getpid()}-{time.time_ns()}"
         self.outcome = Outcome()
 
     def survey(self) -> list[Item]:
         """The runs to train, teachers first. Nothing is written: results found in a cell or in the work folder count."""
         outcome = self.outcome = Outcome()
         for key, item in self.plan.items.items():
-            if self._recorded(item) is not None:
-                outcome.found.append(key)
-            elif self.workspace.payload(key) is not None:
-                outcome.restored.append(key)
+            recorded = self._recorded(item)
+            payload = self.workspace.payload(key) if recorded is None else payload_of(recorded)
+            if payload is None:
+                continue
+            (outcome.restored if recorded is None else outcome.found).append(key)
+            reason = below_floor(item, payload, self.protocol)
+            if reason is not None:
+                outcome.failed[key] = reason
         done = {*outcome.found, *outcome.restored}
         todo = {key for key in self.plan.items if key not in done}
         needed = {item.requires for key, item in self.plan.items.items() if key in todo and item.requires}
@@ -115,19 +120,16 @@ class Launcher:
         return self.outcome
 
     def _stage(self, items: list[Item]) -> None:
-        pending, started = items, time.time()
+        pending = items
         while pending:
-            self._submit(pending, started)
+            self._submit(pending)
             rest = []
             for item in pending:
-                state = self._state(item, started)
-                if state == "finished":
+                if finished(self.workspace, item):
+                    deliver(self.workspace, self.results, item)
                     self.outcome.finished.append(item.key)
-                elif state == "failed":
+                elif self._failed(item):
                     self.outcome.failed[item.key] = self.workspace.error(item.key) or "no reason was left"
-                elif state == "running":
-                    mark_failed(self.workspace, item, DIED)
-                    self.outcome.failed[item.key] = DIED
                 else:
                     rest.append(item)
             if len(rest) == len(pending):
@@ -136,17 +138,23 @@ class Launcher:
                 return
             pending = rest
 
-    def _state(self, item: Item, started: float) -> str | None:
+    def _failed(self, item: Item) -> bool:
+        """Whether a worker of this launcher failed it, or died over it. What another launcher does is not ours to judge."""
         progress = self.workspace.progress(item.key)
-        return progress.get("state") if progress.get("updated", 0) >= started else None
+        if progress.get("launcher") != self.name:
+            return False
+        with _locked(self.workspace.run(item.key), wait=True):
+            if progress["state"] == "running":
+                mark_failed(self.workspace, item, self.name, DIED)
+        return True
 
-    def _submit(self, items: list[Item], started: float) -> None:
+    def _submit(self, items: list[Item]) -> None:
         import submitit
 
         executor = submitit.AutoExecutor(folder=self.workspace.jobs, cluster=self.cluster)
         executor.update_parameters(timeout_min=WEEK_MIN)
         launcher = os.getpid() if self.cluster == "local" else None
-        order = Order(items, self.protocol, self.workspace, self.results, self.device, started, launcher)
+        order = Order(items, self.protocol, self.workspace, self.results, self.device, self.name, launcher)
         with _interrupts_ignored():
             jobs = [executor.submit(work, order) for _ in range(min(self.jobs, len(items)))]
         for job in jobs:
@@ -192,8 +200,8 @@ def work(order: Order) -> None:
     else:
         os.environ["CUDA_VISIBLE_DEVICES"] = order.visible_devices
     code_version()
-    if order.launcher is not None:
-        threading.Thread(target=_end_with, args=(order.launcher,), daemon=True).start()
+    if order.process is not None:
+        threading.Thread(target=_end_with, args=(order.process,), daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
@@ -205,53 +213,62 @@ def work(order: Order) -> None:
 
 
 def _settle(order: Order, item: Item) -> None:
+    """Bring one run, whose lock is held, to its end: delivered, failed, or passed over if this launcher's worker failed."""
     progress = order.workspace.progress(item.key)
-    if progress.get("updated", 0) >= order.started:
-        if progress["state"] == "running":
-            mark_failed(order.workspace, item, DIED)
-        return
     try:
-        if not _finished_elsewhere(order, item):
+        if finished(order.workspace, item):
+            deliver(order.workspace, order.results, item)
+        elif progress.get("launcher") != order.launcher:
             _train(order, item)
+        elif progress["state"] == "running":
+            mark_failed(order.workspace, item, order.launcher, DIED)
     except Exception:
-        mark_failed(order.workspace, item, traceback.format_exc())
+        mark_failed(order.workspace, item, order.launcher, traceback.format_exc())
 
 
-def _finished_elsewhere(order: Order, item: Item) -> bool:
-    """Another launcher may have finished the run since this one looked."""
-    workspace = order.workspace
+def finished(workspace: Workspace, item: Item) -> bool:
+    """Whether the run has its numbers and its last weights here."""
+    return workspace.payload(item.key) is not None and (workspace.run(item.key) / "weights.pt").exists()
+
+
+def deliver(workspace: Workspace, results: Results, item: Item) -> None:
+    """Write a finished run into every cell that it serves, where it is not there yet."""
     payload = workspace.payload(item.key)
-    if payload is None or not (workspace.run(item.key) / "weights.pt").exists():
-        return False
-    _deliver(order, item, payload)
-    return True
-
-
-def _deliver(order: Order, item: Item, payload: dict[str, Any]) -> None:
+    assert payload is not None
     for cell in item.cells:
-        order.results.put(cell, item.run, payload, order.workspace.superseded)
-    report = _Reporter(order.workspace, item)
-    write_json(report.folder / "progress.json", report.record("finished", report.steps, None))
+        results.put(cell, item.run, payload, workspace.superseded)
+    progress, steps = workspace.progress(item.key), item.run.protocol.recipe.steps
+    if progress.get("state") != "finished":
+        write_json(
+            workspace.run(item.key) / "progress.json", progress | {"state": "finished", "step": steps, "updated": time.time()}
+        )
+
+
+def below_floor(item: Item, payload: dict[str, Any], protocol: Protocol) -> str | None:
+    """Why a teacher is none: its top-1 on val is below the protocol's floor. None when it is not, and for students."""
+    top1, floor = payload["val"]["top1"], protocol.teacher.floor
+    if item.run.role != "teacher" or top1 >= floor:
+        return None
+    return f"the teacher's top-1 on val is {top1:.1f}, below the protocol's floor of {floor:g}"
 
 
 def _train(order: Order, item: Item) -> None:
-    from benchmark.train import WEIGHTS, Training, weights_digest
+    from benchmark.train import CHECKPOINT, WEIGHTS, Training, weights_digest
 
     workspace, first = order.workspace, item.cells[0]
-    folder, report = workspace.run(item.key), _Reporter(workspace, item)
+    folder, report = workspace.run(item.key), _Reporter(workspace, item, order.launcher)
     (folder / "error.txt").unlink(missing_ok=True)
     report(0, None, force=True)
-    started = _now()
+    started, code = _now(), code_version()["code"]
     teacher_weights = None if item.requires is None else workspace.run(item.requires) / WEIGHTS
-    training = Training(
-        item.run, first.family, first.size, folder, teacher_weights, _device(order.device), order.protocol.curve_points
-    )
+    device, points = _device(order.device), order.protocol.curve_points
+    training = Training(item.run, first.family, first.size, folder, teacher_weights, device, points, code)
     report.log(f"{first} ({item.key}), {item.run.protocol.recipe.steps} steps")
     training.fit(report, CHECKPOINT_SECONDS)
     payload = training.finish() | {"teacher": None}
-    floor = order.protocol.teacher.floor
-    if item.run.role == "teacher" and payload["val"]["top1"] < floor:
-        raise RuntimeError(f"the teacher's top-1 on val is {payload['val']['top1']:.1f}, below the protocol's floor of {floor:g}")
+    reason = below_floor(item, payload, order.protocol)
+    if reason is not None:
+        raise RuntimeError(reason)
     if teacher_weights is not None and item.requires is not None:
         taught = workspace.payload(item.requires)
         payload["teacher"] = {
@@ -263,14 +280,16 @@ def _train(order: Order, item: Item) -> None:
     payload["provenance"] = provenance(started, _now())
     labelled(first, item.run, payload)
     write_json(folder / "payload.json", payload)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
     report.log(f"finished: top-1 {payload['metrics']['top1']:.2f}")
-    _deliver(order, item, payload)
+    deliver(workspace, order.results, item)
 
 
 class _Reporter:
     """Writes progress.json at most twice a second, and the run's log."""
 
-    def __init__(self, workspace: Workspace, item: Item) -> None:
+    def __init__(self, workspace: Workspace, item: Item, launcher: str) -> None:
+        self.launcher = launcher
         self.folder, self.steps = workspace.run(item.key), item.run.protocol.recipe.steps
         self.last, self.begun = 0.0, False
 
@@ -283,18 +302,19 @@ class _Reporter:
             write_json(self.folder / "progress.json", self.record("running", step, loss))
 
     def record(self, state: str, step: int, loss: float | None) -> dict[str, Any]:
-        return {"state": state, "step": step, "steps": self.steps, "loss": loss, "updated": time.time(), "pid": os.getpid()}
+        where = {"launcher": self.launcher, "pid": os.getpid(), "updated": time.time()}
+        return {"state": state, "step": step, "steps": self.steps, "loss": loss} | where
 
     def log(self, line: str) -> None:
         with (self.folder / "run.log").open("a", encoding="utf-8") as file:
             file.write(f"{_now()} {line}\n")
 
 
-def mark_failed(workspace: Workspace, item: Item, reason: str) -> None:
+def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str) -> None:
     """Leave a failed run's reason in its folder, whose results stay unwritten."""
     folder = workspace.run(item.key)
     (folder / "error.txt").write_text(reason, encoding="utf-8")
-    reporter = _Reporter(workspace, item)
+    reporter = _Reporter(workspace, item, launcher)
     reporter.log(f"failed: {reason.strip().splitlines()[-1]}")
     write_json(folder / "progress.json", reporter.record("failed", workspace.progress(item.key).get("step", 0), None))
 

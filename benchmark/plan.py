@@ -35,11 +35,13 @@ class Geometry(Record):
 
 
 class Architecture(Record):
-    """The model that is trained: geometry, native components with their initial values, and the timm model hosting them."""
+    """The model that is trained: geometry, native components with their initial values, and the timm model hosting them
+    with the arguments that switch off the components it is not given."""
 
     geometry: Geometry
     components: dict[str, Any] = {}
     host: str = STANDARD.model
+    switched_off: dict[str, Any] = {}
 
 
 class Transfer(Record):
@@ -114,7 +116,7 @@ class Comparison:
 
 @dataclass
 class Plan:
-    """The runs of a request, teachers first. `duplicates` counts the cells that merged into another's run."""
+    """The runs of a request, teachers first, and its comparisons."""
 
     protocol: str
     study: str
@@ -143,7 +145,10 @@ def make_plan(
     protocol_name: str, protocol: Protocol, study_name: str, study: Study,
     teachers: Iterable[tuple[str, str]], seeds: Sequence[int],
 ) -> Plan:  # fmt: skip
-    """The runs of `study` for each (family, size) in `teachers`. Raises UserError for a request that cannot be run."""
+    """The runs of `study` for each (family, size) in `teachers`, and the baselines its transfers are compared with.
+
+    Raises UserError for a request that cannot be run.
+    """
     items: dict[str, Item] = {}
     places: dict[Cell, str] = {}
 
@@ -167,7 +172,8 @@ def make_plan(
                     label = Cell(protocol_name, family, size, TEACHER, arm.teacher)
                     requires = add(teacher_run(protocol, family, size, arm.teacher), label)
                 keys.append(add(run, cell, requires))
-                baselines.append(student_run(protocol, family, size, arm.baseline, seed).key)
+                baseline = Cell(protocol_name, family, size, arm.baseline.name, seed)
+                baselines.append(add(student_run(protocol, family, size, arm.baseline, seed), baseline))
             if arm.method != "none":
                 comparisons.append(Comparison(family, size, arm.name, frozenset(keys), frozenset(baselines)))
     ordered = sorted(items.values(), key=lambda item: item.run.role != TEACHER)
@@ -185,7 +191,10 @@ def student_run(protocol: Protocol, family: str, size: str, arm: Arm, seed: int)
     """The run of one arm and seed."""
     spec = families.spec(family)
     components = spec.components(size, () if arm.student == "standard" else None)
-    recipe = protocol.recipe.model_copy(update={"steps": round(protocol.recipe.steps * arm.budget)})
+    steps = round(protocol.recipe.steps * arm.budget)
+    if steps < 1:
+        raise UserError(f"arm {arm.name!r}: {protocol.recipe.steps} steps times {arm.budget:g} leaves none")
+    recipe = protocol.recipe.model_copy(update={"steps": steps})
     student = architecture(protocol, spec, size, components)
     if arm.method == "none":
         return Run(protocol=_conditions(protocol, recipe), student=student, seed=seed)
@@ -216,7 +225,7 @@ def architecture(protocol: Protocol, spec: Family, size: str, components: dict[s
         raise UnknownName("size of this protocol", size, scale.sizes)
     head_dim = round(teacher.embed_dim / teacher.num_heads * scale.head_dim)
     scaled = scale.sizes[size]
-    if scaled.embed_dim % head_dim:
+    if head_dim < 1 or scaled.embed_dim % head_dim:
         raise UserError(f"scale.sizes.{size}: embed_dim {scaled.embed_dim} is not a multiple of head_dim {head_dim}")
     geometry = Geometry(
         img_size=scale.img_size,
@@ -226,7 +235,8 @@ def architecture(protocol: Protocol, spec: Family, size: str, components: dict[s
         num_heads=scaled.embed_dim // head_dim,
     )
     described = {name: {"args": _plain(c.args), "initial": _plain(c.initial)} for name, c in components.items()}
-    return Architecture(geometry=geometry, components=described, host=spec.host.model if components else STANDARD.model)
+    host = spec.host if components else STANDARD
+    return Architecture(geometry=geometry, components=described, host=host.model, switched_off=_plain(host.standard))
 
 
 def teachers_of(names: str, sizes: str | None) -> list[tuple[str, str]]:
@@ -236,6 +246,10 @@ def teachers_of(names: str, sizes: str | None) -> list[tuple[str, str]]:
     """
     listed = list(families.names()) if names == "all" else [word.strip() for word in names.split(",")]
     wanted = None if sizes is None else [word.strip() for word in sizes.split(",")]
+    known = dict.fromkeys(size for name in listed for size in families.spec(name).sizes)
+    for size in wanted or ():
+        if names == "all" and size not in known:
+            raise UnknownName("size", size, known)
     pairs = []
     for name in dict.fromkeys(listed):
         spec = families.spec(name)
@@ -244,9 +258,6 @@ def teachers_of(names: str, sizes: str | None) -> list[tuple[str, str]]:
                 pairs.append((name, size))
             elif names != "all":
                 raise UnknownName(f"size of {name}", size, spec.sizes)
-    if not pairs:
-        known = dict.fromkeys(size for name in listed for size in families.spec(name).sizes)
-        raise UnknownName("size", sizes, known)
     return pairs
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -105,8 +105,15 @@ class Protocol(Record):
     teacher: Teaching
     recipe: Recipe
     transfer: TransferSettings
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     curve_points: int = Field(gt=0)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed is listed twice")
+        return seeds
 
 
 class Study(Record):
@@ -157,6 +164,8 @@ class Arm(Record):
                 raise UnknownName(f"variant in arm {text!r}", key, _PREFIX)
             fields[key] = value.removeprefix(_PREFIX[key])
         arm = validated(cls, fields, f"arm {text!r}")
+        if arm.method == "none" and (arm.source, arm.teacher) != ("teacher", 0):
+            raise UserError(f"arm {text!r}: without transfer there is no source and no teacher")
         if arm.name != text:
             raise UserError(f"arm {text!r}: write it {arm.name!r}")
         return arm
@@ -197,9 +206,13 @@ def validated(kind: type[AnyRecord], data: object, where: str) -> AnyRecord:
 
 
 def _unknown_key(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    inside: Any = kind
     for part in loc[:-1]:
-        annotation = kind.model_fields[str(part)].annotation if str(part) in kind.model_fields else None
-        kind = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else kind
+        if isinstance(inside, type) and issubclass(inside, BaseModel):
+            inside = inside.model_fields[str(part)].annotation
+        else:  # the values of a dict
+            inside = get_args(inside)[-1]
+    kind = inside
     near = get_close_matches(str(loc[-1]), kind.model_fields, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"unknown key {'.'.join(map(str, loc))!r}; {hint}valid: {', '.join(kind.model_fields)}"
@@ -227,6 +240,8 @@ def _find(kind: str, word: str, known: Mapping[str, Path]) -> Path:
         return known[word]
     path = Path(word)
     if path.suffix in (".yaml", ".yml") and path.is_file():
+        if path.stem in known and path.resolve() != known[path.stem].resolve():
+            raise UserError(f"{path}: {path.stem!r} is the name of a shipped {kind}; give the file another one")
         return path
     raise UnknownName(kind, word, [*known, "a YAML file's path"])
 

@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark import plots
-from benchmark.board import Entry, Leaderboard, Sorted
+from benchmark.board import NATIVE, NATIVE_MEANS, Entry, Leaderboard, Sorted
 from benchmark.protocol import Arm
+from benchmark.stats import Estimate
 from families.spec import UserError
 
 MANY_BUDGETS = 3  # from here on a study is drawn as curves over the budget
@@ -39,11 +40,26 @@ def show(board: Leaderboard, console: Console) -> None:
     for line in (*verdict_lines(board), *board.notes):
         console.print(line, markup=False, highlight=False)
     console.print(board.footnote, style="dim", markup=False, highlight=False)
+    if board.native:
+        native = Table("teacher", header_style="bold")
+        for column in NATIVE:
+            native.add_column(column, justify="right")
+        for teacher, estimates in board.native:
+            native.add_row(teacher, *(with_interval(each) for each in estimates))
+        console.print(native)
+        console.print(NATIVE_MEANS, style="dim", markup=False, highlight=False)
 
 
 def _styled(entry: Entry) -> Text:
     verdict = entry.gap.verdict if entry.gap else None
     return Text(entry.text, style=STYLES[verdict] if verdict else "")
+
+
+def with_interval(estimate: Estimate | None) -> str:
+    """An estimate with its plain 95 % interval's half-width, where it has them."""
+    if estimate is None:
+        return "–"
+    return f"{estimate.value:+.1f}" + (f" ± {estimate.plain:.1f}" if estimate.plain is not None else "")
 
 
 def verdict_lines(board: Leaderboard) -> list[str]:
@@ -61,7 +77,19 @@ def verdict_lines(board: Leaderboard) -> list[str]:
 def render(
     folder: Path, boards: Sequence[tuple[str, Leaderboard, str]], sorted_results: Sorted, results_folder: Path
 ) -> list[Path]:
-    """Write leaderboard.md, and for each (study, board, what the protocol says) a CSV and a figure; what was written."""
+    """Write leaderboard.md, and for each (study, board, what the protocol says) a CSV and a figure; what was written.
+
+    Raises UserError where a file cannot be written.
+    """
+    try:
+        return _render(folder, boards, sorted_results, results_folder)
+    except OSError as error:
+        raise UserError(f"--reports {error.filename}: {error.strerror}") from None
+
+
+def _render(
+    folder: Path, boards: Sequence[tuple[str, Leaderboard, str]], sorted_results: Sorted, results_folder: Path
+) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     parts = ["# Leaderboard\n\nRendered by `bench report` from result files; not edited by hand.\n"]
     written = []
@@ -89,13 +117,17 @@ def to_csv(table: pd.DataFrame) -> str:
 
 def markdown(board: Leaderboard, says: str, csv: str = "", figure: str = "") -> str:
     """A board as a Markdown section."""
-    head = ["teacher", *(arm.replace("|", "/") for arm in board.arms)]
+    head = ["teacher", *board.arms]
     lines = [f"## {board.title}", "", f"Protocol {board.protocol}, {board.runs} runs. {says.strip()}", ""]
     lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in board.rows:
         lines.append(f"| {', '.join(row.families)} {row.size} | {' | '.join(entry.text for entry in row.entries)} |")
     lines += ["", board.footnote, ""]
     lines += [f"- {line}" for line in (*verdict_lines(board), *board.notes)] + [""]
+    if board.native:
+        lines += [f"| teacher | {' | '.join(NATIVE)} |", f"|{'---|' * (len(NATIVE) + 1)}"]
+        lines += [f"| {teacher} | {' | '.join(map(with_interval, estimates))} |" for teacher, estimates in board.native]
+        lines += ["", NATIVE_MEANS, ""]
     lines += [f"Numbers: [{csv}]({csv})", ""] if csv else []
     lines += [f"![{board.title}]({figure})", ""] if figure else []
     return "\n".join(lines)
@@ -106,8 +138,8 @@ def insert_block(path: Path, boards: Sequence[str]) -> None:
     begin, end = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--readme {path}: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--readme {path}: {' '.join(str(error).split())}") from None
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not (found and closed):
@@ -115,16 +147,18 @@ def insert_block(path: Path, boards: Sequence[str]) -> None:
     path.write_text("".join([before, begin, *boards, end, after]), encoding="utf-8")
 
 
+def left_out_lines(found: Sorted, folder: Path) -> list[str]:
+    """A line for each file below the results folder that does not count, and for each protocol that is not known."""
+    lines = [f"{item.path.relative_to(folder).as_posix()}: {item.reason}" for item in found.rejected]
+    lines += [f"{item.cell.path}: stale, its protocol or family has changed since" for item in found.stale]
+    lines += [f"{count} results of protocol {name}: give its file as --protocol" for name, count in found.unknown.items()]
+    return lines
+
+
 def left_out(found: Sorted, folder: Path) -> str:
-    """The files that do not count, and why; empty when there is none."""
-    lines = [f"- {relative(item.path, folder)}: {item.reason}" for item in found.rejected]
-    lines += [f"- {item.cell.path}: stale, its protocol or family has changed since" for item in found.stale]
+    """The Markdown section of what does not count; empty when everything does."""
+    lines = [f"- {line}" for line in left_out_lines(found, folder)]
     return "\n".join(["## Left out", "", *lines, ""]) if lines else ""
-
-
-def relative(path: Path, folder: Path) -> str:
-    """A path as seen from the results folder."""
-    return path.relative_to(folder).as_posix()
 
 
 def as_json(board: Leaderboard) -> dict[str, Any]:

@@ -119,15 +119,21 @@ class Comparisons:
         return self.cells.loc[place] if len(self.cells) and place in self.cells.index else None
 
     def difference(self, protocol: str, family: str, size: str, signed: dict[str, float]) -> Estimate | None:
-        """The contrast of arms with these weights within one teacher; None when one of them has no result."""
-        parts = []
+        """The contrast of arms with these weights within one teacher; None when one of them has no result.
+
+        Arms that are the same runs (matched = standard) count as one, with the sum of their weights: what cancels is no
+        estimate of anything and gets no interval.
+        """
+        parts: dict[str, tuple[float, float, int, float, int]] = {}
         for arm, weight in signed.items():
             cell = self.cell(protocol, family, size, arm)
             if cell is None:
                 return None
             spread = self.pooled.loc[(protocol, arm)]
-            parts.append((weight, float(cell["mean"]), int(cell["n"]), float(spread["s2"]), int(spread["df"])))
-        return contrast(parts, self.comparisons)
+            summed = weight + (parts[cell["group"]][0] if cell["group"] in parts else 0.0)
+            parts[cell["group"]] = (summed, float(cell["mean"]), int(cell["n"]), float(spread["s2"]), int(spread["df"]))
+        left = [part for part in parts.values() if part[0] != 0]
+        return contrast(left, self.comparisons) if left else Estimate(0.0)
 
     def gap(self, protocol: str, family: str, size: str, arm: str) -> Estimate | None:
         """The arm against the same student at the same budget without transfer."""

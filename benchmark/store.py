@@ -139,14 +139,15 @@ class Rejected:
 def read_result(path: Path) -> Result | Rejected:
     """A result file, or why it is none: not JSON, truncated, another schema, or a key that is not its run's."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
     except (ValueError, OSError) as error:
         return Rejected(path, f"not JSON: {error}")
     if not isinstance(content, dict) or content.get("schema") != 1:
         found = content.get("schema", "none") if isinstance(content, dict) else "none"
         return Rejected(path, f"schema {found!r}, not 1")
     try:
-        result = Result.model_validate(content)
+        result = Result.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         return Rejected(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
@@ -171,7 +172,7 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(temporary, path)
 
 
-def ensure_writable(folder: Path, option: str) -> None:
+def ensure_writable(option: str, folder: Path) -> None:
     """Make a folder and try a file in it. Raises UserError, so that no training starts whose result has no place."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -283,5 +284,8 @@ def _code_files() -> Iterator[Path]:
 def _git(*args: str) -> str | None:
     if not (ROOT / ".git").exists():
         return None
-    done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
     return done.stdout.strip() if done.returncode == 0 else None

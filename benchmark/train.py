@@ -6,9 +6,10 @@ import hashlib
 import math
 import os
 import resource
+import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,21 @@ class Training:
         teacher_weights: state dict of the teacher's run; needed when the transfer has a teacher.
         device: torch device name.
         curve_points: how often val is measured on the way.
+        code: digest of the code that trains; a checkpoint of another code is not resumed.
     """
 
     def __init__(
-        self, run: Run, family: str, size: str, folder: Path, teacher_weights: Path | None, device: str, curve_points: int
+        self,
+        run: Run,
+        family: str,
+        size: str,
+        folder: Path,
+        teacher_weights: Path | None,
+        device: str,
+        curve_points: int,
+        code: str,
     ) -> None:
+        self.code = code
         self.run, self.recipe, self.folder, self.device = run, run.protocol.recipe, folder, torch.device(device)
         self.points = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
         self.dataset = data.load(run.protocol.data)
@@ -66,10 +77,9 @@ class Training:
             "global_pool": run.protocol.head,
             "num_classes": self.dataset.num_classes,
         }
-        # A teacher draws from streams of its own: a student that started as its teacher did would be half way there.
         self.stream = f"{run.role}:{run.seed}"
         if run.role == "teacher":
-            self.model = adapter.architecture(size, seed=self.stream, **args)
+            self.model = adapter.architecture(size, seed=run.seed, **args)
         else:
             self.model = adapter.student(size, seed=self.stream, native=run.student.components, **args)
         self.model.to(self.device)
@@ -112,15 +122,13 @@ class Training:
                 last_saved = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
-        """Evaluate once, keep the last weights, drop the checkpoint; what the result file holds but for its labels."""
-        val = self.evaluate("val")
-        _, test, *shifted = self.dataset.sets()
+        """Evaluate once and keep the last weights; what the result file holds but for its labels and provenance."""
+        val, test, *shifted = self.dataset.sets()
         metrics: dict[str, Any] = {**self.evaluate(test), "shift": {name: self.evaluate(name) for name in shifted}}
-        metrics |= self._attention()
+        metrics |= self._attention(test)
         _replace(self.model.state_dict(), self.folder / WEIGHTS)
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
         images = self.recipe.steps * self.recipe.batch_size
-        return {"metrics": metrics, "val": val, "curve": self.state.curve, "cost": self._cost(images)}
+        return {"metrics": metrics, "val": self.evaluate(val), "curve": self.state.curve, "cost": self._cost(images)}
 
     @torch.no_grad()
     def evaluate(self, name: str) -> dict[str, float]:
@@ -145,8 +153,9 @@ class Training:
         self.schedule.step_update(self.state.step)
         x, y = self._inputs(images), labels.to(self.device)
         self.optimizer.zero_grad()
-        with self.bond.guiding(x):
-            with self._precision():
+        with ExitStack() as guided:
+            with self._precision():  # the teacher reads in the same precision as in evaluation
+                guided.enter_context(self.bond.guiding(x))
                 loss = F.cross_entropy(self.model(x).float(), y) + self.bond.loss()
             loss.backward()
         if self.recipe.clip_grad is not None:
@@ -174,8 +183,8 @@ class Training:
         state.loss_sum, state.loss_count = 0.0, 0
 
     @torch.no_grad()
-    def _attention(self) -> dict[str, list[float] | None]:
-        """By transferred block on the test set: KL of a distilled student's own map from the teacher's, and the mass
+    def _attention(self, name: str) -> dict[str, list[float] | None]:
+        """By transferred block on an evaluation set: KL of a distilled student's own map from the teacher's, and the mass
         dropped with tokens that the student has not."""
         bond = self.bond
         found: dict[str, list[float] | None] = {"attention_kl": None, "dropped_mass": None}
@@ -184,24 +193,25 @@ class Training:
         self.model.eval()
         sums: dict[str, Tensor] = {}
         count = 0
-        for images, _ in self.dataset.evaluate("test", EVALUATION_BATCH):
+        for images, _ in self.dataset.evaluate(name, EVALUATION_BATCH):
             x = self._inputs(images)
             count += len(images)
             rows: dict[str, list[float]] = {}
-            if bond.alignment.teacher_extra:
-                rows["dropped_mass"] = bond.dropped(bond.read(x))
-            if self.run.transfer.method == "distill":
-                with bond.guiding(x):
+            with self._precision(), bond.guiding(x):
+                if bond.alignment.teacher_extra:
+                    rows["dropped_mass"] = bond.dropped(bond.read(x))
+                if self.run.transfer.method == "distill":
                     self.model(x)
                     blocks = self.run.transfer.blocks
                     rows["attention_kl"] = [float(kl_divergence(bond.routes[b], bond.own(b))) for b in blocks]
-            for name, values in rows.items():
-                sums[name] = sums.get(name, torch.zeros(len(values))) + len(images) * torch.tensor(values)
-        return found | {name: (total / count).tolist() for name, total in sums.items()}
+            for kind, values in rows.items():
+                sums[kind] = sums.get(kind, torch.zeros(len(values))) + len(images) * torch.tensor(values)
+        return found | {kind: (total / count).tolist() for kind, total in sums.items()}
 
     def _cost(self, images: int) -> dict[str, Any]:
         on_gpu = self.device.type == "cuda"
-        peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return {
             "seconds": round(self.state.seconds, 3),
             "device": torch.cuda.get_device_name() if on_gpu else "cpu",
@@ -211,15 +221,15 @@ class Training:
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
-        if path.exists():
-            saved = torch.load(path, map_location=self.device, weights_only=True)
+        saved = torch.load(path, map_location=self.device, weights_only=True) if path.exists() else None
+        if saved is not None and saved["code"] == self.code:  # a run is made by one code from beginning to end
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.state = State(**saved["state"])
 
     def _save(self) -> None:
-        saved = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "state": vars(self.state)}
-        _replace(saved, self.folder / CHECKPOINT)
+        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "state": vars(self.state)}
+        _replace(parts | {"code": self.code}, self.folder / CHECKPOINT)
 
 
 def weights_digest(path: Path) -> str:
@@ -232,7 +242,7 @@ def weights_digest(path: Path) -> str:
 
 
 def _replace(content: Any, path: Path) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.tmp")
     torch.save(content, temporary)
     os.replace(temporary, path)
 

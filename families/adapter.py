@@ -45,10 +45,13 @@ class Adapter:
         return model.eval().requires_grad_(False)
 
     def architecture(self, size: str, seed: int | str = 0, **timm_overrides: Any) -> nn.Module:
-        """The teacher's architecture with random, trainable weights; native components start at the family's values."""
+        """The teacher's architecture with random, trainable weights; native components start at the family's values.
+
+        Its random stream is apart from the students': one that started as its teacher did would be half way there.
+        """
         teacher = self.spec.teacher(size)
         components = self.spec.components(size)
-        return _build(teacher.model, {**teacher.args, **timm_overrides}, components, seed)
+        return _build(teacher.model, {**teacher.args, **timm_overrides}, components, f"teacher:{seed}")
 
     def student(
         self, size: str, num_classes: int, seed: int | str = 0, native: Iterable[str] = (), **timm_overrides: Any

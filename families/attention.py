@@ -76,11 +76,12 @@ class Alignment:
 
 
 def layout(model: nn.Module) -> list[str]:
-    """The names of a timm model's tokens in order: cls, dist, reg0.., then patch0.. row by row."""
+    """The names of a timm model's tokens in order: cls, dist, reg0.., then patch0,0 patch0,1 .. by row and column."""
     prefix = [name for name in ("cls", "dist") if getattr(model, f"{name}_token", None) is not None]
     registers = int(model.num_prefix_tokens) - len(prefix)  # type: ignore[arg-type]
-    patches = int(model.patch_embed.num_patches)  # type: ignore[union-attr, arg-type]
-    return prefix + [f"reg{i}" for i in range(registers)] + [f"patch{i}" for i in range(patches)]
+    rows, columns = model.patch_embed.grid_size  # type: ignore[union-attr, misc]
+    patches = [f"patch{row},{column}" for row in range(rows) for column in range(columns)]
+    return prefix + [f"reg{i}" for i in range(registers)] + patches
 
 
 def align(teacher: Sequence[str], student: Sequence[str]) -> Alignment:
@@ -90,7 +91,10 @@ def align(teacher: Sequence[str], student: Sequence[str]) -> Alignment:
     """
     patches = [[name for name in side if name.startswith("patch")] for side in (teacher, student)]
     if patches[0] != patches[1]:
-        raise ValueError(f"teacher has {len(patches[0])} patches and student {len(patches[1])}: their grids must be equal")
+        raise ValueError(
+            f"teacher has {len(patches[0])} patches to {patches[0][-1]} and student {len(patches[1])} to {patches[1][-1]}:"
+            " their grids must be equal"
+        )
     common = [name for name in student if name in set(teacher)]
     extra = [tuple(i for i, name in enumerate(side) if name not in common) for side in (teacher, student)]
     kept = [tuple(side.index(name) for name in common) for side in (list(teacher), list(student))]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -190,8 +191,6 @@ class Family:
 
 
 def _at_size(component: Component, size: str) -> Component:
-    from dataclasses import replace
-
     initial = {
         pattern: value.values[size] if isinstance(value, PerSize) else value for pattern, value in component.initial.items()
     }
@@ -206,8 +205,6 @@ class UnknownName(UserError):
     """A word that names nothing here; the message gives the nearest valid one and all that are valid."""
 
     def __init__(self, kind: str, word: object, valid: Any) -> None:
-        from difflib import get_close_matches
-
         names = [str(name) for name in valid]
         near = get_close_matches(str(word), names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""

@@ -58,10 +58,12 @@ def load_official(model: nn.Module, official: Official, path: Path) -> None:
 
 
 def convert(checkpoint: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
-    """An authors' checkpoint as a timm state dict. Raises KeyError when it has none of the containers."""
-    container = next((name for name in layout.containers if name in checkpoint), None)
+    """An authors' checkpoint as a timm state dict. Raises TypeError or KeyError when it has none of the containers."""
+    if not isinstance(checkpoint, Mapping):
+        raise TypeError(f"a {type(checkpoint).__name__}, not a dictionary")
+    container = next((name for name in layout.containers if isinstance(checkpoint.get(name), Mapping)), None)
     if container is None:
-        raise KeyError(f"none of {', '.join(layout.containers)} among its keys {', '.join(list(checkpoint)[:5])}")
+        raise KeyError(f"none of {', '.join(layout.containers)} among its keys {', '.join(map(str, list(checkpoint)[:5]))}")
     state = {}
     for key, value in checkpoint[container].items():
         if not key.startswith(layout.only):

@@ -82,7 +82,7 @@ def test_a_student_with_tokens_the_teacher_lacks():
 def test_a_teacher_without_class_token():
     teacher = perturbed(timm.create_model("vit_base_patch16_siglip_224", **TINY, num_classes=0))
     student = pair()[1]
-    assert layout(teacher)[0] == "patch0"
+    assert layout(teacher)[0] == "patch0,0"
     assert align(layout(teacher), layout(student)).student_extra == (0,)
     assert copied(student, teacher, images()).isfinite().all()
 
@@ -92,6 +92,9 @@ def test_different_grids_and_shapes_are_refused():
     finer = families.load("deit").student("base", 5, **(ARGS | {"patch_size": 4}))
     with pytest.raises(ValueError, match="grids must be equal"):
         Bond(Transfer(method="copy", blocks=(0,)), finer, teacher)
+    flat = families.load("deit").student("base", 5, **(ARGS | {"img_size": (16, 64)}))
+    with pytest.raises(ValueError, match="16 patches to patch3,3 and student 16 to patch1,7"):
+        Bond(Transfer(method="copy", blocks=(0,)), flat, teacher)
     other = families.load("deit").student("base", 5, **(ARGS | {"num_heads": 6}))
     with pytest.raises(ValueError, match=r"heads \[3, 6\]"):
         Bond(Transfer(method="copy", blocks=(0,)), other, teacher)

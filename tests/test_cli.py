@@ -93,6 +93,55 @@ def test_a_mistake_is_one_line_and_exit_code_2(bench, words, expected, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_in_the_results_folders_way(bench, tiny, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "tiny").write_text("")
+    code, _, err = bench(
+        "run", "--family", "deit", "--protocol", tiny, "--results", tmp_path / "results", "--work", tmp_path / "work"
+    )
+    assert code == 2 and err.count("\n") == 1 and "cannot be made or written" in err
+    assert not (tmp_path / "work" / "runs").exists()
+
+
+def test_a_report_that_cannot_be_written(bench, tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "reports" / "leaderboard.md").mkdir(parents=True)
+    code, _, err = bench("report", "--results", tmp_path / "results")
+    assert code == 2 and err.count("\n") == 1 and "leaderboard.md: Is a directory" in err
+    (tmp_path / "reports" / "leaderboard.md").rmdir()
+    readme = tmp_path / "README.md"
+    readme.write_bytes(b"\xff\xfe")
+    code, _, err = bench("report", "--results", tmp_path / "results", "--readme", readme)
+    assert code == 2 and err.count("\n") == 1
+
+
+def test_the_name_of_a_shipped_protocol_is_taken(bench, tmp_path):
+    path = tmp_path / "mini.yaml"
+    path.write_text((ROOT / "benchmark/protocols/mini.yaml").read_text())
+    code, _, err = bench("run", "--protocol", path, "--dry-run")
+    assert code == 2 and "'mini' is the name of a shipped protocol" in err
+
+
+def test_reports_never_land_beside_another_results_folder(bench, tiny, tmp_path):
+    words = ("run", "--family", "deit", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0")
+    assert bench(*words, "--results", tmp_path / "elsewhere", "--work", tmp_path / "work")[0] == 0
+    assert (tmp_path / "elsewhere-reports" / "leaderboard.md").exists() and not (tmp_path / "reports").exists()
+
+
+def test_a_study_of_the_users_own(bench, tiny, tmp_path):
+    """It brings its baseline, is reported like a shipped one, and is named where its protocol's file is missing."""
+    study = tmp_path / "mine.yaml"
+    study.write_text("title: My question\narms: [standard-copy+budget=x2]\n")
+    folders = ("--results", tmp_path / "results", "--work", tmp_path / "work")
+    words = ("--family", "deit", "--sizes", "base", "--seeds", "0,1", "--cluster", "debug")
+    code, out, _ = bench("run", *words, "--protocol", tiny, "--study", study, *folders)
+    assert code == 0 and "My question" in out and "no baseline" not in out
+    assert "## My question" in (tmp_path / "reports" / "leaderboard.md").read_text()
+    assert (tmp_path / "reports" / "tiny-mine.csv").exists()
+    code, out, _ = bench("report", *folders[:2])
+    assert code == 0 and "left out: 5 results of protocol tiny: give its file as --protocol" in out
+
+
 @pytest.mark.parametrize("option", ["--results", "--reports", "--work"])
 def test_a_folder_below_a_file_is_refused_before_anything_runs(bench, tiny, tmp_path, option):
     (tmp_path / "file").write_text("")
@@ -145,7 +194,7 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
         "leaderboard.md", "tiny-main-gaps.png", "tiny-main-gaps.svg", "tiny-main.csv",
     ]  # fmt: skip
     code, out, _ = bench("report", "--results", tmp_path / "results", "--protocol", tiny, "--json")
-    board = json.loads(out)["studies"]["main"]
+    (board,) = json.loads(out)["boards"]
     row = next(row for row in board["rows"] if "deit3" in row["families"])
     gap = row["arms"]["standard-copy"]["gap"]
     page = (reports / "leaderboard.md").read_text()
@@ -183,7 +232,7 @@ def test_families_that_share_all_runs_share_a_row(bench, tiny, tmp_path):
     assert code == 0
     (shared,) = [line for line in page.splitlines() if line.startswith("| deit, dino base |")]
     assert shared.count("= standard") == 3 and "(n=1)" in shared
-    assert len([line for line in page.splitlines() if line.startswith("| clip base |")]) == 1
+    assert len([line for line in page.splitlines() if line.startswith("| clip base |")]) == 2  # board and native components
     for family in ("deit", "dino"):
         assert len(list((tmp_path / "results" / "tiny" / family / "base").glob("*.json"))) == 7
     assert "deit (1 teacher): standard-copy no verdict; standard-distill no verdict; matched-copy = standard" in out

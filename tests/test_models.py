@@ -152,6 +152,8 @@ def test_a_wrong_official_file_is_refused(family, tmp_path):
         assert str(path) in str(caught.value)
 
     refused(b"<html>404</html>", "not a readable checkpoint")
+    refused([good], "a list, not a dictionary")
+    refused({container: torch.zeros(3)}, "none of")
     refused({"teacher_weights": good[container]}, "none of")
     refused({container: {k: v for k, v in good[container].items() if k != first}}, "Missing key.*blocks.0.norm1.weight")
     prefix = first.removesuffix("blocks.0.norm1.weight")

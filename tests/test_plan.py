@@ -1,11 +1,13 @@
 """Runs, keys, merging: what is equal is trained once, and a key changes when, and only when, the number can."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
 import families
 from benchmark.plan import Cell, Run, make_plan, run_of, student_run, teacher_run, teachers_of
-from benchmark.protocol import Arm, Protocol, load_protocol, load_study, shipped, validated
+from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, shipped, validated
 from families.spec import UnknownName, UserError
 
 from .conftest import tiny_protocol
@@ -108,6 +110,7 @@ def test_arms_read_as_they_are_written():
         ("standard-copy+bugdet=x2", "did you mean 'budget'"),
         ("standard-copy+budget=x0", "greater than 0"),
         ("standard-copy+budget=x1", "write it 'standard-copy'"),
+        ("standard-none+source=uniform", "without transfer there is no source"),
     ]:
         with pytest.raises(UserError, match=words):
             Arm.parse(wrong)
@@ -132,6 +135,8 @@ def test_requests_name_what_is_wrong():
         teachers_of("diet3", None)
     with pytest.raises(UnknownName, match="unknown size of dino: 'large'; valid: small, base"):
         teachers_of("deit3,dino", "base,large")
+    with pytest.raises(UnknownName, match="unknown size: 'lrage'; did you mean 'large'"):
+        teachers_of("all", "base,lrage")
     with pytest.raises(UnknownName, match="unknown size: 'huge'"):
         teachers_of("all", "huge")
     assert ("dino", "base") in teachers_of("all", "base") and ("dino", "small") not in teachers_of("all", "base")
@@ -150,6 +155,9 @@ def test_shipped_protocols_fit_every_teacher(name):
         ({"recipee": {}}, "unknown key 'recipee'; did you mean 'recipe'"),
         ({"head": "cls"}, "head: Input should be 'token' or 'avg'"),
         ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "seeds: a seed is listed twice"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"scale": tiny_protocol()["scale"] | {"sizes": {"base": {"embed_dimm": 4, "depth": 1}}}}, "did you mean 'embed_dim'"),
         ({"transfer": {"blocks": "all", "loss": "ce", "weight": -1}}, "transfer.weight"),
         (
             {"recipe": {"steps": 4, "batch_size": 16, "lr": 1, "warmup": 0, "weight_decay": 0, "learning_rate": 2}},
@@ -162,6 +170,30 @@ def test_a_wrong_protocol_file_is_one_clear_line(change, words):
         validated(Protocol, tiny_protocol(**change), "file.yaml")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("file.yaml: ")
+
+
+def test_a_study_brings_its_baselines():
+    study = Study(title="-", arms=["matched-copy+budget=x2"])
+    plan = make_plan("tiny", TINY, "s", study, [("deit3", "base")], [0])
+    assert {cell.arm for cell in plan.cells} == {"teacher", "matched-copy+budget=x2", "matched-none+budget=x2"}
+
+
+def test_a_request_that_leaves_nothing_to_train():
+    with pytest.raises(UserError, match="4 steps times 0.01 leaves none"):
+        make_plan("tiny", TINY, "s", Study(title="-", arms=["standard-none+budget=x0.01"]), [("deit3", "base")], [0])
+    content = tiny_protocol()
+    content["scale"]["head_dim"] = 0.001
+    with pytest.raises(UserError, match="is not a multiple of head_dim 0"):
+        student_run(validated(Protocol, content, "tiny"), "deit3", "base", Arm.parse("standard-none"), 0)
+
+
+def test_what_a_family_file_says_of_its_host_is_identity(monkeypatch):
+    """A corrected switch changes the key, so that results of the wrong one show as stale."""
+    arm, spec = Arm.parse("matched-none"), families.spec("beitv2")
+    before = student_run(TINY, "beitv2", "base", arm, 0).key
+    host = replace(spec.host, standard={**spec.host.standard, "use_abs_pos_emb": False})
+    monkeypatch.setattr(families, "spec", lambda name: replace(spec, host=host))
+    assert student_run(TINY, "beitv2", "base", arm, 0).key != before
 
 
 def test_blocks_to_transfer():

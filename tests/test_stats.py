@@ -117,6 +117,17 @@ def test_budgets_and_matched_students_have_their_own_baselines():
     assert reversal.se == pytest.approx(math.sqrt(4 / 3))
 
 
+def test_the_same_runs_are_no_comparison():
+    """matched = standard: control and reversal are 0 by construction, and have no interval that would say otherwise."""
+    table = []
+    for student in ("standard", "matched"):
+        table += rows(f"{student}-none", [19, 20, 21], group="none") + rows(f"{student}-copy", [79, 80, 81], group="copy")
+    board = Comparisons(pd.DataFrame(table), 1)
+    assert board.control("p", "f", "base") == Estimate(0.0)
+    assert board.reversal("p", "f", "base", "copy") == Estimate(0.0)
+    assert board.gap("p", "f", "base", "matched-copy") == board.gap("p", "f", "base", "standard-copy")
+
+
 def test_family_verdicts():
     assert family_verdict(["success", "success"]) == "success"
     assert family_verdict(["failure", "failure"]) == "failure"

@@ -5,8 +5,11 @@ import os
 import re
 
 import pytest
+import torch
 
+import families
 from benchmark.board import sort_results
+from benchmark.data import load
 from benchmark.protocol import Protocol, validated
 from benchmark.store import Rejected, Results, Workspace, read_result, read_results, write_json
 from families.spec import UserError
@@ -65,10 +68,24 @@ def test_schema_1(results):
     assert len(provenance["code"]) == 64
 
 
-def test_dropped_mass_is_recorded_where_tokens_are_dropped(results):
-    """Registers: the standard student lacks them, the matched one has them."""
-    dropped = json.loads(one(results, "standard-copy-s0").read_text())["metrics"]["dropped_mass"]
-    assert len(dropped) == 2 and all(0.1 < mass < 0.5 for mass in dropped)
+def test_dropped_mass_is_recorded_where_tokens_are_dropped(measured, results):
+    """Registers: the standard student lacks them, the matched one has them. The number is that of the teacher's own
+    maps, computed here without fused attention."""
+    content = json.loads(one(results, "standard-copy-s0").read_text())
+    weights = measured / "work" / "runs" / content["teacher"]["source"].removeprefix("run ") / "weights.pt"
+    geometry = content["run"]["student"]["geometry"]
+    teacher = families.load("dinov2_reg").teacher("base", pretrained=False, num_classes=10, global_pool="token", **geometry)
+    teacher.load_state_dict(torch.load(weights, weights_only=True))
+    maps = []
+    for block in teacher.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda module, args, output: maps.append(args[0]))
+    images = next(load(validated(Protocol, tiny_protocol(), "tiny").data).evaluate("test", 1000))[0]
+    with torch.no_grad():
+        teacher((images - 0.19) / 0.33)
+    kept = [0, *range(5, 14)]
+    expected = [each[:, :, kept][..., 1:5].sum(-1).mean().item() for each in maps]
+    assert content["metrics"]["dropped_mass"] == pytest.approx(expected, abs=1e-5)
     assert json.loads(one(results, "matched-copy-s0").read_text())["metrics"]["dropped_mass"] is None
     assert json.loads(one(results, "standard-copy-s0").read_text())["metrics"]["attention_kl"] is None
 
@@ -80,6 +97,8 @@ def test_dropped_mass_is_recorded_where_tokens_are_dropped(results):
         (lambda text: "", "not JSON"),
         (lambda text: "[1, 2]", "schema 'none'"),
         (lambda text: text.replace('"schema": 1', '"schema": 2'), "schema 2"),
+        (lambda text: re.sub(r'"top1": ([0-9.]+)', r'"top1": "\1"', text), "top1: Input should be a valid number"),
+        (lambda text: text.replace('"seed": 0', '"seed": false'), "seed: Input should be a valid integer"),
         (lambda text: re.sub(r'"top1": [0-9.]+', '"top1": 101', text), "top1"),
         (lambda text: re.sub(r'"top1": [0-9.]+', '"top1": NaN', text), "top1"),
         (lambda text: text.replace('"weight_decay": 0.05', '"weight_decay": 0.1'), "is not that of its run"),
@@ -159,7 +178,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--results .*file/below: cannot be made or written"):
-        ensure_writable(tmp_path / "file" / "below", "--results")
+        ensure_writable("--results", tmp_path / "file" / "below")
 
 
 def test_an_empty_work_folder_has_nothing(tmp_path):

@@ -35,12 +35,16 @@ def fit(item: Item, folder, teacher=None, stop_at=None):
             raise Killed
 
     folder.mkdir(exist_ok=True)
-    training = Training(item.run, item.cells[0].family, item.cells[0].size, folder, teacher, "cpu", 2)
+    training = Training(item.run, item.cells[0].family, item.cells[0].size, folder, teacher, "cpu", 2, "code")
     try:
         training.fit(progress, checkpoint_seconds=0 if stop_at else 1e9)
     except Killed:
         return None
     return training.finish()
+
+
+def item_of(plan, arm):
+    return next(item for item in plan.items.values() if item.cells[0].arm == arm)
 
 
 def numbers(payload):
@@ -64,7 +68,20 @@ def test_a_stopped_training_goes_on_exactly(family, arm, tmp_path):
         resumed = fit(item, folder, teacher)
         assert numbers(resumed) == numbers(whole)
         assert weights_digest(folder / WEIGHTS) == weights_digest(tmp_path / "whole" / WEIGHTS)
-        assert not (folder / CHECKPOINT).exists()
+
+
+def test_a_checkpoint_of_other_code_is_not_resumed(tmp_path):
+    """A result claims one code; a run that changed its code in the middle would have two."""
+    (item,) = plan_of("deit", ["standard-none"]).items.values()
+    assert fit(item, tmp_path / "run", stop_at=5) is None
+    training = Training(item.run, "deit", "base", tmp_path / "run", None, "cpu", 2, "other code")
+    steps = []
+    training.fit(lambda step, loss: steps.append(step), 1e9)
+    assert steps == list(range(1, STEPS + 1))
+    same = Training(item.run, "deit", "base", tmp_path / "run", None, "cpu", 2, "code")
+    steps.clear()
+    same.fit(lambda step, loss: steps.append(step), 1e9)
+    assert steps == list(range(5, STEPS + 1))
 
 
 def test_gradient_checkpointing_and_bfloat16_train(tmp_path):
@@ -77,7 +94,7 @@ def test_gradient_checkpointing_and_bfloat16_train(tmp_path):
         "clipped": {"clip_grad": 1e-3},
     }.items():
         plan = plan_of("dinov2_reg", ["matched-distill"], **recipe)
-        teacher, student = plan.items.values()
+        teacher, student = item_of(plan, "teacher"), item_of(plan, "matched-distill")
         if not (tmp_path / "teacher").exists():
             fit(teacher, tmp_path / "teacher")
         results[name] = fit(student, tmp_path / name, tmp_path / "teacher" / WEIGHTS)
@@ -91,14 +108,38 @@ def test_gradient_checkpointing_and_bfloat16_train(tmp_path):
 def test_what_copy_reads_it_needs_at_test_time(tmp_path):
     """A copied student evaluated without its teacher is another model."""
     plan = plan_of("deit", ["standard-copy"], steps=30)
-    teacher, student = plan.items.values()
+    teacher, student = item_of(plan, "teacher"), item_of(plan, "standard-copy")
     fit(teacher, tmp_path / "teacher")
     (tmp_path / "student").mkdir()
-    training = Training(student.run, "deit", "base", tmp_path / "student", tmp_path / "teacher" / WEIGHTS, "cpu", 2)
+    training = Training(student.run, "deit", "base", tmp_path / "student", tmp_path / "teacher" / WEIGHTS, "cpu", 2, "code")
     training.fit(lambda step, loss: None, 1e9)
     guided = training.evaluate("test")
     training.bond.teacher = None
     assert training.evaluate("test") != guided
+
+
+def test_one_precision_in_training_and_evaluation(tmp_path):
+    """In bfloat16 the copied maps are the same whether the student trains on an image or is evaluated on it."""
+    plan = plan_of("deit", ["standard-copy"], precision="bfloat16")
+    teacher, student = item_of(plan, "teacher"), item_of(plan, "standard-copy")
+    fit(teacher, tmp_path / "teacher")
+    (tmp_path / "student").mkdir()
+    training = Training(student.run, "deit", "base", tmp_path / "student", tmp_path / "teacher" / WEIGHTS, "cpu", 2, "code")
+    seen = []
+    training.model.head.register_forward_hook(lambda module, args, output: seen.append((output.detach(), routes())))
+
+    def routes():
+        return [(site.guide.q.dtype, site.guide.q.clone()) for site in training.bond.sites]
+
+    images, labels = next(training.dataset.evaluate("test", 16))
+    training.optimizer.step = lambda: None
+    training._step(images, labels)
+    training.dataset.evaluate = lambda name, size: iter([(images, labels)])
+    training.evaluate("test")
+    (trained, taught), (evaluated, shown) = seen
+    assert torch.equal(trained, evaluated)
+    for (dtype, q), (other, same) in zip(taught, shown, strict=True):
+        assert dtype == other == torch.bfloat16 and torch.equal(q, same)
 
 
 def test_every_image_is_counted_once(tmp_path, monkeypatch):
@@ -106,14 +147,14 @@ def test_every_image_is_counted_once(tmp_path, monkeypatch):
     plan = plan_of("deit", ["standard-none"])
     (item,) = plan.items.values()
     tmp_path.joinpath("a").mkdir()
-    training = Training(item.run, "deit", "base", tmp_path / "a", None, "cpu", 2)
+    training = Training(item.run, "deit", "base", tmp_path / "a", None, "cpu", 2, "code")
     whole = training.evaluate("test")
     monkeypatch.setattr(train, "EVALUATION_BATCH", 33)
     parts = training.evaluate("test")
     assert parts["top1"] == whole["top1"] and parts["loss"] == pytest.approx(whole["loss"])
     with torch.no_grad():
         images, labels = next(training.dataset.evaluate("test", 1000))
-        logits = training.model.eval()((images - 0.5) / 0.5)
+        logits = training.model.eval()((images - 0.19) / 0.33)
     assert whole["top1"] == pytest.approx(100 * (logits.argmax(1) == labels).float().mean().item())
     assert whole["loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
 
@@ -122,7 +163,7 @@ def test_fixed_tables_are_not_trained(tmp_path):
     plan = plan_of("mae", ["matched-none"], lr=0.1)
     (item,) = plan.items.values()
     (tmp_path / "run").mkdir()
-    training = Training(item.run, "mae", "base", tmp_path / "run", None, "cpu", 2)
+    training = Training(item.run, "mae", "base", tmp_path / "run", None, "cpu", 2, "code")
     before = training.model.pos_embed.clone(), training.model.cls_token.clone()
     training.fit(lambda step, loss: None, 1e9)
     assert torch.equal(training.model.pos_embed, before[0])
@@ -150,6 +191,18 @@ def test_a_teacher_below_its_floor_fails_its_students_and_no_other(bench, tmp_pa
     assert written == ["matched-none-s0", "standard-none-s0"]
 
 
+def test_a_raised_floor_rejects_a_finished_teacher(bench, tmp_path):
+    protocol, content = tmp_path / "tiny.yaml", tiny_protocol()
+    protocol.write_text(yaml.safe_dump(content))
+    assert run_debug(bench, protocol, tmp_path)[0] == 0
+    content["teacher"]["floor"] = 99.9
+    protocol.write_text(yaml.safe_dump(content))
+    code, out, _ = run_debug(bench, protocol, tmp_path, "--seeds", "0,1")
+    assert code == 1 and "below the protocol's floor of 99.9" in out and "its teacher failed" in out
+    assert not list((tmp_path / "results").rglob("standard-copy-s1.json"))
+    assert list((tmp_path / "results").rglob("standard-none-s1.json"))
+
+
 def test_a_loss_that_is_not_finite_is_no_result(bench, tmp_path, monkeypatch):
     """It fails, says why, leaves its traceback in the work folder, and the same command tries it again."""
     protocol = tmp_path / "tiny.yaml"
@@ -174,6 +227,7 @@ def test_a_loss_that_is_not_finite_is_no_result(bench, tmp_path, monkeypatch):
     assert code == 0 and "trained 1 runs" in out
     assert len(list((tmp_path / "results").rglob("*.json"))) == 7
     assert not list((tmp_path / "work" / "runs").glob("*/error.txt"))
+    assert not list((tmp_path / "work" / "runs").glob(f"*/{CHECKPOINT}"))
 
 
 def test_finished_runs_are_returned_not_trained(bench, tmp_path, monkeypatch):
