@@ -192,8 +192,8 @@ def test_controls_on_mini(tmp_path):
     board = leaderboard("mini", load_study("controls")[1], results, comparisons=4)
     arms = {entry.arm.name: entry for entry in board.rows[0].entries}
     assert arms["standard-none"].top1 < 35
-    assert arms["standard-none+budget=x7"].top1 > 85
+    assert arms["standard-none+budget=x3.5"].top1 > 85
     for source in ("other-image", "uniform"):
-        early, late = arms[f"standard-copy+source={source}"], arms[f"standard-copy+budget=x7+source={source}"]
+        early, late = arms[f"standard-copy+source={source}"], arms[f"standard-copy+budget=x3.5+source={source}"]
         assert early.gap.verdict != "success" and abs(early.gap.value) < 12
         assert late.gap.verdict == "failure" and late.top1 < 35
