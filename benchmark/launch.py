@@ -126,8 +126,7 @@ class Launcher:
             rest = []
             for item in pending:
                 if finished(self.workspace, item):
-                    deliver(self.workspace, self.results, item)
-                    self.outcome.finished.append(item.key)
+                    self._take(item)
                 elif self._failed(item):
                     self.outcome.failed[item.key] = self.workspace.error(item.key) or "no reason was left"
                 else:
@@ -137,6 +136,14 @@ class Launcher:
                     self.outcome.failed[item.key] = f"no worker could start; see {self.workspace.jobs}"
                 return
             pending = rest
+
+    def _take(self, item: Item) -> None:
+        """A finished run: its cells are there, or their place is gone; then its payload waits in the work folder."""
+        try:
+            deliver(self.workspace, self.results, item)
+            self.outcome.finished.append(item.key)
+        except OSError as error:
+            self.outcome.failed[item.key] = f"trained, but its result could not be written: {error}"
 
     def _failed(self, item: Item) -> bool:
         """Whether a worker of this launcher failed it, or died over it. What another launcher does is not ours to judge."""
