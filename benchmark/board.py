@@ -82,6 +82,11 @@ class Row:
     size: str
     entries: tuple[Entry, ...]
 
+    @property
+    def label(self) -> str:
+        """The families and the size."""
+        return f"{', '.join(self.families)} {self.size}"
+
 
 @dataclass(frozen=True)
 class Leaderboard:
@@ -100,6 +105,11 @@ class Leaderboard:
     table: pd.DataFrame
 
     @property
+    def long(self) -> bool:
+        """Whether its arms are too many and too long for columns, so that each gets a row."""
+        return any("+" in arm for arm in self.arms)
+
+    @property
     def footnote(self) -> str:
         """What every number and sign on the board means."""
         return (
@@ -113,12 +123,15 @@ class Leaderboard:
 def leaderboard(
     name: str, study: Study, results: Sequence[Result], comparisons: int, teachers: Sequence[tuple[str, str]] | None = None
 ) -> Leaderboard:
-    """The board of one protocol's results. `teachers` limits and orders the rows (default: those that have results)."""
+    """The board of one protocol's results. `teachers` limits and orders the rows (default: those with results of the
+    study's transfers)."""
     found = frame(result for result in results if result.cell.protocol == name and result.cell.arm != TEACHER)
     needed = dict.fromkeys(arm for text in study.arms for arm in (Arm.parse(text).baseline.name, text))
     found = found[found["arm"].isin(list(needed))]
     stats = Comparisons(found, comparisons)
-    present = list(dict.fromkeys(zip(found["family"], found["size"], strict=True)))
+    transfers = {arm for arm in study.arms if Arm.parse(arm).method != "none"}
+    own = found[found["arm"].isin(transfers)] if transfers else found
+    present = list(dict.fromkeys(zip(own["family"], own["size"], strict=True)))
     shown = present if teachers is None else list(teachers)
     groups: dict[tuple[Any, ...], list[str]] = {}
     for family, size in shown:
@@ -171,7 +184,7 @@ NATIVE_MEANS = (
 def _native(
     stats: Comparisons, name: str, rows: Sequence[Row], study: Study
 ) -> tuple[tuple[str, tuple[Estimate | None, ...]], ...]:
-    if "matched-none" not in study.arms:
+    if not {"matched-copy", "matched-distill"} & set(study.arms):
         return ()
     table = []
     for row in rows:
@@ -182,7 +195,7 @@ def _native(
         estimates += [stats.reversal(name, family, row.size, method) for method in ("copy", "distill")]
         estimates += [stats.total(name, family, row.size, f"matched-{method}") for method in ("copy", "distill")]
         if any(estimates):
-            table.append((f"{', '.join(row.families)} {row.size}", tuple(estimates)))
+            table.append((row.label, tuple(estimates)))
     return tuple(table)
 
 

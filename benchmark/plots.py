@@ -29,7 +29,7 @@ def gaps(board: Leaderboard, path: Path) -> None:
         axes.axvline(0, color="0.3", linewidth=1)
         for order, column in enumerate(transfers):
             _arm(axes, board, column, order, len(transfers))
-        axes.set_yticks(range(len(board.rows)), [f"{', '.join(row.families)} {row.size}" for row in board.rows])
+        axes.set_yticks(range(len(board.rows)), [row.label for row in board.rows])
         axes.set_ylim(len(board.rows) - 0.5, -0.5)
         axes.grid(axis="x", color="0.9")
         axes.set_axisbelow(True)
@@ -64,7 +64,7 @@ def budgets(board: Leaderboard, path: Path) -> None:
                     points["steps"], points["top1"], yerr=spread, color=COLOURS[order], marker=MARKERS[order],
                     markersize=4, capsize=2.5, linewidth=1,
                 )  # fmt: skip
-            axes.set_title(f"{', '.join(row.families)} {row.size}", fontsize=9)
+            axes.set_title(row.label, fontsize=9)
             axes.set_xscale("log")
             steps = sorted(own["steps"].unique())
             axes.set_xticks(steps, [str(step) for step in steps], rotation=45)

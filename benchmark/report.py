@@ -22,6 +22,7 @@ from benchmark.stats import Estimate
 from families.spec import UserError
 
 MANY_BUDGETS = 3  # from here on a study is drawn as curves over the budget
+LONG = ("arm", "n", "top-1", "gap")
 STYLES = {"success": "green", "failure": "red", "inconclusive": "yellow", "mixed": "magenta"}
 
 
@@ -32,10 +33,18 @@ def show(board: Leaderboard, console: Console) -> None:
     """Print the board, family verdicts and what the signs mean."""
     table = Table(title=f"{board.title}\nprotocol {board.protocol}, {board.runs} runs", title_style="bold", header_style="bold")
     table.add_column("teacher")
-    for arm in board.arms:
-        table.add_column(arm.replace("-", " ", 1).replace("+", "\n"), justify="right")
-    for row in board.rows:
-        table.add_row(f"{', '.join(row.families)} {row.size}", *(_styled(entry) for entry in row.entries))
+    if board.long:
+        for column in LONG:
+            table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
+        for row in board.rows:
+            for entry in row.entries:
+                table.add_row(row.label, entry.arm.name, *_long_cells(entry), style=_style(entry))
+            table.add_section()
+    else:
+        for arm in board.arms:
+            table.add_column(arm.replace("-", " ", 1), justify="right", overflow="fold")
+        for row in board.rows:
+            table.add_row(row.label, *(Text(entry.text, style=_style(entry)) for entry in row.entries))
     console.print(table)
     for line in (*verdict_lines(board), *board.notes):
         console.print(line, markup=False, highlight=False)
@@ -50,9 +59,15 @@ def show(board: Leaderboard, console: Console) -> None:
         console.print(NATIVE_MEANS, style="dim", markup=False, highlight=False)
 
 
-def _styled(entry: Entry) -> Text:
+def _style(entry: Entry) -> str:
     verdict = entry.gap.verdict if entry.gap else None
-    return Text(entry.text, style=STYLES[verdict] if verdict else "")
+    return STYLES[verdict] if verdict else ""
+
+
+def _long_cells(entry: Entry) -> tuple[str, str, str]:
+    """An arm's runs, mean top-1, and gap with verdict, for a table with a row an arm."""
+    top1 = "–" if entry.top1 is None else f"{entry.top1:.1f}"
+    return str(entry.n), top1, entry.text if entry.arm.method != "none" and entry.top1 is not None else ""
 
 
 def with_interval(estimate: Estimate | None) -> str:
@@ -63,8 +78,10 @@ def with_interval(estimate: Estimate | None) -> str:
 
 
 def verdict_lines(board: Leaderboard) -> list[str]:
-    """A line a family: its verdict by arm over its teachers on the board."""
-    lines = []
+    """A line a family: its verdict by arm over its teachers on the board; none where each arm has a row of its own."""
+    lines: list[str] = []
+    if board.long:
+        return lines
     for family, count, verdicts in board.verdicts:
         told = "; ".join(f"{arm} {verdict or 'no verdict'}" for arm, verdict in verdicts.items())
         lines.append(f"{family} ({count} teacher{'s' if count > 1 else ''}): {told}")
@@ -117,13 +134,17 @@ def to_csv(table: pd.DataFrame) -> str:
 
 def markdown(board: Leaderboard, says: str, csv: str = "", figure: str = "") -> str:
     """A board as a Markdown section."""
-    head = ["teacher", *board.arms]
-    lines = [f"## {board.title}", "", f"Protocol {board.protocol}, {board.runs} runs. {says.strip()}", ""]
+    lines = [f"## {board.title}", "", f"Protocol {board.protocol}, {board.runs} runs. {says.strip()}".rstrip(), ""]
+    head = ["teacher", *(LONG if board.long else board.arms)]
     lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in board.rows:
-        lines.append(f"| {', '.join(row.families)} {row.size} | {' | '.join(entry.text for entry in row.entries)} |")
+        if board.long:
+            lines += [f"| {row.label} | {entry.arm.name} | {' | '.join(_long_cells(entry))} |" for entry in row.entries]
+        else:
+            lines.append(f"| {row.label} | {' | '.join(entry.text for entry in row.entries)} |")
     lines += ["", board.footnote, ""]
-    lines += [f"- {line}" for line in (*verdict_lines(board), *board.notes)] + [""]
+    listed = [f"- {line}" for line in (*verdict_lines(board), *board.notes)]
+    lines += [*listed, ""] if listed else []
     if board.native:
         lines += [f"| teacher | {' | '.join(NATIVE)} |", f"|{'---|' * (len(NATIVE) + 1)}"]
         lines += [f"| {teacher} | {' | '.join(map(with_interval, estimates))} |" for teacher, estimates in board.native]

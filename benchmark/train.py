@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ class Training:
             teacher.load_state_dict(torch.load(teacher_weights, map_location="cpu", weights_only=True))
             teacher.to(self.device)
         self.bond = Bond(run.transfer, self.model, teacher)
-        groups = param_groups_weight_decay(self.model, self.recipe.weight_decay, no_weight_decay_list=NO_DECAY)
+        spared = [name for name, _ in self.model.named_parameters() if any(fnmatchcase(name, each) for each in NO_DECAY)]
+        groups = param_groups_weight_decay(self.model, self.recipe.weight_decay, no_weight_decay_list=spared)
         self.optimizer = create_optimizer_v2(groups, opt="adamw", lr=self.recipe.lr, betas=self.recipe.betas)
         warmup = round(self.recipe.warmup * self.recipe.steps)
         self.schedule = CosineLRScheduler(

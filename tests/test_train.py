@@ -170,6 +170,17 @@ def test_fixed_tables_are_not_trained(tmp_path):
     assert not torch.equal(training.model.cls_token, before[1])
 
 
+@pytest.mark.parametrize("family", ["deit3", "beitv2", "dinov2_reg"])
+def test_one_rule_of_weight_decay(family, tmp_path):
+    """Whatever class builds the student: weights of two and more dimensions decay, but no token, position or bias table."""
+    item = item_of(plan_of(family, ["matched-none"]), "matched-none")
+    training = Training(item.run, family, "base", tmp_path, None, "cpu", 2, "code")
+    decay = {id(p): group["weight_decay"] for group in training.optimizer.param_groups for p in group["params"]}
+    for name, parameter in training.model.named_parameters():
+        spared = parameter.ndim < 2 or "token" in name or "pos_embed" in name or "table" in name
+        assert decay[id(parameter)] == (0.0 if spared else 0.05), name
+
+
 # ---- failures, through the command
 
 
