@@ -158,7 +158,7 @@ def leaderboard(
         comparisons=comparisons,
         runs=found["key"].nunique(),
         seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",
-        table=long_table(stats, found, name),
+        table=long_table(stats, found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)], name),
     )
 
 
@@ -244,7 +244,7 @@ def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFra
         gap = None if arm.method == "none" else stats.gap(name, *place)
         row: dict[str, Any] = {"protocol": name, "family": place[0], "size": place[1], "arm": place[2], "steps": cell["steps"]}
         row |= {"n": cell["n"], "top1": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
-        row |= dict(means.loc[place])
+        row |= dict(means.loc[place]) | {column: cell[column] for column in ("val", "val_sd", "val_min", "val_max")}
         row |= _gap_columns(gap) | _native_columns(stats, name, place, arm, gap)
         rows.append(row | {"comparisons": stats.comparisons, "group": cell["group"]})
     return pd.DataFrame(rows)

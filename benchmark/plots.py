@@ -45,7 +45,8 @@ def gaps(board: Leaderboard, path: Path) -> None:
 
 
 def budgets(board: Leaderboard, path: Path) -> None:
-    """Top-1 against training steps, a panel a teacher, a line a kind of student: the mean, and the range over seeds.
+    """Top-1 on val (budgets are chosen on it) against training steps, a panel a teacher, a line a kind of student: the
+    mean, and the range over seeds.
     `path` is the SVG; a PNG is written beside it."""
     table = board.table.assign(kind=board.table["arm"].str.split("+").str[0])
     kinds = list(dict.fromkeys(table["kind"]))
@@ -59,9 +60,9 @@ def budgets(board: Leaderboard, path: Path) -> None:
                 points = own[own["kind"] == kind].sort_values("steps")
                 if not len(points):
                     continue
-                spread = [points["top1"] - points["min"], points["max"] - points["top1"]]
+                spread = [points["val"] - points["val_min"], points["val_max"] - points["val"]]
                 axes.errorbar(
-                    points["steps"], points["top1"], yerr=spread, color=COLOURS[order], marker=MARKERS[order],
+                    points["steps"], points["val"], yerr=spread, color=COLOURS[order], marker=MARKERS[order],
                     markersize=4, capsize=2.5, linewidth=1,
                 )  # fmt: skip
             axes.set_title(row.label, fontsize=9)
@@ -72,7 +73,7 @@ def budgets(board: Leaderboard, path: Path) -> None:
             axes.grid(color="0.9")
         for order, kind in enumerate(kinds):
             panels[0][0].plot([], [], color=COLOURS[order], marker=MARKERS[order], markersize=4, linewidth=1, label=kind)
-        panels[0][0].set_ylabel("top-1 (%), mean and range over seeds")
+        panels[0][0].set_ylabel("top-1 on val (%), mean and range over seeds")
         figure.supxlabel("training steps of the student", fontsize=9)
         figure.legend(loc="outside upper center", ncols=len(kinds), frameon=False, fontsize=8)
         figure.savefig(path, metadata={"Date": None})

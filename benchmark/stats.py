@@ -46,7 +46,7 @@ class Estimate:
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
-    """One row a result: labels, key, `group` (the key but for its seed), steps, top1 and each shifted set's top-1."""
+    """One row a result: labels, key, `group` (the key but for its seed), steps, top-1 on test, val and shifted sets."""
     rows = []
     for result in results:
         cell = result.cell
@@ -54,13 +54,14 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
         group = result.run.run.model_copy(update={"seed": 0}).key
         steps = result.run.protocol.recipe.steps
         shifted = {f"shift:{name}": score.top1 for name, score in result.metrics.shift.items()}
-        rows.append({**labels, "key": result.key, "group": group, "steps": steps, "top1": result.metrics.top1, **shifted})
-    return pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "steps", "top1"])
+        rows.append({**labels, "key": result.key, "group": group, "steps": steps})
+        rows[-1] |= {"top1": result.metrics.top1, "val": result.val.top1, **shifted}
+    return pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "steps", "top1", "val"])
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell (protocol, family, size, arm): group, steps, number of distinct runs n, and mean, sd, lowest and
-    highest top-1."""
+    """One row a cell (protocol, family, size, arm): group, steps, number of distinct runs n; mean, sd, lowest and highest
+    top-1 on test, and the same on val."""
     distinct = table.drop_duplicates([*KEYS, "key"])
     found = distinct.groupby(KEYS, sort=False).agg(
         group=("group", "first"),
@@ -70,6 +71,10 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
         sd=("top1", "std"),
         low=("top1", "min"),
         high=("top1", "max"),
+        val=("val", "mean"),
+        val_sd=("val", "std"),
+        val_min=("val", "min"),
+        val_max=("val", "max"),
     )
     return found.reset_index()
 

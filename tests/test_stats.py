@@ -22,6 +22,7 @@ def rows(arm, top1s, family="f", size="base", group=None, start=0):
             "group": group,
             "steps": 1,
             "top1": t,
+            "val": t,
         }
         for i, t in enumerate(top1s, start=start)
     ]
