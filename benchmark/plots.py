@@ -49,7 +49,7 @@ def budgets(board: Leaderboard, path: Path) -> None:
     mean, and the range over seeds.
     `path` is the SVG; a PNG is written beside it."""
     table = board.table.assign(kind=board.table["arm"].str.split("+").str[0])
-    kinds = list(dict.fromkeys(table["kind"]))
+    kinds = list(dict.fromkeys(arm.split("+")[0] for arm in board.arms))
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             1, len(board.rows), figsize=(1 + 2.4 * len(board.rows), 3.2), sharey=True, squeeze=False, layout="constrained"
