@@ -26,7 +26,6 @@ from benchmark.store import Result, Results, Workspace, code_version, labelled, 
 Cluster = Literal["local", "debug"]
 CLUSTERS: tuple[Cluster, ...] = ("local", "debug")
 WEEK_MIN = 7 * 24 * 60
-CHECKPOINT_SECONDS = 2.0
 DIED = "its worker died (killed, or out of memory)"
 
 
@@ -271,7 +270,7 @@ def _train(order: Order, item: Item) -> None:
     device, points = _device(order.device), order.protocol.curve_points
     training = Training(item.run, first.family, first.size, folder, teacher_weights, device, points, code)
     report.log(f"{first} ({item.key}), {item.run.protocol.recipe.steps} steps")
-    training.fit(report, CHECKPOINT_SECONDS)
+    training.fit(report, order.protocol.checkpoint_seconds)
     payload = training.finish() | {"teacher": None}
     reason = below_floor(item, payload, order.protocol)
     if reason is not None:

@@ -107,6 +107,7 @@ class Protocol(Record):
     transfer: TransferSettings
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     curve_points: int = Field(gt=0)
+    checkpoint_seconds: float = Field(default=2.0, ge=0)
 
     @field_validator("seeds")
     @classmethod
