@@ -24,7 +24,7 @@ def gaps(board: Leaderboard, path: Path) -> None:
     SVG; a PNG is written beside it."""
     transfers = [i for i, arm in enumerate(board.arms) if "-none" not in arm]
     with plt.rc_context(STYLE):
-        height = 1.2 + 0.16 * len(board.rows) * (len(transfers) + 1)
+        height = 1.5 + 0.16 * len(board.rows) * (len(transfers) + 1)
         figure, axes = plt.subplots(figsize=(7.2, height), layout="constrained")
         axes.axvline(0, color="0.3", linewidth=1)
         for order, column in enumerate(transfers):
@@ -38,14 +38,14 @@ def gaps(board: Leaderboard, path: Path) -> None:
             f"bars: simultaneous 95 % intervals over {board.comparisons} comparisons; hollow: a single run, no verdict"
         )
         axes.set_title(f"protocol {board.protocol}", loc="left", fontsize=9)
-        figure.legend(loc="outside upper center", ncols=min(4, max(1, len(transfers))), frameon=False, fontsize=8)
+        figure.legend(loc="outside upper center", ncols=2 if board.long else 4, frameon=False, fontsize=8)
         figure.savefig(path, metadata={"Date": None})
         figure.savefig(path.with_suffix(".png"), dpi=150)
         plt.close(figure)
 
 
 def budgets(board: Leaderboard, path: Path) -> None:
-    """Top-1 on val (budgets are chosen on it) against training steps, a panel a teacher, a line a kind of student: the
+    """Top-1 on val against training steps, a panel a teacher, a line a kind of student: the
     mean, and the range over seeds.
     `path` is the SVG; a PNG is written beside it."""
     table = board.table.assign(kind=board.table["arm"].str.split("+").str[0])
