@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import families
 from benchmark.plan import Transfer
-from benchmark.transfer import Bond
+from benchmark.transfer import Bond, Reader
 from families.adapter import Adapter
 from families.attention import align, dropped_mass, layout, read_routes
 from families.initialise import canonical
@@ -93,52 +93,55 @@ def maps_are_the_models(adapter: Adapter, size: str) -> str:
 
 
 def copy_is_map_times_v(adapter: Adapter, size: str) -> str:
-    """Attention Copy equals an explicit map @ v, for the standard and the matched student."""
-    teacher, x = _teacher(adapter, size), _images(2)
-    maps = _explicit_maps(teacher, x)
+    """Attention Copy and its gradients equal an explicit map @ v, for the standard and the matched student."""
+    x = _images(2)
     worst = 0.0
-    for student in _students(adapter, size):
-        bond = Bond(Transfer(method="copy", blocks=tuple(range(TINY["depth"]))), student, teacher)
+    for student, teacher, reader in _pairs(adapter, size):
+        bond = Bond(_copy(), student, reader)
         with bond.guiding(x):
             copied = student(x)
-        handed = [_renormalised(each, bond.alignment.teacher) for each in maps]
+        _, gradients = _gradients(student, bond, x, task=True)
+        handed = [_renormalised(each, bond.alignment.teacher) for each in _explicit_maps(teacher, x)]
         with _replaced_maps(student, handed, bond.alignment.student) as explicit:
             worst = max(worst, _close(copied, explicit(x), "output"))
+            explicit.zero_grad()
+            _task_loss(explicit(x)).backward()
+        worst = max(worst, _close_gradients(gradients, _gradients_of(explicit)))
     return f"largest difference {worst:.0e}"
 
 
 def distillation_is_cross_entropy(adapter: Adapter, size: str) -> str:
-    """The distillation loss and its gradients equal an explicit cross-entropy of maps."""
-    teacher, x = _teacher(adapter, size), _images(2)
-    maps = _explicit_maps(teacher, x)
+    """Distillation's loss and its gradients, with the task's, equal those of an explicit cross-entropy of maps."""
+    x = _images(2)
     worst = 0.0
-    for student in _students(adapter, size):
-        bond = Bond(_distil(), student, teacher)
-        loss, gradients = _gradients(student, bond, x)
-        explicit = _unfused(student)
+    for student, teacher, reader in _pairs(adapter, size):
+        bond = Bond(_distil(), student, reader)
+        explicit, maps = _unfused(student), _explicit_maps(teacher, x)
         with _kept_maps(explicit) as kept:
-            explicit.forward_features(x)  # type: ignore[operator]
-            pairs = zip(maps, kept, strict=True)
-            terms = [
-                -(_renormalised(t, bond.alignment.teacher) * _renormalised(s, bond.alignment.student).log()).sum(-1).mean()
-                for t, s in pairs
-            ]
-            expected = 2.0 * torch.stack(terms).sum()
-        explicit.zero_grad()
-        expected.backward()
-        worst = max(worst, _close(loss, expected.detach(), "loss"))
-        wanted = {name: p.grad for name, p in explicit.named_parameters() if p.grad is not None}
-        worst = max(worst, _close_gradients(gradients, wanted))
+            task = _task_loss(explicit(x))
+        terms = [
+            -(_renormalised(t, bond.alignment.teacher) * _renormalised(s, bond.alignment.student).log()).sum(-1).mean()
+            for t, s in zip(maps, kept, strict=True)
+        ]
+        expected = 2.0 * torch.stack(terms).sum()
+        for with_task in (False, True):
+            loss, gradients = _gradients(student, bond, x, task=with_task)
+            wanted = expected + task if with_task else expected
+            explicit.zero_grad()
+            wanted.backward(retain_graph=True)
+            worst = max(worst, _close(loss, wanted.detach(), "loss"))
+            worst = max(worst, _close_gradients(gradients, _gradients_of(explicit)))
     return f"largest difference {worst:.0e}"
 
 
 def checkpointing_changes_nothing(adapter: Adapter, size: str) -> str:
     """Gradients are the same with and without gradient checkpointing."""
-    teacher, x = _teacher(adapter, size), _images(2)
+    x = _images(2)
     worst = 0.0
-    for transfer in (Transfer(method="copy", blocks=(0, 1)), _distil()):
-        for student in _students(adapter, size):
-            bond = Bond(transfer, student, teacher)
+    for transfer in (_copy(0, 1), _distil()):
+        for student, _, reader in _pairs(adapter, size):
+            student.set_grad_checkpointing(False)  # type: ignore[operator]
+            bond = Bond(transfer, student, reader)
             plain = _gradients(student, bond, x, task=True)[1]
             student.set_grad_checkpointing(True)  # type: ignore[operator]
             worst = max(worst, _close_gradients(_gradients(student, bond, x, task=True)[1], plain))
@@ -270,6 +273,18 @@ def _images(count: int) -> Tensor:
     return torch.randn(count, 3, TINY["img_size"], TINY["img_size"], generator=draw).double()
 
 
+def _pairs(adapter: Adapter, size: str) -> Iterator[tuple[nn.Module, nn.Module, Reader]]:
+    """Each student with the teacher, and with a reader of it in each formulation."""
+    teacher = _teacher(adapter, size)
+    for student in _students(adapter, size):
+        for held in (True, False):
+            yield student, teacher, Reader(teacher, range(TINY["depth"]), held=held)
+
+
+def _copy(*blocks: int) -> Transfer:
+    return Transfer(method="copy", blocks=blocks or tuple(range(TINY["depth"])))
+
+
 def _distil() -> Transfer:
     return Transfer(method="distill", blocks=tuple(range(TINY["depth"])), loss="ce", weight=2.0)
 
@@ -279,10 +294,18 @@ def _gradients(student: nn.Module, bond: Bond, x: Tensor, task: bool = False) ->
     student.train()
     with bond.guiding(x):
         logits = student(x)
-        loss = bond.loss() + (F.cross_entropy(logits, torch.arange(len(x)) % CLASSES) if task else 0.0)
+        loss = bond.loss() + (_task_loss(logits) if task else 0.0)
         torch.as_tensor(loss).backward()
     student.eval()
-    return torch.as_tensor(loss).detach(), {n: p.grad.clone() for n, p in student.named_parameters() if p.grad is not None}
+    return torch.as_tensor(loss).detach(), _gradients_of(student)
+
+
+def _task_loss(logits: Tensor) -> Tensor:
+    return F.cross_entropy(logits, torch.arange(len(logits)) % CLASSES)
+
+
+def _gradients_of(model: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
 # ---- the independent formulation: timm without fused attention, whose `attn_drop` receives the map

@@ -1,27 +1,32 @@
-"""Run a plan through submitit: workers take runs from one list until it is empty; what one of them loses is visible.
+"""Run a plan through submitit: workers take units from one list until it is empty; what one of them loses is visible.
 
-A run is taken by locking its folder, so that no two workers, of this launcher or of another one, train it at the same
-time, and a worker that ends early leaves its share to the others. A failed or killed run is marked and passed over.
+A unit is a list of runs that train together: of one teacher and seed, so that batch and teacher are paid once. A run is taken
+by locking its folder, so that no two workers, of this launcher or of another one, train it at the same time, and a worker
+that ends early leaves its share to the others. A failed or killed run is marked and passed over.
 """
 
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from benchmark.plan import Item, Plan
+from benchmark.plan import Item, Plan, together
 from benchmark.protocol import Protocol
 from benchmark.store import Result, Results, Workspace, code_version, labelled, provenance, write_json
+
+if TYPE_CHECKING:
+    from benchmark.train import Training
 
 Cluster = Literal["local", "debug"]
 CLUSTERS: tuple[Cluster, ...] = ("local", "debug")
@@ -31,9 +36,9 @@ DIED = "its worker died (killed, or out of memory)"
 
 @dataclass
 class Order:
-    """What a worker gets: a list of runs, where everything lies, and whose it is (name, and process to end with)."""
+    """What a worker gets: units of runs, where everything lies, and whose it is (name, and process to end with)."""
 
-    items: list[Item]
+    units: list[list[Item]]
     protocol: Protocol
     workspace: Workspace
     results: Results
@@ -114,8 +119,7 @@ class Launcher:
                     self.outcome.failed[item.key] = f"its teacher failed: {self.outcome.failed[item.requires]}"
                 else:
                     items.append(item)
-            # The longest first, so that no worker is left with a long one at the end.
-            self._stage(sorted(items, key=lambda item: -effort(item)))
+            self._stage(items)
         return self.outcome
 
     def _stage(self, items: list[Item]) -> None:
@@ -160,9 +164,10 @@ class Launcher:
         executor = submitit.AutoExecutor(folder=self.workspace.jobs, cluster=self.cluster)
         executor.update_parameters(timeout_min=WEEK_MIN)
         launcher = os.getpid() if self.cluster == "local" else None
-        order = Order(items, self.protocol, self.workspace, self.results, self.device, self.name, launcher)
+        shares = units(items, self.jobs)
+        order = Order(shares, self.protocol, self.workspace, self.results, self.device, self.name, launcher)
         with _interrupts_ignored():
-            jobs = [executor.submit(work, order) for _ in range(min(self.jobs, len(items)))]
+            jobs = [executor.submit(work, order) for _ in range(min(self.jobs, len(shares)))]
         for job in jobs:
             job.exception()
 
@@ -184,11 +189,28 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def units(items: Sequence[Item], workers: int) -> list[list[Item]]:
+    """What workers take at a time: groups of runs that train together, the longest first.
+
+    A group that is more than half of a worker's share is split, so that no worker is left without: then a teacher runs once
+    for each part.
+    """
+    limit = sum(map(effort, items)) / (2 * workers) if workers > 1 else math.inf
+    found = []
+    for group in together(items):
+        parts = min(len(group), math.ceil(_total(group) / limit))
+        found += [group[number::parts] for number in range(parts)]
+    return sorted(found, key=lambda unit: -_total(unit))
+
+
 def effort(item: Item) -> float:
-    """A run's relative cost: steps times images times parameters of the blocks, more where a teacher runs beside it."""
+    """A run's relative cost: steps times images times parameters of the blocks."""
     run, geometry = item.run, item.run.student.geometry
-    size = run.protocol.recipe.steps * run.protocol.recipe.batch_size * geometry.depth * geometry.embed_dim**2
-    return size * (1.0 if run.transfer.method == "none" else 1.5)
+    return run.protocol.recipe.steps * run.protocol.recipe.batch_size * geometry.depth * geometry.embed_dim**2
+
+
+def _total(unit: Sequence[Item]) -> float:
+    return sum(map(effort, unit))
 
 
 def payload_of(result: Result) -> dict[str, Any]:
@@ -200,7 +222,7 @@ def payload_of(result: Result) -> dict[str, Any]:
 
 
 def work(order: Order) -> None:
-    """Take every run that nobody else has; then wait for those, and take what their workers left unbegun."""
+    """Take every unit's runs that nobody else has; then wait for those, and take what their workers left unbegun."""
     if order.visible_devices is None:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     else:
@@ -211,25 +233,34 @@ def work(order: Order) -> None:
     import torch
 
     torch.set_num_threads(1)
-    for patient in (False, True):
-        for item in order.items:
-            with _locked(order.workspace.run(item.key), patient) as mine:
-                if mine:
-                    _settle(order, item)
+    for unit in order.units:
+        with ExitStack() as locks:
+            _settle(order, [item for item in unit if locks.enter_context(_locked(order.workspace.run(item.key), wait=False))])
+    for item in (item for unit in order.units for item in unit):  # one lock at a time: two who wait never wait for each other
+        with _locked(order.workspace.run(item.key), wait=True):
+            _settle(order, [item])
 
 
-def _settle(order: Order, item: Item) -> None:
-    """Bring one run, whose lock is held, to its end: delivered, failed, or passed over if this launcher's worker failed."""
-    progress = order.workspace.progress(item.key)
-    try:
-        if finished(order.workspace, item):
-            deliver(order.workspace, order.results, item)
-        elif progress.get("launcher") != order.launcher:
-            _train(order, item)
-        elif progress["state"] == "running":
-            mark_failed(order.workspace, item, order.launcher, DIED)
-    except Exception:
-        mark_failed(order.workspace, item, order.launcher, traceback.format_exc())
+def _settle(order: Order, items: Sequence[Item]) -> None:
+    """Bring runs, whose locks are held, to their end: delivered, failed, or passed over if this launcher's worker failed."""
+    todo = []
+    for item in items:
+        progress = order.workspace.progress(item.key)
+        try:
+            if finished(order.workspace, item):
+                deliver(order.workspace, order.results, item)
+            elif progress.get("launcher") != order.launcher:
+                todo.append(item)
+            elif progress["state"] == "running":
+                mark_failed(order.workspace, item, order.launcher, DIED)
+        except Exception as error:
+            _fail(order, item, error)
+    if todo:
+        _train(order, todo)
+
+
+def _fail(order: Order, item: Item, error: Exception) -> None:
+    mark_failed(order.workspace, item, order.launcher, "".join(traceback.format_exception(error)))
 
 
 def finished(workspace: Workspace, item: Item) -> bool:
@@ -258,35 +289,76 @@ def below_floor(item: Item, payload: dict[str, Any], protocol: Protocol) -> str 
     return f"the teacher's top-1 on val is {top1:.1f}, below the protocol's floor of {floor:g}"
 
 
-def _train(order: Order, item: Item) -> None:
-    from benchmark.train import CHECKPOINT, WEIGHTS, Training, weights_digest
+def _train(order: Order, items: Sequence[Item]) -> None:
+    """Train runs together; each is delivered or failed by itself."""
+    from benchmark.train import WEIGHTS, Together, Training, Watcher, read_teacher
+
+    workspace, device, code = order.workspace, _device(order.device), code_version()["code"]
+    started = _now()
+    going: dict[str, tuple[Item, _Reporter]] = {}
+    for item in items:
+        report = _Reporter(workspace, item, order.launcher)
+        (workspace.run(item.key) / "error.txt").unlink(missing_ok=True)
+        report(0, None, force=True)
+        beside = f", together with {len(items) - 1} others" if len(items) > 1 else ""
+        report.log(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}")
+        going[item.key] = (item, report)
+
+    def failed(item: Item, error: Exception) -> None:
+        if going.pop(item.key, None) is not None:
+            _fail(order, item, error)
+
+    def stepped(training: Training, loss: float) -> None:
+        going[training.run.key][1](training.state.step, loss)
+
+    def ended(training: Training, found: dict[str, Any]) -> None:
+        item, report = going[training.run.key]
+        _deliver(order, item, found, started, report)
+        del going[item.key]
+
+    blocks = sorted({block for item in items for block in item.run.transfer.blocks})
+    reader = None
+    trainings = []
+    try:
+        for item in items:
+            first = item.cells[0]
+            if item.requires is not None and reader is None:
+                weights = workspace.run(item.requires) / WEIGHTS
+                reader = read_teacher(item.run, first.family, first.size, weights, blocks, device, order.protocol.compile_teacher)
+            mine = None if item.requires is None else reader
+            folder, points = workspace.run(item.key), order.protocol.curve_points
+            try:
+                trainings.append(Training(item.run, first.family, first.size, folder, mine, device, points, code))
+            except Exception as error:
+                failed(item, error)
+        if trainings:
+            watcher = Watcher(stepped, ended, lambda training, error: failed(going[training.run.key][0], error))
+            Together(trainings, watcher, order.protocol.checkpoint_seconds).train()
+    except Exception as error:  # of what they share
+        for item, _ in list(going.values()):
+            failed(item, error)
+
+
+def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, report: _Reporter) -> None:
+    from benchmark.train import CHECKPOINT, WEIGHTS, weights_digest
 
     workspace, first = order.workspace, item.cells[0]
-    folder, report = workspace.run(item.key), _Reporter(workspace, item, order.launcher)
-    (folder / "error.txt").unlink(missing_ok=True)
-    report(0, None, force=True)
-    started, code = _now(), code_version()["code"]
-    teacher_weights = None if item.requires is None else workspace.run(item.requires) / WEIGHTS
-    device, points = _device(order.device), order.protocol.curve_points
-    training = Training(item.run, first.family, first.size, folder, teacher_weights, device, points, code)
-    report.log(f"{first} ({item.key}), {item.run.protocol.recipe.steps} steps")
-    training.fit(report, order.protocol.checkpoint_seconds)
-    payload = training.finish() | {"teacher": None}
+    payload = found | {"teacher": None}
     reason = below_floor(item, payload, order.protocol)
     if reason is not None:
         raise RuntimeError(reason)
-    if teacher_weights is not None and item.requires is not None:
+    if item.requires is not None:
         taught = workspace.payload(item.requires)
         payload["teacher"] = {
             "source": f"run {item.requires}",
-            "sha256": weights_digest(teacher_weights),
+            "sha256": weights_digest(workspace.run(item.requires) / WEIGHTS),
             "top1": None if taught is None else taught["metrics"]["top1"],
             "how": None if taught is None else "on the protocol's test set, at the last step",
         }
     payload["provenance"] = provenance(started, _now())
     labelled(first, item.run, payload)
-    write_json(folder / "payload.json", payload)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    write_json(workspace.run(item.key) / "payload.json", payload)
+    (workspace.run(item.key) / CHECKPOINT).unlink(missing_ok=True)
     report.log(f"finished: top-1 {payload['metrics']['top1']:.2f}")
     deliver(workspace, order.results, item)
 

@@ -45,13 +45,15 @@ class Architecture(Record):
 
 
 class Transfer(Record):
-    """What the student gets from its teacher, in which blocks; loss and weight are distillation's."""
+    """What the student gets from its teacher, in which blocks; loss and weight are distillation's. A teacher without a
+    precision of its own runs in the student's."""
 
     method: Literal["none", "copy", "distill"] = "none"
     blocks: tuple[int, ...] = ()
     loss: str | None = None
     weight: float | None = None
     source: str = "teacher"
+    teacher_precision: Literal["float32", "bfloat16"] | None = None
 
 
 class Run(Record):
@@ -69,6 +71,18 @@ class Run(Record):
         """Hash of the canonical JSON. Fields at their default are left out, so that a field added later changes no key."""
         text = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def stream(self) -> str:
+        """What its data order and random numbers are drawn from."""
+        return f"{self.role}:{self.seed}"
+
+    @property
+    def companions(self) -> str:
+        """Equal for runs that can train together: they see the same batches, in the same precision."""
+        protocol, size = self.protocol, self.student.geometry.img_size
+        shared = (protocol.data, protocol.normalisation, protocol.recipe.batch_size, protocol.recipe.precision, size)
+        return f"{self.stream} {shared}"
 
 
 @dataclass(frozen=True, order=True)
@@ -130,15 +144,32 @@ class Plan:
 
     @property
     def stages(self) -> list[list[Item]]:
-        """Runs that can go at the same time: first those that need no other, then those that need a teacher."""
-        first = [item for item in self.items.values() if item.requires is None]
-        second = [item for item in self.items.values() if item.requires is not None]
+        """Runs that can go at the same time: first teachers, then students."""
+        first = [item for item in self.items.values() if item.run.role == TEACHER]
+        second = [item for item in self.items.values() if item.run.role != TEACHER]
         return [stage for stage in (first, second) if stage]
 
     @property
     def distinct_comparisons(self) -> int:
         """Transfer comparisons that differ in any run: the number that simultaneous intervals allow for."""
         return len({(comparison.keys, comparison.baseline_keys) for comparison in self.comparisons})
+
+
+def together(items: Iterable[Item]) -> list[list[Item]]:
+    """Runs that train together: those of one teacher and seed, which share data order and batch.
+
+    Runs without a teacher join the first such group, and are one among themselves where there is none.
+    """
+    groups: dict[tuple[object, ...], list[Item]] = {}
+    for item in items:
+        run = item.run
+        groups.setdefault((run.companions, item.requires, run.transfer.teacher_precision), []).append(item)
+    alone = [key for key in groups if key[1] is None]
+    for key in alone:
+        host = next((other for other in groups if other[0] == key[0] and other[1] is not None), None)
+        if host is not None:
+            groups[host] += groups.pop(key)
+    return list(groups.values())
 
 
 def make_plan(
@@ -206,6 +237,7 @@ def student_run(protocol: Protocol, family: str, size: str, arm: Arm, seed: int)
         loss=settings.loss if distils else None,
         weight=settings.weight if distils else None,
         source=arm.source,
+        teacher_precision=settings.teacher_precision,
     )
     teacher = {"run": teacher_run(protocol, family, size, arm.teacher).key}
     return Run(protocol=_conditions(protocol, recipe), student=student, seed=seed, transfer=transfer, teacher=teacher)

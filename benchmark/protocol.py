@@ -79,11 +79,12 @@ class Scale(Record):
 
 class TransferSettings(Record):
     """What is transferred: `blocks` is "all", or a count of first blocks (negative: all but that many last ones);
-    `weight` is the distillation loss's."""
+    `weight` is the distillation loss's; `teacher_precision` the teacher's, where it is not the recipe's."""
 
     blocks: Literal["all"] | int
     loss: Literal["ce"]
     weight: float = Field(gt=0)
+    teacher_precision: Literal["float32", "bfloat16"] | None = None
 
     def indices(self, depth: int) -> tuple[int, ...]:
         """The transferred blocks of a model of this depth. Raises UserError when there are none or too few blocks."""
@@ -108,6 +109,7 @@ class Protocol(Record):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     curve_points: int = Field(gt=0)
     checkpoint_seconds: float = Field(default=2.0, ge=0)
+    compile_teacher: bool = False
 
     @field_validator("seeds")
     @classmethod

@@ -86,12 +86,17 @@ class TeacherRecord(Record):
 
 
 class Cost(Record):
-    """Of training: wall seconds, device, training images per second, peak memory of the process (cpu) or device."""
+    """Of training: wall seconds, device, training images per second, peak memory of the process (cpu) or device.
+
+    Where `together` runs trained in one process, the seconds are those of the run's own steps and its share of batch and
+    teacher. (Null: measured before runs trained together; evaluation on the way is then counted in.)
+    """
 
     seconds: float
     device: str
     images_per_second: float
     peak_memory_mb: float
+    together: int | None = None
 
 
 class Provenance(Record):

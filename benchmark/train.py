@@ -1,4 +1,8 @@
-"""One run: train, evaluate, and give back what a result file holds. Resumes from its folder's checkpoint exactly."""
+"""Training: one student's step, one run that resumes exactly, and runs that share what they have in common.
+
+Runs of one data order train together: the batch is made once and the teacher runs once, then each student takes a step of
+its own. What a run computes does not depend on who trains beside it.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,8 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -23,14 +27,62 @@ from torch import Tensor, nn
 
 import families
 from benchmark import data
-from benchmark.plan import Run
-from benchmark.transfer import Bond, kl_divergence
+from benchmark.plan import Run, Transfer
+from benchmark.protocol import Normalisation, Recipe
+from benchmark.transfer import Bond, Reader, Reading
 
 EVALUATION_BATCH = 500
 NO_DECAY = ("*_token", "*pos_embed", "*relative_position_bias_table")  # and whatever is one-dimensional, in every class
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
+SCORE = ("top1", "top5", "loss")
 
-Progress = Callable[[int, float], None]
+
+class Student:
+    """A model that learns: its optimiser, its schedule and its tie to a teacher.
+
+    Args:
+        model: on its device.
+        transfer, reader: what is transferred, and the teacher it comes from (None without transfer).
+        recipe: of the training.
+    """
+
+    def __init__(self, model: nn.Module, transfer: Transfer, reader: Reader | None, recipe: Recipe) -> None:
+        self.model, self.recipe = model, recipe
+        model.set_grad_checkpointing(recipe.grad_checkpointing)  # type: ignore[operator]
+        self.bond = Bond(transfer, model, reader)
+        spared = [name for name, _ in model.named_parameters() if any(fnmatchcase(name, each) for each in NO_DECAY)]
+        groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=spared)
+        self.optimizer = create_optimizer_v2(groups, opt="adamw", lr=recipe.lr, betas=recipe.betas, fused=True)
+        warmup = round(recipe.warmup * recipe.steps)
+        self.schedule = CosineLRScheduler(
+            self.optimizer, t_initial=max(1, recipe.steps - warmup), warmup_t=warmup,
+            warmup_lr_init=recipe.lr / (warmup + 1), warmup_prefix=True, t_in_epochs=False,
+        )  # fmt: skip
+
+    def step(
+        self, number: int, x: Tensor, y: Tensor, reading: Reading, mark: Callable[[str], None] = lambda phase: None
+    ) -> float:
+        """Step `number` on normalised images x [B, 3, H, W] with labels y [B]; gives the loss before it.
+
+        `mark` is told the name of each phase as it ends. Raises FloatingPointError on a loss that is not finite.
+        """
+        self.schedule.step_update(number)
+        self.optimizer.zero_grad()
+        with ExitStack() as guided:
+            with precision_of(self.recipe, x.device):
+                guided.enter_context(self.bond.guiding(reading))
+                loss = F.cross_entropy(self.model(x).float(), y) + self.bond.loss()
+            mark("forward")
+            loss.backward()
+        mark("backward")
+        if self.recipe.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+        self.optimizer.step()
+        value = float(loss.detach())
+        mark("update")
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss is {value} at step {number + 1}")
+        return value
 
 
 @dataclass
@@ -45,193 +97,273 @@ class State:
 
 
 class Training:
-    """One run's models, data and optimiser. `folder` holds its checkpoint, and its last weights once it is done.
+    """One run: its student, and where its training is. `folder` holds its checkpoint, and its last weights once it is done.
 
     Args:
         run: what is trained.
         family, size: the adapter that builds it (a label of one of the run's cells).
         folder: the run's own work folder.
-        teacher_weights: state dict of the teacher's run; needed when the transfer has a teacher.
+        reader: the teacher; needed when the transfer has one.
         device: torch device name.
         curve_points: how often val is measured on the way.
         code: digest of the code that trains; a checkpoint of another code is not resumed.
     """
 
     def __init__(
-        self,
-        run: Run,
-        family: str,
-        size: str,
-        folder: Path,
-        teacher_weights: Path | None,
-        device: str,
-        curve_points: int,
-        code: str,
-    ) -> None:
-        self.code = code
-        self.run, self.recipe, self.folder, self.device = run, run.protocol.recipe, folder, torch.device(device)
+        self, run: Run, family: str, size: str, folder: Path, reader: Reader | None, device: str, curve_points: int, code: str
+    ) -> None:  # fmt: skip
+        self.run, self.recipe, self.folder, self.code, self.device = run, run.protocol.recipe, folder, code, torch.device(device)
         self.points = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
-        self.dataset = data.load(run.protocol.data)
         adapter = families.load(family)
-        args = {
-            **run.student.geometry.model_dump(),
-            "global_pool": run.protocol.head,
-            "num_classes": self.dataset.num_classes,
-        }
-        self.stream = f"{run.role}:{run.seed}"
         if run.role == "teacher":
-            self.model = adapter.architecture(size, seed=run.seed, **args)
+            self.model = adapter.architecture(size, seed=run.seed, **timm_args(run))
         else:
-            self.model = adapter.student(size, seed=self.stream, native=run.student.components, **args)
+            self.model = adapter.student(size, seed=run.stream, native=run.student.components, **timm_args(run))
         self.model.to(self.device)
-        self.model.set_grad_checkpointing(self.recipe.grad_checkpointing)  # type: ignore[operator]
-        teacher = None
-        if run.teacher is not None:
-            assert teacher_weights is not None
-            teacher = adapter.teacher(size, pretrained=False, **args)
-            teacher.load_state_dict(torch.load(teacher_weights, map_location="cpu", weights_only=True))
-            teacher.to(self.device)
-        self.bond = Bond(run.transfer, self.model, teacher)
-        spared = [name for name, _ in self.model.named_parameters() if any(fnmatchcase(name, each) for each in NO_DECAY)]
-        groups = param_groups_weight_decay(self.model, self.recipe.weight_decay, no_weight_decay_list=spared)
-        self.optimizer = create_optimizer_v2(groups, opt="adamw", lr=self.recipe.lr, betas=self.recipe.betas)
-        warmup = round(self.recipe.warmup * self.recipe.steps)
-        self.schedule = CosineLRScheduler(
-            self.optimizer, t_initial=max(1, self.recipe.steps - warmup), warmup_t=warmup,
-            warmup_lr_init=self.recipe.lr / (warmup + 1), warmup_prefix=True, t_in_epochs=False,
-        )  # fmt: skip
+        self.student = Student(self.model, run.transfer, reader, self.recipe)
         self.state = State()
+        self.val: dict[str, float] | None = None
+        self.together = 1
 
-    def fit(self, progress: Progress, checkpoint_seconds: float) -> None:
-        """Train to the last step, from the checkpoint where there is one. Raises FloatingPointError on a loss that is
-        not finite."""
-        self._resume()
-        batches = self.dataset.train(self.stream, self.recipe.batch_size, self.state.step)
-        last_saved = started = time.monotonic()
-        before = self.state.seconds
-        self.model.train()
-        while self.state.step < self.recipe.steps:
-            images, labels = next(batches)
-            loss = self._step(images, labels)
-            self.state.step += 1
-            self.state.loss_sum, self.state.loss_count = self.state.loss_sum + loss, self.state.loss_count + 1
-            if self.state.step in self.points:
-                self._point()
-            progress(self.state.step, loss)
-            self.state.seconds = before + time.monotonic() - started
-            if time.monotonic() - last_saved >= checkpoint_seconds:
-                self._save()
-                last_saved = time.monotonic()
-
-    def finish(self) -> dict[str, Any]:
-        """Evaluate once and keep the last weights; what the result file holds but for its labels and provenance."""
-        val, test, *shifted = self.dataset.sets()
-        metrics: dict[str, Any] = {**self.evaluate(test), "shift": {name: self.evaluate(name) for name in shifted}}
-        metrics |= self._attention(test)
-        _replace(self.model.state_dict(), self.folder / WEIGHTS)
-        images = self.recipe.steps * self.recipe.batch_size
-        return {"metrics": metrics, "val": self.evaluate(val), "curve": self.state.curve, "cost": self._cost(images)}
-
-    @torch.no_grad()
-    def evaluate(self, name: str) -> dict[str, float]:
-        """top1 and top5 in percent and mean cross-entropy over every image of an evaluation set."""
-        training = self.model.training
-        self.model.eval()
-        right1 = right5 = count = 0
-        loss = 0.0
-        for images, labels in self.dataset.evaluate(name, EVALUATION_BATCH):
-            x, y = self._inputs(images), labels.to(self.device)
-            with self._precision(), self.bond.guiding(x):
-                logits = self.model(x).float()
-            ranked = logits.topk(5, dim=1).indices == y[:, None]
-            right1, right5 = right1 + int(ranked[:, 0].sum()), right5 + int(ranked.any(1).sum())
-            loss += float(F.cross_entropy(logits, y, reduction="sum"))
-            count += len(labels)
-        self.model.train(training)
-        return {"top1": 100 * right1 / count, "top5": 100 * right5 / count, "loss": loss / count}
-
-    def _step(self, images: Tensor, labels: Tensor) -> float:
-        torch.manual_seed(_number(f"{self.stream}:{self.state.step}"))
-        self.schedule.step_update(self.state.step)
-        x, y = self._inputs(images), labels.to(self.device)
-        self.optimizer.zero_grad()
-        with ExitStack() as guided:
-            with self._precision():  # the teacher reads in the same precision as in evaluation
-                guided.enter_context(self.bond.guiding(x))
-                loss = F.cross_entropy(self.model(x).float(), y) + self.bond.loss()
-            loss.backward()
-        if self.recipe.clip_grad is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
-        self.optimizer.step()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} at step {self.state.step}")
-        return value
-
-    def _inputs(self, images: Tensor) -> Tensor:
-        chosen = self.run.protocol.normalisation
-        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (chosen.mean, chosen.std))
-        return (images.to(self.device) - mean) / std
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self.recipe.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=getattr(torch, self.recipe.precision))
-
-    def _point(self) -> None:
-        state = self.state
-        top1 = self.evaluate("val")["top1"]
-        state.curve.append({"step": state.step, "loss": state.loss_sum / state.loss_count, "val_top1": top1})
-        state.loss_sum, state.loss_count = 0.0, 0
-
-    @torch.no_grad()
-    def _attention(self, name: str) -> dict[str, list[float] | None]:
-        """By transferred block on an evaluation set: KL of a distilled student's own map from the teacher's, and the mass
-        dropped with tokens that the student has not."""
-        bond = self.bond
-        found: dict[str, list[float] | None] = {"attention_kl": None, "dropped_mass": None}
-        if bond.teacher is None:
-            return found
-        self.model.eval()
-        sums: dict[str, Tensor] = {}
-        count = 0
-        for images, _ in self.dataset.evaluate(name, EVALUATION_BATCH):
-            x = self._inputs(images)
-            count += len(images)
-            rows: dict[str, list[float]] = {}
-            with self._precision(), bond.guiding(x):
-                if bond.alignment.teacher_extra:
-                    rows["dropped_mass"] = bond.dropped(bond.read(x))
-                if self.run.transfer.method == "distill":
-                    self.model(x)
-                    blocks = self.run.transfer.blocks
-                    rows["attention_kl"] = [float(kl_divergence(bond.routes[b], bond.own(b))) for b in blocks]
-            for kind, values in rows.items():
-                sums[kind] = sums.get(kind, torch.zeros(len(values))) + len(images) * torch.tensor(values)
-        return found | {kind: (total / count).tolist() for kind, total in sums.items()}
-
-    def _cost(self, images: int) -> dict[str, Any]:
-        on_gpu = self.device.type == "cuda"
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        return {
-            "seconds": round(self.state.seconds, 3),
-            "device": torch.cuda.get_device_name() if on_gpu else "cpu",
-            "images_per_second": round(images / max(self.state.seconds, 1e-9), 1),
-            "peak_memory_mb": round(peak / 2**20, 1),
-        }
-
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint, where there is one of this code."""
         path = self.folder / CHECKPOINT
         saved = torch.load(path, map_location=self.device, weights_only=True) if path.exists() else None
         if saved is not None and saved["code"] == self.code:  # a run is made by one code from beginning to end
             self.model.load_state_dict(saved["model"])
-            self.optimizer.load_state_dict(saved["optimizer"])
+            self.student.optimizer.load_state_dict(saved["optimizer"])
             self.state = State(**saved["state"])
 
-    def _save(self) -> None:
-        parts = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "state": vars(self.state)}
+    def save(self) -> None:
+        """Write the checkpoint."""
+        parts = {"model": self.model.state_dict(), "optimizer": self.student.optimizer.state_dict(), "state": vars(self.state)}
         _replace(parts | {"code": self.code}, self.folder / CHECKPOINT)
+
+    def step(self, x: Tensor, y: Tensor, reading: Reading) -> float:
+        """Take the next step; what it does depends on nothing but the run and what came before."""
+        state = self.state
+        torch.manual_seed(_number(f"{self.run.stream}:{state.step}"))
+        self.model.train()
+        self.val = None
+        loss = self.student.step(state.step, x, y, reading)
+        state.step += 1
+        state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + 1
+        return loss
+
+    def point(self, val: dict[str, float]) -> None:
+        """Add a point to the learning curve."""
+        state, self.val = self.state, val
+        state.curve.append({"step": state.step, "loss": state.loss_sum / state.loss_count, "val_top1": val["top1"]})
+        state.loss_sum, state.loss_count = 0.0, 0
+
+    def finish(self, val: dict[str, Any], test: dict[str, Any], shifted: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Keep the last weights; what the result file holds but for its labels and provenance."""
+        _replace(self.model.state_dict(), self.folder / WEIGHTS)
+        metrics = test | {"shift": shifted}
+        return {"metrics": metrics, "val": val, "curve": self.state.curve, "cost": self._cost()}
+
+    def _cost(self) -> dict[str, Any]:
+        images = self.recipe.steps * self.recipe.batch_size
+        return {
+            "seconds": round(self.state.seconds, 3),
+            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
+            "images_per_second": round(images / max(self.state.seconds, 1e-9), 1),
+            "peak_memory_mb": round(peak_memory(self.device) / 2**20, 1),
+            "together": self.together,
+        }
+
+
+@dataclass
+class Watcher:
+    """Who follows trainings: is told of each step with its loss, of the end with what `Training.finish` gave, of a failure."""
+
+    stepped: Callable[[Training, float], None]
+    ended: Callable[[Training, dict[str, Any]], None]
+    failed: Callable[[Training, Exception], None]
+
+
+class Together:
+    """Trainings of one data order, each to its end, from their checkpoints where there are any.
+
+    One that raises is reported and leaves the others running. One whose checkpoint is older catches up first: a batch is a
+    pure function of the step. Runs that cannot share a batch are refused with a ValueError.
+    """
+
+    def __init__(self, trainings: Sequence[Training], watcher: Watcher, checkpoint_seconds: float) -> None:
+        if len({training.run.companions for training in trainings}) != 1:
+            raise ValueError("runs that train together need the same data, order and batch")
+        first = trainings[0]
+        self.alive, self.watcher, self.checkpoint_seconds = list(trainings), watcher, checkpoint_seconds
+        self.device, self.recipe, self.stream = first.device, first.recipe, first.run.stream
+        self.normalisation: Normalisation = first.run.protocol.normalisation
+        self.dataset = data.load(first.run.protocol.data)
+        for training in trainings:
+            training.together = len(trainings)
+
+    def train(self) -> None:
+        """Train all of them."""
+        for training in list(self.alive):
+            with self._isolated(training):
+                training.resume()
+        batches: Iterator[data.Batch] = iter(())
+        position = -1
+        last_saved = time.monotonic()
+        while self.alive:
+            now = min(training.state.step for training in self.alive)
+            here = [training for training in self.alive if training.state.step == now]
+            self._end([training for training in here if now >= training.recipe.steps])
+            here = [training for training in here if now < training.recipe.steps]
+            if not here:
+                continue
+            if position != now:
+                batches = self.dataset.train(self.stream, self.recipe.batch_size, now)
+            self._step(here, batches)
+            position = now + 1
+            if time.monotonic() - last_saved >= self.checkpoint_seconds:
+                for training in list(self.alive):
+                    with self._isolated(training):
+                        training.save()
+                last_saved = time.monotonic()
+
+    def _step(self, trainings: Sequence[Training], batches: Iterator[data.Batch]) -> None:
+        began = time.monotonic()
+        images, labels = next(batches)
+        x, y = normalised(images.to(self.device), self.normalisation), labels.to(self.device)
+        readings = self._read(trainings, x)
+        shared = (time.monotonic() - began) / len(trainings)
+        losses = {}
+        for training in trainings:
+            began = time.monotonic()
+            with self._isolated(training):
+                losses[id(training)] = training.step(x, y, readings[id(training.student.bond.reader)])
+                training.state.seconds += shared + time.monotonic() - began
+        del readings
+        measured = [training for training in trainings if training in self.alive and training.state.step in training.points]
+        val = self.dataset.sets()[0]
+        for training, score in self.evaluate(measured, val):
+            training.point(score)
+        for training in trainings:
+            if training in self.alive:
+                with self._isolated(training):
+                    self.watcher.stepped(training, losses[id(training)])
+
+    def _end(self, trainings: Sequence[Training]) -> None:
+        val, test, *shifted = self.dataset.sets()
+        scores: dict[int, dict[str, dict[str, Any]]] = {id(training): {} for training in trainings}
+        for training in trainings:
+            if training.val is not None:
+                scores[id(training)][val] = training.val
+        for name in (val, test, *shifted):
+            unknown = [training for training in trainings if training in self.alive and name not in scores[id(training)]]
+            for training, score in self.evaluate(unknown, name, attention=name == test):
+                scores[id(training)][name] = score
+        for training in trainings:
+            if training in self.alive:
+                with self._isolated(training):
+                    found = scores[id(training)]
+                    self.watcher.ended(training, training.finish(found[val], found[test], {n: found[n] for n in shifted}))
+                    self.alive.remove(training)
+
+    @torch.no_grad()
+    def evaluate(
+        self, trainings: Sequence[Training], name: str, attention: bool = False
+    ) -> list[tuple[Training, dict[str, Any]]]:
+        """For each training top1 and top5 in percent and mean cross-entropy over every image of an evaluation set.
+
+        With `attention` also, by transferred block: `attention_kl` of a distilled student's own map from the teacher's, and
+        `dropped_mass` with tokens that the student has not; None where there is none.
+        """
+        tallies = [(training, _Tally()) for training in trainings]
+        for images, labels in self.dataset.evaluate(name, EVALUATION_BATCH) if tallies else ():
+            x, y = normalised(images.to(self.device), self.normalisation), labels.to(self.device)
+            readings = self._read([training for training, _ in tallies], x)
+            for training, tally in tallies:
+                if training in self.alive:
+                    with self._isolated(training):
+                        tally.add(training, x, y, readings[id(training.student.bond.reader)], attention)
+        return [(training, tally.score(attention)) for training, tally in tallies if training in self.alive]
+
+    def _read(self, trainings: Sequence[Training], x: Tensor) -> dict[int, Reading]:
+        """By reader's identity what it reads: each teacher runs once."""
+        readers = {id(training.student.bond.reader): training.student.bond.reader for training in trainings}
+        with precision_of(self.recipe, self.device):  # the same in training and in evaluation
+            return {key: {} if reader is None else reader.read(x) for key, reader in readers.items()}
+
+    @contextmanager
+    def _isolated(self, training: Training) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.alive.remove(training)
+            self.watcher.failed(training, error)
+
+
+class _Tally:
+    """One training's counts over an evaluation set."""
+
+    def __init__(self) -> None:
+        self.count, self.sums = 0, dict.fromkeys(SCORE, 0.0)
+        self.rows: dict[str, Tensor] = {}
+
+    def add(self, training: Training, x: Tensor, y: Tensor, reading: Reading, attention: bool) -> None:
+        bond, count = training.student.bond, len(y)
+        training.model.eval()
+        watching = bond.comparing if attention else bond.guiding
+        rows = {}
+        with precision_of(training.recipe, x.device), watching(reading) as own:
+            logits = training.model(x).float()
+            if attention and own:
+                rows["attention_kl"] = bond.divergence(own)
+            if attention and bond.reader is not None and bond.alignment.teacher_extra:
+                rows["dropped_mass"] = bond.dropped(reading)
+        ranked = logits.topk(5, dim=1).indices == y[:, None]
+        found = (int(ranked[:, 0].sum()), int(ranked.any(1).sum()), float(F.cross_entropy(logits, y, reduction="sum")))
+        for key, value in zip(SCORE, found, strict=True):
+            self.sums[key] += value
+        for kind, values in rows.items():
+            self.rows[kind] = self.rows.get(kind, torch.zeros(len(values))) + count * torch.tensor(values)
+        self.count += count
+
+    def score(self, attention: bool) -> dict[str, Any]:
+        top1, top5, loss = (self.sums[key] / self.count for key in SCORE)
+        found: dict[str, Any] = {"top1": 100 * top1, "top5": 100 * top5, "loss": loss}
+        if attention:
+            found |= {"attention_kl": None, "dropped_mass": None}
+            found |= {kind: (total / self.count).tolist() for kind, total in self.rows.items()}
+        return found
+
+
+def timm_args(run: Run) -> dict[str, Any]:
+    """The arguments that give a run's models their geometry, head and classes."""
+    classes = data.load(run.protocol.data).num_classes
+    return {**run.student.geometry.model_dump(), "global_pool": run.protocol.head, "num_classes": classes}
+
+
+def read_teacher(run: Run, family: str, size: str, weights: Path, blocks: Sequence[int], device: str, compiled: bool) -> Reader:
+    """The trained teacher of a run, from its state-dict file, to be read in `blocks`."""
+    model = families.load(family).teacher(size, pretrained=False, **timm_args(run))
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    return Reader(model.to(device), blocks, run.transfer.teacher_precision, compiled)
+
+
+def normalised(images: Tensor, chosen: Normalisation) -> Tensor:
+    """[B, 3, H, W] in 0..1 -> what students get."""
+    mean, std = (torch.tensor(value, device=images.device).view(1, 3, 1, 1) for value in (chosen.mean, chosen.std))
+    return (images - mean) / std
+
+
+def precision_of(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
+    """The precision that a recipe trains and evaluates in."""
+    if recipe.precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=getattr(torch, recipe.precision))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the device, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def weights_digest(path: Path) -> str:

@@ -1,101 +1,306 @@
-"""Attention Copy and Attention Distillation: how a teacher's routes enter a student's step and its loss."""
+"""Attention Copy and Attention Distillation: how a teacher's routes enter a student's step and its loss.
+
+A `Reader` runs the teacher once for a batch, whoever learns from it; a `Bond` ties one student to what was read. Two exact
+formulations, chosen by `holds_maps`: maps built once and held, or no map held at all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.plan import Transfer
-from families.attention import Alignment, Route, align, dropped_mass, layout, open_attention, read_routes
+from families.attention import (
+    Alignment,
+    Map,
+    OnRoute,
+    Route,
+    align,
+    dropped_mass,
+    handling,
+    layout,
+    open_attention,
+    part,
+    read_routes,
+    recording,
+)
+
+HELD_TOKENS = {"cpu": 1024}  # per device type, up to how many tokens maps are held; measured in docs/speed.md
+PART_ELEMENTS = {"cpu": 2**21}  # size of the pieces in which unheld maps are passed through; others: PART_ELEMENTS_ELSEWHERE
+PART_ELEMENTS_ELSEWHERE = 2**27
+
+Reading = dict[int, Any]  # block -> Route | Map, all the teacher's tokens
+
+
+def holds_maps(device: torch.device, tokens: int) -> bool:
+    """Whether maps are held on this device for this many tokens: faster there, at B x heads x tokens^2 numbers a block."""
+    return tokens <= HELD_TOKENS.get(device.type, 0)
+
+
+class Reader:
+    """A frozen teacher, read once a batch for all of its students.
+
+    Args:
+        teacher: timm model, in eval mode.
+        blocks: the blocks of which routes are wanted; the teacher runs no further than the last of them.
+        precision: float32 or bfloat16, the teacher's own; None: that of whoever reads.
+        compiled: run the teacher through torch.compile (seconds to minutes at the first batch).
+        held: maps (True) or routes (False); None: what `holds_maps` says.
+    """
+
+    def __init__(
+        self, teacher: nn.Module, blocks: Sequence[int], precision: str | None = None, compiled: bool = False,
+        held: bool | None = None,
+    ) -> None:  # fmt: skip
+        self.teacher, self.blocks, self.precision, self.held = teacher, sorted(blocks), precision, held
+        open_attention(teacher)
+        self._routes: Callable[[Tensor, bool], list[Any]] = torch.compile(self._forward) if compiled else self._forward
+
+    def read(self, images: Tensor) -> Reading:
+        """The teacher's route or map in each block, for `images` [B, 3, H, W], normalised for it."""
+        held = holds_maps(images.device, len(layout(self.teacher))) if self.held is None else self.held
+        with torch.inference_mode(), self._own_precision(images.device.type):
+            routes = self._routes(images, held)
+        if not held:  # out of inference mode, so that autograd may keep them, and apart from the v beside them
+            routes = [Route(r.q.clone(), r.k.clone(), None if r.bias is None else r.bias.clone(), r.scale) for r in routes]
+        return dict(zip(self.blocks, routes, strict=True))
+
+    def _forward(self, images: Tensor, held: bool) -> list[Any]:
+        return read_routes(self.teacher, images, self.blocks, held)
+
+    def _own_precision(self, device: str) -> Any:
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
 
 class Bond:
     """A student tied to its teacher as `transfer` says; with method "none" it does nothing.
 
+    Args:
+        transfer: what is transferred, and how.
+        student: timm model.
+        teacher: the model, or a Reader of it that other bonds share; None without transfer.
+
     Raises ValueError when the two differ in blocks, heads or patch grid.
     """
 
-    def __init__(self, transfer: Transfer, student: nn.Module, teacher: nn.Module | None) -> None:
-        self.transfer, self.teacher = transfer, teacher
+    def __init__(self, transfer: Transfer, student: nn.Module, teacher: nn.Module | Reader | None) -> None:
+        self.transfer, self.student = transfer, student
         self.sites = open_attention(student)
-        self.routes: list[Route] = []
+        self.handed: dict[int, Route | Map] = {}
+        self.losses: dict[int, Tensor] = {}
+        if teacher is not None and not isinstance(teacher, Reader):
+            teacher = Reader(teacher, transfer.blocks)
+        self.reader = teacher
         if teacher is not None:
-            blocks = [len(list(model.blocks)) for model in (teacher, student)]  # type: ignore[arg-type]
-            heads = [model.blocks[0].attn.num_heads for model in (teacher, student)]  # type: ignore[index, union-attr]
+            models = (teacher.teacher, student)
+            blocks = [len(list(model.blocks)) for model in models]  # type: ignore[arg-type]
+            heads = [model.blocks[0].attn.num_heads for model in models]  # type: ignore[index, union-attr]
             if blocks[0] != blocks[1] or heads[0] != heads[1]:
                 raise ValueError(f"teacher and student differ: blocks {blocks}, heads {heads}")
-            self.alignment: Alignment = align(layout(teacher), layout(student))
+            self.alignment: Alignment = align(layout(teacher.teacher), layout(student))
+
+    def read(self, images: Tensor) -> Reading:
+        """What the teacher hands over for `images` [B, 3, H, W]; empty without transfer."""
+        return {} if self.reader is None else self.reader.read(images)
 
     @contextmanager
-    def guiding(self, images: Tensor) -> Iterator[None]:
-        """Within: forwards of the student are guided (Copy) or watched (Distillation). `images` [B, 3, H, W] are the
-        teacher's, normalised for it. Leave only after backward(): gradient checkpointing runs blocks again."""
-        if self.teacher is None:
+    def guiding(self, given: Tensor | Reading) -> Iterator[None]:
+        """Within: forwards of the student are guided (Copy) or compared with the teacher (Distillation).
+
+        `given` is a batch of images for the teacher, or what was read of it. Leave only after backward(): gradient
+        checkpointing runs blocks again.
+        """
+        if self.reader is None:
             yield
             return
-        self.routes = self.handed_over(self.read(images))
+        self.handed = self.handed_over(self.read(given) if isinstance(given, Tensor) else given)
+        on_route: dict[int, OnRoute] = {}
+        on_values = {}
+        for block, route in self.handed.items():
+            if self.transfer.method == "distill":
+                on_route[block] = self._distilled(block, route)
+            elif self.alignment.student is None:
+                on_values[block] = route.attend
+            else:
+                on_route[block] = _copied_among(route, self.alignment.student)
         try:
-            for block in self.transfer.blocks:
-                site = self.sites[block]
-                if self.transfer.method == "copy":
-                    site.guide, site.guided = self.routes[block], self.alignment.student
-                else:
-                    site.record = True
-            yield
+            with handling(self.sites, on_route, on_values):
+                yield
         finally:
-            self.routes = []
-            for site in self.sites:
-                site.clear()
+            self.handed, self.losses = {}, {}
 
-    @torch.no_grad()
-    def read(self, images: Tensor) -> list[Route]:
-        """The teacher's routes, all its tokens, from the source that the transfer names."""
-        assert self.teacher is not None
-        if self.transfer.source == "other-image":
-            if len(images) < 2:
+    @contextmanager
+    def comparing(self, reading: Reading) -> Iterator[dict[int, Route]]:
+        """For evaluation, like `guiding`; within, a distilled student's own routes are recorded for `divergence`."""
+        if self.transfer.method != "distill":
+            with self.guiding(reading):
+                yield {}
+            return
+        self.handed = self.handed_over(reading)
+        try:
+            with recording(self.sites, self.transfer.blocks) as own:
+                yield own
+        finally:
+            self.handed = {}
+
+    def handed_over(self, reading: Mapping[int, Route | Map]) -> dict[int, Route | Map]:
+        """By transferred block what the student gets: from the source that the transfer names, its own tokens alone."""
+        if len(self.transfer.blocks) and self.transfer.source == "other-image":
+            first = next(iter(reading.values()))
+            if len(first.weights if isinstance(first, Map) else first.q) < 2:
                 raise ValueError("the attention of another image needs a batch of at least 2 images")
-            images = images.roll(1, 0)
-        routes = read_routes(self.teacher, images)
-        if self.transfer.source == "uniform":
-            routes = [Route(torch.zeros_like(r.q), torch.zeros_like(r.k), None, r.scale) for r in routes]
-        return routes
-
-    def handed_over(self, routes: Sequence[Route]) -> list[Route]:
-        """The routes among the tokens that the student has too."""
-        keep = self.alignment.teacher
-        return list(routes) if keep is None else [route.select(keep) for route in routes]
+        handed = {}
+        for block in self.transfer.blocks:
+            route = reading[block]
+            if self.transfer.source != "teacher":
+                route = route.uniform() if self.transfer.source == "uniform" else route.other_image()
+            handed[block] = route if self.alignment.teacher is None else route.select(self.alignment.teacher)
+        return handed
 
     def loss(self) -> Tensor | float:
-        """Weight times the sum over transferred blocks of `cross_entropy`; 0 unless the transfer distils.
+        """Weight times the sum over transferred blocks of the cross-entropy; 0 unless the transfer distils.
 
         The sum over blocks, the means within one and the form (cross-entropy, not KL) are those of Li et al. 2024.
         """
         if self.transfer.method != "distill":
             return 0.0
         assert self.transfer.weight is not None
-        losses = [cross_entropy(self.routes[block], self.own(block)) for block in self.transfer.blocks]
-        return self.transfer.weight * torch.stack(losses).sum()
+        missing = [block for block in self.transfer.blocks if block not in self.losses]
+        assert not missing, "no forward of the student inside guiding()"
+        return self.transfer.weight * torch.stack([self.losses[block] for block in self.transfer.blocks]).sum()
 
-    def own(self, block: int) -> Route:
-        """The student's own route of the last forward, among the tokens that the teacher has too."""
-        route = self.sites[block].seen
-        assert route is not None, "no forward of the student inside guiding()"
+    def divergence(self, own: Mapping[int, Route]) -> list[float]:
+        """KL of the student's own map from the teacher's, by transferred block, inside `comparing`."""
+        return [float(kl_divergence(self.handed[block], self._common(own[block]))) for block in self.transfer.blocks]
+
+    def dropped(self, reading: Reading) -> list[float]:
+        """Per transferred block, the attention mass on teacher tokens that the student has not."""
+        return [dropped_mass(reading[block], self.alignment.teacher_extra) for block in self.transfer.blocks]
+
+    def _common(self, route: Route) -> Route:
         keep = self.alignment.student
         return route if keep is None else route.select(keep)
 
-    def dropped(self, routes: Sequence[Route]) -> list[float]:
-        """Per transferred block, the attention mass on teacher tokens that the student has not."""
-        return [dropped_mass(routes[block], self.alignment.teacher_extra) for block in self.transfer.blocks]
+    def _distilled(self, block: int, teacher: Route | Map) -> OnRoute:
+        def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
+            if dropout_p or self.alignment.student is not None:
+                self.losses[block] = cross_entropy(teacher, self._common(own))
+                return own.attend(v, dropout_p)
+            out, self.losses[block] = attend_and_compare(own, v, teacher)
+            return out
+
+        return on_route
 
 
-def cross_entropy(teacher: Route, student: Route) -> Tensor:
+def _copied_among(route: Route | Map, tokens: Sequence[int]) -> OnRoute:
+    """The teacher's map among `tokens`; the student's other tokens keep their own attention."""
+
+    def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
+        index = torch.as_tensor(tokens, device=v.device)
+        guided = route.attend(v.index_select(-2, index), dropout_p)
+        return own.attend(v, dropout_p).index_copy(-2, index, guided)
+
+    return on_route
+
+
+def cross_entropy(teacher: Route | Map, student: Route) -> Tensor:
     """-sum_j P_teacher log P_student, mean over batch, heads and queries: a scalar."""
-    return -(teacher.map() * student.logits().log_softmax(-1)).sum(-1).mean()
+    expected: Tensor = teacher.map().clone() * student.logits().log_softmax(-1)  # a clone, for it may come from inference mode
+    return -expected.sum(-1).mean()
 
 
-def kl_divergence(teacher: Route, student: Route) -> Tensor:
+def kl_divergence(teacher: Route | Map, student: Route) -> Tensor:
     """KL(P_teacher || P_student) in nats, mean over batch, heads and queries: cross-entropy less the teacher's entropy."""
-    return cross_entropy(teacher, student) - cross_entropy(teacher, teacher)
+    entropy: Tensor = torch.special.entr(teacher.map()).sum(-1).mean()
+    return cross_entropy(teacher, student) - entropy
+
+
+def attend_and_compare(student: Route, v: Tensor, teacher: Route | Map) -> tuple[Tensor, Tensor]:
+    """The student's attention output [B, heads, tokens, head_dim] and its cross-entropy to the teacher's map, a scalar.
+
+    Both come from one set of the student's logits s, with a gradient of their own: where g is the gradient of the output
+    and c that of a row's cross-entropy, ds = P_s (g v^T - (g . output)) + c (P_s - P_t), since a row of P_t sums to 1. With a
+    Map from the teacher the student's map is held for the backward pass; with a Route no map is: both are passed through
+    in parts, and computed again in the backward pass.
+    """
+    bias = student.bias
+    if bias is not None:
+        bias = bias.reshape((1,) * (4 - bias.dim()) + bias.shape)
+    found: tuple[Tensor, Tensor] = _Distilled.apply(student.q, student.k, v, bias, student.scale, teacher)
+    return found
+
+
+class _Distilled(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, teacher: Route | Map
+    ) -> tuple[Tensor, Tensor]:
+        ctx.scale, ctx.teacher, ctx.dtypes = scale, teacher, (q.dtype, k.dtype, v.dtype)
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        held = isinstance(teacher, Map)
+        with torch.autocast(q.device.type, enabled=False):
+            # One dense copy each: q, k and v are views of one projection.
+            q, k, v = (t.to(dtype).clone(memory_format=torch.contiguous_format) for t in (q, k, v))
+            q.mul_(scale)
+            out, total, kept = torch.empty_like(v), q.new_zeros(()), []
+            for images, queries in _parts(q, held):
+                logits = _logits(q, k, bias, images, queries)
+                target = teacher.rows(images, queries).to(dtype)
+                highest = logits.amax(-1)
+                total -= torch.dot(target.reshape(-1), logits.reshape(-1))
+                weights = logits.softmax(-1)
+                total += (highest - weights.amax(-1).log()).sum()  # logsumexp of the logits
+                out[images, :, queries] = weights @ v[images]
+                if held:
+                    kept.append(weights)
+            ctx.save_for_backward(q, k, v, bias, out, *kept)
+            return out.to(ctx.dtypes[2]), total / q[..., 0].numel()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, bias, out, *kept = ctx.saved_tensors
+        with torch.autocast(q.device.type, enabled=False):
+            grad, each = grads[0].to(q.dtype).contiguous(), grads[1].to(q.dtype) / q[..., 0].numel()
+            level = (grad * out).sum(-1, keepdim=True) - each
+            dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+            dbias = None if bias is None or not ctx.needs_input_grad[3] else torch.zeros_like(bias)
+            for images, queries in _parts(q, bool(kept)):
+                weights = kept[0] if kept else _logits(q, k, bias, images, queries).softmax(-1)
+                here = grad[images, :, queries]
+                dv[images] += weights.transpose(-2, -1) @ here
+                ds = here @ v[images].transpose(-2, -1)
+                ds.sub_(level[images, :, queries]).mul_(weights)
+                ds.addcmul_(ctx.teacher.rows(images, queries).to(q.dtype), each, value=-1)
+                dq[images, :, queries] = ds @ k[images]
+                dk[images] += ds.transpose(-2, -1) @ q[images, :, queries]
+                if dbias is not None:
+                    into = part(dbias, images, queries)
+                    into += ds.sum_to_size(into.shape)
+            dq.mul_(ctx.scale)
+        kinds = ctx.dtypes
+        return dq.to(kinds[0]), dk.to(kinds[1]), dv.to(kinds[2]), dbias, None, None
+
+
+def _logits(q: Tensor, k: Tensor, bias: Tensor | None, images: slice, queries: slice) -> Tensor:
+    logits = q[images, :, queries] @ k[images].transpose(-2, -1)  # q is scaled already
+    return logits if bias is None else logits.add_(part(bias, images, queries))
+
+
+def _parts(q: Tensor, whole: bool) -> Iterator[tuple[slice, slice]]:
+    """Slices of images and queries: all at once, or such that a part of the map keeps to the device's limit."""
+    count, heads, tokens, _ = q.shape
+    if whole:
+        yield slice(0, count), slice(0, tokens)
+        return
+    limit = PART_ELEMENTS.get(q.device.type, PART_ELEMENTS_ELSEWHERE)
+    images = max(1, limit // (heads * tokens * tokens))
+    queries = min(tokens, max(1, limit // (heads * tokens)))
+    for first in range(0, count, images):
+        for row in range(0, tokens, queries):
+            yield slice(first, min(count, first + images)), slice(row, min(tokens, row + queries))

@@ -4,18 +4,23 @@ timm's attention classes differ (ViT, BEiT, EVA), but all of them end in `F.scal
 turns every `block.attn` into a subclass of its own class whose forward runs with that one call intercepted. There q and k
 are final (biases, norms and rotary embeddings applied) and the mask is the whole additive bias, whatever the class. The
 interception is entered inside the module's own forward, so that the recomputation of gradient checkpointing enters it
-too; keep a guide in place until `backward()` has returned. State-dict keys stay timm's.
+too; keep handlers in place until `backward()` has returned. State-dict keys stay timm's.
+
+A block whose map comes from elsewhere needs no q and k of its own: `Site.on_values` skips them where timm's class is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers.attention import Attention
+from timm.models.beit import Attention as BeitAttention
+from timm.models.eva import EvaAttention
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -56,10 +61,89 @@ class Route:
             bias = bias.index_select(-2, index).index_select(-1, index)
         return Route(self.q.index_select(-2, index), self.k.index_select(-2, index), bias, self.scale)
 
+    def rows(self, images: slice, queries: slice) -> Tensor:
+        """The map's part [images, heads, queries, tokens], without building the rest."""
+        bias = None if self.bias is None else part(self.bias, images, queries)
+        return Route(self.q[images, :, queries], self.k[images], bias, self.scale).map()
+
+    def other_image(self) -> Route:
+        """For each image the route of its neighbour in the batch."""
+        bias = self.bias
+        if bias is not None and bias.dim() == 4:
+            bias = bias.roll(1, 0)
+        return Route(self.q.roll(1, 0), self.k.roll(1, 0), bias, self.scale)
+
+    def uniform(self) -> Route:
+        """Equal attention to every token."""
+        return Route(torch.zeros_like(self.q), torch.zeros_like(self.k), None, self.scale)
+
+    def held(self) -> Map:
+        """The route with its map built, once for all who use it."""
+        return Map(self.map())
+
     def attend(self, v: Tensor, dropout_p: float = 0.0) -> Tensor:
         """Map @ v without holding the map: v and the result are [B, heads, tokens, any head_dim]."""
         bias = None if self.bias is None else self.bias.to(v.dtype)
         return ATTEND(self.q.to(v.dtype), self.k.to(v.dtype), v, attn_mask=bias, dropout_p=dropout_p, scale=self.scale)
+
+
+@dataclass(frozen=True)
+class Map:
+    """A route of which only the map was kept; it offers what Route does, and no gradient reaches it.
+
+    Attributes:
+        weights: [B, heads, tokens, tokens], rows sum to 1.
+    """
+
+    weights: Tensor
+
+    def map(self) -> Tensor:
+        """[B, heads, tokens, tokens], rows sum to 1."""
+        return self.weights
+
+    def select(self, tokens: Sequence[int]) -> Map:
+        """The map among `tokens` alone, renormalised."""
+        index = torch.as_tensor(tokens, device=self.weights.device)
+        kept = self.weights.index_select(-2, index).index_select(-1, index)
+        return Map(kept / kept.sum(-1, keepdim=True))
+
+    def rows(self, images: slice, queries: slice) -> Tensor:
+        """The map's part [images, heads, queries, tokens]."""
+        return self.weights[images, :, queries]
+
+    def other_image(self) -> Map:
+        """For each image the map of its neighbour in the batch."""
+        return Map(self.weights.roll(1, 0))
+
+    def uniform(self) -> Map:
+        """Equal attention to every token."""
+        return Map(torch.full_like(self.weights, 1 / self.weights.shape[-1]))
+
+    def attend(self, v: Tensor, dropout_p: float = 0.0) -> Tensor:
+        """Map @ v: v and the result are [B, heads, tokens, any head_dim]."""
+        weights = self.weights.to(v.dtype)
+        out: Tensor = _Weighted.apply(v, F.dropout(weights, dropout_p) if dropout_p else weights)
+        return out
+
+
+class _Weighted(torch.autograd.Function):
+    """weights @ v with a gradient for v alone; the weights may come from inference mode."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, weights: Tensor) -> Tensor:
+        ctx.weights = weights
+        return weights @ v
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.weights.transpose(-2, -1) @ grads[0], None
+
+
+def part(bias: Tensor, images: slice, queries: slice) -> Tensor:
+    """The part of an additive bias (broadcastable to [B, heads, tokens, tokens]) for some images and queries."""
+    if bias.dim() == 4 and bias.shape[0] > 1:
+        bias = bias[images]
+    return bias[..., queries, :] if bias.shape[-2] > 1 else bias
 
 
 @dataclass(frozen=True)
@@ -102,25 +186,29 @@ def align(teacher: Sequence[str], student: Sequence[str]) -> Alignment:
     return Alignment(None if whole[0] else kept[0], None if whole[1] else kept[1], extra[0], extra[1])
 
 
-def dropped_mass(route: Route, extra: Sequence[int]) -> float:
+def dropped_mass(route: Route | Map, extra: Sequence[int]) -> float:
     """Mean attention that the kept tokens pay to the `extra` ones: what dropping them renormalises away (0..1)."""
-    kept = [i for i in range(route.k.shape[-2]) if i not in set(extra)]
-    return float(route.map()[..., kept, :][..., list(extra)].sum(-1).mean())
+    weights = route.map()
+    kept = [i for i in range(weights.shape[-1]) if i not in set(extra)]
+    return float(weights[..., kept, :][..., list(extra)].sum(-1).mean())
+
+
+OnRoute = Callable[[Route, Tensor, float], Tensor]
+OnValues = Callable[[Tensor, float], Tensor]
 
 
 class Site:
-    """What happens at one block's attention. `guide` replaces the map of `guided` tokens (all when None); `seen` keeps
-    the block's own route of the last forward while `record` is set."""
+    """What happens at one block's attention.
+
+    Attributes:
+        on_route: called with (the block's own route, v, dropout), gives the attention's output; None: the block's own.
+        on_values: called with (v, dropout) instead; the block's q, k and bias are then not computed where timm's class
+            is known.
+    """
 
     def __init__(self) -> None:
-        self.record = False
-        self.seen: Route | None = None
-        self.guide: Route | None = None
-        self.guided: tuple[int, ...] | None = None
-
-    def clear(self) -> None:
-        """Forget routes and guides."""
-        self.__init__()  # type: ignore[misc]
+        self.on_route: OnRoute | None = None
+        self.on_values: OnValues | None = None
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
@@ -129,16 +217,10 @@ class Site:
         """Stands in for scaled_dot_product_attention. Raises ValueError for causal or grouped-query attention."""
         if is_causal or enable_gqa:
             raise ValueError("causal and grouped-query attention have no route")
+        if self.on_values is not None:
+            return self.on_values(v, dropout_p)
         own = Route(q, k, attn_mask, q.shape[-1] ** -0.5 if scale is None else scale)
-        if self.record:
-            self.seen = own
-        if self.guide is None:
-            return own.attend(v, dropout_p)
-        if self.guided is None:
-            return self.guide.attend(v, dropout_p)
-        index = torch.as_tensor(self.guided, device=v.device)
-        guided = self.guide.attend(v.index_select(-2, index), dropout_p)
-        return own.attend(v, dropout_p).index_copy(-2, index, guided)
+        return own.attend(v, dropout_p) if self.on_route is None else self.on_route(own, v, dropout_p)
 
 
 class _Intercept(TorchFunctionMode):
@@ -152,11 +234,38 @@ class _Intercept(TorchFunctionMode):
 
 class _Open:
     site: Site
+    skips_q_and_k = False
 
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        with _Intercept(self.site.attend):
-            out: Tensor = super().forward(*args, **kwargs)  # type: ignore[misc]
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        site = self.site
+        if site.on_values is not None and self.skips_q_and_k:
+            return _values_only(self, x, site.on_values)
+        with _Intercept(site.attend):
+            out: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
         return out
+
+
+SKIPPING = (Attention, BeitAttention, EvaAttention)  # the classes whose forward `_values_only` follows
+
+
+def _values_only(attn: Any, x: Tensor, on_values: OnValues) -> Tensor:
+    """The forward of timm's class without its q, k and bias: v's share of the projection, then what follows the map."""
+    if attn.qkv is None:
+        v = attn.v_proj(x)
+    else:
+        width = attn.qkv.weight.shape[0] // 3
+        bias = getattr(attn, "v_bias", None)
+        if bias is None and attn.qkv.bias is not None:
+            bias = attn.qkv.bias[2 * width :]
+        v = F.linear(x, attn.qkv.weight[2 * width :], bias)
+    v = v.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+    out = on_values(v, attn.attn_drop.p if attn.training else 0.0).transpose(1, 2).flatten(2)
+    if getattr(attn, "norm", None) is not None:
+        out = attn.norm(out)
+    if getattr(attn, "gate", None) is not None:
+        out = out * attn.gate(x).sigmoid()
+    projected: Tensor = attn.proj_drop(attn.proj(out))
+    return projected
 
 
 _OPENED: dict[type, type] = {}
@@ -174,7 +283,8 @@ def open_attention(model: nn.Module) -> list[Site]:
             raise ValueError(f"block {number} of {type(model).__name__} has no attention to open")
         if not isinstance(attn, _Open):
             closed = type(attn)
-            _OPENED.setdefault(closed, type(f"Open{closed.__name__}", (_Open, closed), {}))
+            skips = {"skips_q_and_k": closed in SKIPPING}
+            _OPENED.setdefault(closed, type(f"Open{closed.__name__}", (_Open, closed), skips))
             attn.__class__ = _OPENED[closed]
             attn.fused_attn = True
             attn.site = Site()
@@ -185,23 +295,64 @@ def open_attention(model: nn.Module) -> list[Site]:
 
 
 @contextmanager
-def recording(sites: Sequence[Site]) -> Iterator[None]:
-    """Within: every forward leaves each site's own route in `seen`. Afterwards the sites are cleared."""
+def handling(
+    sites: Sequence[Site], on_route: Mapping[int, OnRoute] | None = None, on_values: Mapping[int, OnValues] | None = None
+) -> Iterator[None]:
+    """Within: the blocks named attend by the given handlers. Afterwards every site is a plain one again."""
     try:
-        for site in sites:
-            site.record = True
+        for block, handler in (on_route or {}).items():
+            sites[block].on_route = handler
+        for block, values in (on_values or {}).items():
+            sites[block].on_values = values
         yield
     finally:
         for site in sites:
-            site.clear()
+            site.on_route = site.on_values = None
 
 
-def read_routes(model: nn.Module, x: Tensor) -> list[Route]:
-    """One Route a block of a timm model for input `x` [B, 3, H, W], already normalised; gradients flow where enabled."""
+@contextmanager
+def recording(sites: Sequence[Site], blocks: Sequence[int]) -> Iterator[dict[int, Route]]:
+    """Within: every forward leaves the route of each of `blocks` in the dictionary."""
+    seen: dict[int, Route] = {}
+
+    def keep(block: int) -> OnRoute:
+        def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
+            seen[block] = own
+            return own.attend(v, dropout_p)
+
+        return on_route
+
+    with handling(sites, {block: keep(block) for block in blocks}):
+        yield seen
+
+
+class _Read(Exception):
+    """All routes that were asked for are there: what follows in the model would be read by nobody."""
+
+
+def read_routes(model: nn.Module, x: Tensor, blocks: Sequence[int] | None = None, held: bool = False) -> list[Any]:
+    """A Route for each of `blocks` (all when None, ascending) of a timm model, or a Map when `held`.
+
+    The model runs up to the last of these blocks and there stops once q and k are known. A held map serves the model's
+    own attention too, so that it is built once. `x` is [B, 3, H, W], already normalised; gradients flow where enabled.
+    Raises ValueError when a block's attention was not reached.
+    """
     sites = open_attention(model)
-    with recording(sites):
+    wanted = range(len(sites)) if blocks is None else blocks
+    seen: dict[int, Route | Map] = {}
+
+    def keep(block: int) -> OnRoute:
+        def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
+            route = seen[block] = own.held() if held else own
+            if block == wanted[-1]:
+                raise _Read
+            return route.attend(v, dropout_p)
+
+        return on_route
+
+    with handling(sites, {block: keep(block) for block in wanted}), suppress(_Read):
         model.forward_features(x)  # type: ignore[operator]
-        routes = [site.seen for site in sites]
-    if any(route is None for route in routes):
-        raise ValueError(f"attention of block {routes.index(None)} never reached scaled_dot_product_attention")
-    return [route for route in routes if route is not None]
+    missing = [block for block in wanted if block not in seen]
+    if missing:
+        raise ValueError(f"attention of block {missing[0]} never reached scaled_dot_product_attention")
+    return [seen[block] for block in wanted]

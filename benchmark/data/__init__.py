@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-    Batch = tuple[Tensor, Tensor]
+Batch = tuple["Tensor", "Tensor"]
 
 
 class Dataset(Protocol):
@@ -30,7 +31,8 @@ class Dataset(Protocol):
         ...
 
 
+@functools.lru_cache(maxsize=2)
 def load(settings: Any) -> Dataset:
-    """The data set that a protocol's `data` block describes."""
+    """The data set that a protocol's `data` block describes, shared by all runs of a process."""
     dataset: Dataset = import_module(f"benchmark.data.{settings.name}").load(settings)
     return dataset
