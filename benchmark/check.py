@@ -6,9 +6,7 @@ tiny, in float64, and perturbed: fresh LayerScale, bias tables and registers are
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -19,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import families
+from benchmark.explicit import explicit_maps, kept_maps, renormalised, replaced_maps, unfused
 from benchmark.plan import Transfer
 from benchmark.transfer import Bond, Reader
 from families.adapter import Adapter
@@ -81,7 +80,7 @@ def geometry_is_timms(adapter: Adapter, size: str) -> str:
 def maps_are_the_models(adapter: Adapter, size: str) -> str:
     """attention_maps gives the maps that the model computes without fused attention; rows sum to 1."""
     model, x = _teacher(adapter, size), _images(2)
-    expected = _explicit_maps(model, x)
+    expected = explicit_maps(model, x)
     before = model.forward_features(x)  # type: ignore[operator]
     maps = adapter.attention_maps(model, x)
     _same(len(maps), len(expected), "number of maps")
@@ -101,8 +100,9 @@ def copy_is_map_times_v(adapter: Adapter, size: str) -> str:
         with bond.guiding(x):
             copied = student(x)
         _, gradients = _gradients(student, bond, x, task=True)
-        handed = [_renormalised(each, bond.alignment.teacher) for each in _explicit_maps(teacher, x)]
-        with _replaced_maps(student, handed, bond.alignment.student) as explicit:
+        handed = [renormalised(each, bond.alignment.teacher) for each in explicit_maps(teacher, x)]
+        explicit = unfused(student)
+        with replaced_maps(explicit, handed, bond.alignment.student):
             worst = max(worst, _close(copied, explicit(x), "output"))
             explicit.zero_grad()
             _task_loss(explicit(x)).backward()
@@ -116,11 +116,11 @@ def distillation_is_cross_entropy(adapter: Adapter, size: str) -> str:
     worst = 0.0
     for student, teacher, reader in _pairs(adapter, size):
         bond = Bond(_distil(), student, reader)
-        explicit, maps = _unfused(student), _explicit_maps(teacher, x)
-        with _kept_maps(explicit) as kept:
+        explicit, maps = unfused(student), explicit_maps(teacher, x)
+        with kept_maps(explicit) as kept:
             task = _task_loss(explicit(x))
         terms = [
-            -(_renormalised(t, bond.alignment.teacher) * _renormalised(s, bond.alignment.student).log()).sum(-1).mean()
+            -(renormalised(t, bond.alignment.teacher) * renormalised(s, bond.alignment.student).log()).sum(-1).mean()
             for t, s in zip(maps, kept, strict=True)
         ]
         expected = 2.0 * torch.stack(terms).sum()
@@ -220,10 +220,10 @@ def tokens_are_aligned(adapter: Adapter, size: str) -> str:
     """What the standard student gets is the teacher's map with the tokens it has not dropped, renormalised."""
     teacher, standard, x = _teacher(adapter, size), _students(adapter, size)[0], _images(2)
     aligned = align(layout(teacher), layout(standard))
-    routes, maps = read_routes(teacher, x), _explicit_maps(teacher, x)
+    routes, maps = read_routes(teacher, x), explicit_maps(teacher, x)
     for route, full in zip(routes, maps, strict=True):
         kept = route if aligned.teacher is None else route.select(aligned.teacher)
-        _close(kept.map(), _renormalised(full, aligned.teacher), "map handed over")
+        _close(kept.map(), renormalised(full, aligned.teacher), "map handed over")
     if not aligned.teacher_extra:
         return "same tokens"
     names = [layout(teacher)[i] for i in aligned.teacher_extra]
@@ -306,64 +306,6 @@ def _task_loss(logits: Tensor) -> Tensor:
 
 def _gradients_of(model: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
-# ---- the independent formulation: timm without fused attention, whose `attn_drop` receives the map
-
-
-def _unfused(model: nn.Module) -> nn.Module:
-    model = copy.deepcopy(model)
-    for block in model.blocks:  # type: ignore[union-attr]
-        block.attn.fused_attn = False  # type: ignore[union-attr]
-        block.attn.__class__ = next(c for c in type(block.attn).__mro__ if c.__module__.startswith("timm"))
-    return model
-
-
-@contextmanager
-def _kept_maps(unfused: nn.Module) -> Iterator[list[Tensor]]:
-    kept: list[Tensor] = []
-    hooks = [
-        block.attn.attn_drop.register_forward_hook(lambda module, args, output: kept.append(args[0]))
-        for block in unfused.blocks  # type: ignore[union-attr]
-    ]
-    yield kept
-    for hook in hooks:
-        hook.remove()
-
-
-def _explicit_maps(model: nn.Module, x: Tensor) -> list[Tensor]:
-    unfused = _unfused(model)
-    with torch.no_grad(), _kept_maps(unfused) as kept:
-        unfused.forward_features(x)  # type: ignore[operator]
-    return list(kept)
-
-
-@contextmanager
-def _replaced_maps(student: nn.Module, maps: list[Tensor], tokens: tuple[int, ...] | None) -> Iterator[nn.Module]:
-    unfused = _unfused(student)
-
-    def put(given: Tensor) -> Callable[..., Tensor]:
-        def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-            if tokens is None:
-                return given
-            own = output.clone()
-            own[..., list(tokens), :] = 0
-            for row, token in enumerate(tokens):
-                own[..., token, list(tokens)] = given[..., row, :]
-            return own
-
-        return hook
-
-    for block, given in zip(unfused.blocks, maps, strict=True):  # type: ignore[arg-type]
-        block.attn.attn_drop.register_forward_hook(put(given))
-    yield unfused
-
-
-def _renormalised(full: Tensor, keep: tuple[int, ...] | None) -> Tensor:
-    if keep is None:
-        return full
-    kept = full[..., list(keep), :][..., list(keep)]
-    return kept / kept.sum(-1, keepdim=True)
 
 
 # ---- comparing

@@ -198,7 +198,7 @@ def units(items: Sequence[Item], workers: int) -> list[list[Item]]:
     limit = sum(map(effort, items)) / (2 * workers) if workers > 1 else math.inf
     found = []
     for group in together(items):
-        parts = min(len(group), math.ceil(_total(group) / limit))
+        parts = max(1, min(len(group), math.ceil(_total(group) / limit)))
         found += [group[number::parts] for number in range(parts)]
     return sorted(found, key=lambda unit: -_total(unit))
 

@@ -5,10 +5,11 @@ import timm
 import torch
 
 import families
+from benchmark import transfer as formulations
 from benchmark.check import TINY
 from benchmark.plan import Transfer
-from benchmark.transfer import Bond, cross_entropy, kl_divergence
-from families.attention import Route, align, layout, open_attention, read_routes, recording
+from benchmark.transfer import Bond, Reader, attend_and_compare, cross_entropy, holds_maps, kl_divergence
+from families.attention import Map, Route, align, layout, open_attention, read_routes, recording
 
 ARGS = {**TINY, "global_pool": "token"}
 
@@ -66,16 +67,16 @@ def test_a_student_with_tokens_the_teacher_lacks():
     assert found.student_extra == (1, 2, 3, 4)
     own = Route(torch.randn(1, 3, 21, 16), torch.randn(1, 3, 21, 16), None, 0.25)
     guide = Route(torch.randn(1, 3, 17, 16), torch.randn(1, 3, 17, 16), None, 0.25)
-    site, v = open_attention(student)[0], torch.randn(1, 3, 21, 16)
-    site.guide, site.guided = guide, found.student
-    out = site.attend(own.q, own.k, v)
+    v = torch.randn(1, 3, 21, 16)
+    bond = Bond(Transfer(method="copy", blocks=(0,)), student, plain)
+    with bond.guiding({0: guide}):
+        out = bond.sites[0].attend(own.q, own.k, v)
     expected = own.map()
     core = list(found.student)
     expected[..., core, :] = 0
     for row, token in enumerate(core):
         expected[..., token, core] = guide.map()[..., row, :]
     torch.testing.assert_close(out, expected @ v, atol=1e-5, rtol=0)
-    site.clear()
     assert copied(student, plain, images()).isfinite().all()
 
 
@@ -108,9 +109,11 @@ def test_controls_carry_nothing_of_the_image():
     neighbour = Bond(Transfer(method="copy", blocks=(0, 1, 2)), student, teacher)
     with torch.no_grad(), neighbour.guiding(x.roll(1, 0)):
         torch.testing.assert_close(student(x), shuffled)
-    bond = Bond(Transfer(method="copy", blocks=(0, 1, 2), source="uniform"), student, teacher)
-    for route in bond.read(x):
-        torch.testing.assert_close(route.map(), torch.full_like(route.map(), 1 / 17))
+    for held in (True, False):
+        reader = Reader(teacher, (0, 1, 2), held=held)
+        bond = Bond(Transfer(method="copy", blocks=(0, 1, 2), source="uniform"), student, reader)
+        for route in bond.handed_over(bond.read(x)).values():
+            torch.testing.assert_close(route.map(), torch.full_like(route.map(), 1 / 17))
     assert not torch.allclose(true, uniform, atol=1e-3)
     with pytest.raises(ValueError, match="at least 2 images"):
         copied(student, teacher, x[:1], source="other-image")
@@ -156,8 +159,8 @@ def test_only_the_chosen_blocks():
     torch.testing.assert_close(found, expected)
     sites = open_attention(student)
     with Bond(Transfer(method="copy", blocks=(1,)), student, teacher).guiding(x):
-        assert [site.guide is not None for site in sites] == [False, True, False]
-    assert all(site.guide is None for site in sites)
+        assert [site.on_values is not None for site in sites] == [False, True, False]
+    assert all(site.on_values is None for site in sites)
 
 
 def test_kl_divergence_is_zero_between_equal_maps():
@@ -176,10 +179,116 @@ def test_what_has_no_route_is_refused():
         open_attention(torch.nn.Linear(2, 2))
 
 
-def test_sites_are_cleared_after_recording():
+def test_sites_are_plain_again_after_recording():
     student = pair()[1]
     sites = open_attention(student)
-    with recording(sites):
+    with recording(sites, (0, 2)) as seen:
         student(images())
-        assert all(site.seen is not None for site in sites)
-    assert all(site.seen is None and not site.record for site in sites)
+    assert sorted(seen) == [0, 2]
+    assert all(site.on_route is None and site.on_values is None for site in sites)
+
+
+# ---- the fast paths
+
+BIASES = [None, (2, 9, 9), (1, 2, 9, 9), (3, 2, 9, 9), (1, 1, 1, 9)]
+
+
+@pytest.mark.parametrize("shape", BIASES)
+@pytest.mark.parametrize("held", [True, False])
+def test_one_set_of_logits_for_attention_and_loss(shape, held, monkeypatch):
+    """Output, loss and all gradients equal autograd's of the map written out; unheld maps pass through in small parts."""
+    monkeypatch.setitem(formulations.PART_ELEMENTS, "cpu", 50)
+    draw = torch.Generator().manual_seed(4)
+
+    def random(*size):
+        return torch.randn(*size, generator=draw, dtype=torch.float64)
+
+    q, k, v = (part.requires_grad_() for part in random(3, 9, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0))
+    bias = None if shape is None else random(*shape).requires_grad_()
+    teacher = Route(random(3, 2, 9, 4), random(3, 2, 9, 4), None if shape is None else random(*shape), 0.7)
+    student, towards = Route(q, k, bias, 0.5), random(3, 2, 9, 4)
+    leaves = [each for each in (q, k, v, bias) if each is not None]
+    out, loss = attend_and_compare(student, v, teacher.held() if held else teacher)
+    found = torch.autograd.grad((out * towards).sum() + 3 * loss, leaves)
+    bias_of = [0.0 if b is None else b for b in (bias, teacher.bias)]
+    mine = (q @ k.transpose(-2, -1) * 0.5 + bias_of[0]).softmax(-1)
+    theirs = (teacher.q @ teacher.k.transpose(-2, -1) * 0.7 + bias_of[1]).softmax(-1)
+    written = -(theirs * mine.log()).sum(-1).mean()
+    torch.testing.assert_close(out, mine @ v)
+    torch.testing.assert_close(loss, written)
+    wanted = torch.autograd.grad((mine @ v * towards).sum() + 3 * written, leaves)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_held_maps_and_routes_offer_the_same():
+    route = read_routes(pair("beitv2")[0].double(), images().double())[1]
+    held, v, tokens = route.held(), torch.randn(3, 3, 17, 16, dtype=torch.float64), (0, 3, 5)
+    assert isinstance(held, Map)
+    for one, other in (
+        (route.attend(v), held.attend(v)),
+        (route.select(tokens).map(), held.select(tokens).map()),
+        (route.other_image().map(), held.other_image().map()),
+        (route.uniform().map(), held.uniform().map()),
+        (route.rows(slice(1, 3), slice(2, 9)), held.rows(slice(1, 3), slice(2, 9))),
+    ):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(route.other_image().map()[1], route.map()[0])
+
+
+def test_the_teacher_does_no_work_that_nobody_reads():
+    """It stops in the last block that is read, before the map's product; no later block, no norm and no head runs."""
+    teacher, student = pair()
+    ran = []
+    for name, module in teacher.named_modules():
+        module.register_forward_hook(lambda module, args, output, name=name: ran.append(name))
+    reader = Reader(teacher, (1,))
+    reading = reader.read(images())
+    assert list(reading) == [1]
+    assert "blocks.1.attn.qkv" in ran and "blocks.0.mlp.fc2" in ran
+    idle = ("blocks.1.attn.proj", "blocks.1.mlp", "blocks.2", "norm.", "fc_norm", "head")
+    assert not [name for name in ran if f"{name}.".startswith(idle)]
+    with Bond(Transfer(method="copy", blocks=(1,)), student, reader).guiding(reading):
+        student(images()).sum().backward()
+    assert student.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("family", ["deit", "beitv2"])
+def test_copied_blocks_compute_no_q_and_k(family, monkeypatch):
+    """Only v's share of the projection runs, and no bias table is looked up; another class does all of it, to the same end."""
+    native = [name for name in families.load(family).native if name != "rel_pos_bias"]
+    teacher, student = pair(family, native=native)
+    if family == "beitv2":
+        student = timm.create_model("beit_base_patch16_224", **TINY, num_classes=5, use_rel_pos_bias=True)
+    bond, x, widths = Bond(Transfer(method="copy", blocks=(0, 1, 2)), student, teacher), images(), []
+    real = torch.nn.functional.linear
+    attention, reading = type(student.blocks[0].attn), bond.read(x)
+
+    def counted(given, weight, *args, **kwargs):
+        widths.append(len(weight))
+        return real(given, weight, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", counted)
+    monkeypatch.setattr(attention, "_get_rel_pos_bias", None, raising=False)
+    with bond.guiding(reading):
+        fast = student(x)
+    assert 48 in widths and 144 not in widths
+    monkeypatch.undo()
+    monkeypatch.setattr(attention, "skips_q_and_k", False)
+    with bond.guiding(x):
+        torch.testing.assert_close(student(x), fast)
+
+
+def test_a_teacher_in_its_own_precision_and_compiled():
+    teacher, _ = pair("beitv2")
+    x = images()
+    exact, rough = (Reader(teacher, (0, 2), precision).read(x) for precision in (None, "bfloat16"))
+    assert not torch.equal(exact[2].weights, rough[2].weights)
+    torch.testing.assert_close(exact[2].weights, rough[2].weights.float(), atol=0.05, rtol=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(Reader(teacher, (0, 2), "float32").read(x)[2].weights, exact[2].weights)
+
+
+def test_where_maps_are_held():
+    assert holds_maps(torch.device("cpu"), 197)
+    assert not holds_maps(torch.device("cpu"), 1370) and not holds_maps(torch.device("cuda"), 197)

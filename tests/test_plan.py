@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 import families
-from benchmark.plan import Cell, Run, make_plan, run_of, student_run, teacher_run, teachers_of
+from benchmark.launch import units
+from benchmark.plan import Cell, Run, make_plan, run_of, student_run, teacher_run, teachers_of, together
 from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, shipped, validated
 from families.spec import UnknownName, UserError
 
@@ -25,8 +26,29 @@ def test_a_family_with_native_parts():
     assert len(plan.items) == 6 * 3 + 1
     assert plan.distinct_comparisons == 4
     first, second = plan.stages
-    assert {cell.arm for item in first for cell in item.cells} == {"teacher", "standard-none", "matched-none"}
-    assert {item.requires for item in second} == {first[0].key}
+    assert [item.run.role for item in first] == ["teacher"]
+    assert {item.requires for item in second} == {first[0].key, None}
+
+
+def test_what_trains_together():
+    """The arms of one teacher and one seed; a baseline that serves several teachers joins one of them."""
+    items = plan_for("deit3,dinov2", "base", seeds=(0, 1)).stages[1]
+    groups = together(items)
+    assert sorted(len(group) for group in groups) == [4, 4, 7, 7]
+    for group in groups:
+        assert len({item.run.seed for item in group}) == 1
+        assert len({item.requires for item in group if item.requires}) == 1
+    assert sorted(item.key for group in groups for item in group) == sorted(item.key for item in items)
+    assert [len(group) for group in together([item for item in items if item.requires is None])] == [3, 3]
+
+
+def test_units_of_work():
+    """Groups stay whole while there are enough of them; one group is shared out among idle workers."""
+    items = plan_for("deit3,dinov2", "base", seeds=(0, 1)).stages[1]
+    assert [len(unit) for unit in units(items, 1)] == [7, 7, 4, 4]
+    one = together(items)[0]
+    shares = units(one, 2)
+    assert len(shares) == 4 and sorted(item.key for unit in shares for item in unit) == sorted(item.key for item in one)
 
 
 def test_families_without_native_parts_share_every_run():

@@ -7,10 +7,10 @@ import pytest
 import torch
 import yaml
 
-from benchmark import train
-from benchmark.plan import Item, make_plan
+from benchmark import data, train
+from benchmark.plan import Item, make_plan, together
 from benchmark.protocol import Protocol, Study, validated
-from benchmark.train import CHECKPOINT, WEIGHTS, Training, weights_digest
+from benchmark.train import CHECKPOINT, WEIGHTS, Together, Training, Watcher, normalised, read_teacher, weights_digest
 
 from .conftest import tiny_protocol
 
@@ -24,27 +24,57 @@ def plan_of(family, arms, **recipe):
     return make_plan("tiny", protocol, "study", Study(title="-", arms=arms), [(family, "base")], [0])
 
 
-def fit(item: Item, folder, teacher=None, stop_at=None):
-    """Train an item; with `stop_at`, save after every step and break off there as a kill would."""
+class Killed(BaseException):
+    """As a kill would, it ends everything at once."""
 
-    class Killed(BaseException):
-        pass
 
-    def progress(step, loss):
-        if step == stop_at:
-            raise Killed
-
+def training_of(item: Item, folder, teacher=None, code="code", reader=None):
     folder.mkdir(exist_ok=True)
-    training = Training(item.run, item.cells[0].family, item.cells[0].size, folder, teacher, "cpu", 2, "code")
+    family, size = item.cells[0].family, item.cells[0].size
+    if item.requires is not None and reader is None:
+        reader = read_teacher(item.run, family, size, teacher, item.run.transfer.blocks, "cpu", compiled=False)
+    return Training(item.run, family, size, folder, reader if item.requires else None, "cpu", 2, code)
+
+
+def train_all(trainings, stop_at=None, stepped=None):
+    """Train runs together: payloads and failures by folder name. With `stop_at`, save after every step and stop there."""
+    payloads, failures = {}, {}
+
+    def step(training, loss):
+        if training.state.step == stop_at:
+            raise Killed
+        if stepped is not None:
+            stepped(training, loss)
+
+    watcher = Watcher(
+        step,
+        lambda training, payload: payloads.update({training.folder.name: payload}),
+        lambda training, error: failures.update({training.folder.name: error}),
+    )
+    Together(trainings, watcher, checkpoint_seconds=0 if stop_at else 1e9).train()
+    return payloads, failures
+
+
+def fit(item: Item, folder, teacher=None, stop_at=None):
+    """Train an item by itself; with `stop_at` it breaks off there."""
     try:
-        training.fit(progress, checkpoint_seconds=0 if stop_at else 1e9)
+        payloads, failures = train_all([training_of(item, folder, teacher)], stop_at)
     except Killed:
         return None
-    return training.finish()
+    assert not failures, failures
+    return payloads[folder.name]
 
 
 def item_of(plan, arm):
     return next(item for item in plan.items.values() if item.cells[0].arm == arm)
+
+
+QUIET = Watcher(lambda training, loss: None, lambda training, payload: None, lambda training, error: pytest.fail(str(error)))
+
+
+def score_of(training, name):
+    ((_, score),) = Together([training], QUIET, 1e9).evaluate([training], name)
+    return score
 
 
 def numbers(payload):
@@ -74,14 +104,11 @@ def test_a_checkpoint_of_other_code_is_not_resumed(tmp_path):
     """A result claims one code; a run that changed its code in the middle would have two."""
     (item,) = plan_of("deit", ["standard-none"]).items.values()
     assert fit(item, tmp_path / "run", stop_at=5) is None
-    training = Training(item.run, "deit", "base", tmp_path / "run", None, "cpu", 2, "other code")
-    steps = []
-    training.fit(lambda step, loss: steps.append(step), 1e9)
-    assert steps == list(range(1, STEPS + 1))
-    same = Training(item.run, "deit", "base", tmp_path / "run", None, "cpu", 2, "code")
-    steps.clear()
-    same.fit(lambda step, loss: steps.append(step), 1e9)
-    assert steps == list(range(5, STEPS + 1))
+    for code, first in (("other code", 1), ("code", 5)):
+        steps = []
+        training = training_of(item, tmp_path / "run", code=code)
+        train_all([training], stepped=lambda training, loss, steps=steps: steps.append(training.state.step))
+        assert steps == list(range(first, STEPS + 1))
 
 
 def test_gradient_checkpointing_and_bfloat16_train(tmp_path):
@@ -110,50 +137,48 @@ def test_what_copy_reads_it_needs_at_test_time(tmp_path):
     plan = plan_of("deit", ["standard-copy"], steps=30)
     teacher, student = item_of(plan, "teacher"), item_of(plan, "standard-copy")
     fit(teacher, tmp_path / "teacher")
-    (tmp_path / "student").mkdir()
-    training = Training(student.run, "deit", "base", tmp_path / "student", tmp_path / "teacher" / WEIGHTS, "cpu", 2, "code")
-    training.fit(lambda step, loss: None, 1e9)
-    guided = training.evaluate("test")
-    training.bond.teacher = None
-    assert training.evaluate("test") != guided
+    training = training_of(student, tmp_path / "student", tmp_path / "teacher" / WEIGHTS)
+    train_all([training])
+    guided = score_of(training, "test")
+    training.student.bond.reader = None
+    assert score_of(training, "test") != guided
 
 
-def test_one_precision_in_training_and_evaluation(tmp_path):
+def test_one_precision_in_training_and_evaluation(tmp_path, monkeypatch):
     """In bfloat16 the copied maps are the same whether the student trains on an image or is evaluated on it."""
     plan = plan_of("deit", ["standard-copy"], precision="bfloat16")
     teacher, student = item_of(plan, "teacher"), item_of(plan, "standard-copy")
     fit(teacher, tmp_path / "teacher")
-    (tmp_path / "student").mkdir()
-    training = Training(student.run, "deit", "base", tmp_path / "student", tmp_path / "teacher" / WEIGHTS, "cpu", 2, "code")
-    seen = []
-    training.model.head.register_forward_hook(lambda module, args, output: seen.append((output.detach(), routes())))
-
-    def routes():
-        return [(site.guide.q.dtype, site.guide.q.clone()) for site in training.bond.sites]
-
-    images, labels = next(training.dataset.evaluate("test", 16))
-    training.optimizer.step = lambda: None
-    training._step(images, labels)
-    training.dataset.evaluate = lambda name, size: iter([(images, labels)])
-    training.evaluate("test")
+    training = training_of(student, tmp_path / "student", tmp_path / "teacher" / WEIGHTS)
+    seen, bond = [], training.student.bond
+    training.model.head.register_forward_hook(
+        lambda module, args, output: seen.append((output.detach(), [route.weights.clone() for route in bond.handed.values()]))
+    )
+    images, labels = next(data.load(student.run.protocol.data).evaluate("test", 16))
+    training.student.optimizer.step = lambda: None
+    alone = Together([training], QUIET, 1e9)
+    alone._step([training], iter([(images, labels)]))
+    monkeypatch.setattr(alone, "dataset", type("One", (), {"evaluate": lambda self, name, size: iter([(images, labels)])})())
+    alone.evaluate([training], "test")
     (trained, taught), (evaluated, shown) = seen
     assert torch.equal(trained, evaluated)
-    for (dtype, q), (other, same) in zip(taught, shown, strict=True):
-        assert dtype == other == torch.bfloat16 and torch.equal(q, same)
+    for one, other in zip(taught, shown, strict=True):
+        assert torch.equal(one, other)
+    exact = training.student.bond.reader.read(normalised(images, student.run.protocol.normalisation))
+    assert not torch.equal(exact[0].weights, taught[0])
 
 
 def test_every_image_is_counted_once(tmp_path, monkeypatch):
     """Batches that do not divide the set: top-1 and loss equal those of one whole batch."""
     plan = plan_of("deit", ["standard-none"])
     (item,) = plan.items.values()
-    tmp_path.joinpath("a").mkdir()
-    training = Training(item.run, "deit", "base", tmp_path / "a", None, "cpu", 2, "code")
-    whole = training.evaluate("test")
+    training = training_of(item, tmp_path / "a")
+    whole = score_of(training, "test")
     monkeypatch.setattr(train, "EVALUATION_BATCH", 33)
-    parts = training.evaluate("test")
+    parts = score_of(training, "test")
     assert parts["top1"] == whole["top1"] and parts["loss"] == pytest.approx(whole["loss"])
     with torch.no_grad():
-        images, labels = next(training.dataset.evaluate("test", 1000))
+        images, labels = next(data.load(item.run.protocol.data).evaluate("test", 1000))
         logits = training.model.eval()((images - 0.19) / 0.33)
     assert whole["top1"] == pytest.approx(100 * (logits.argmax(1) == labels).float().mean().item())
     assert whole["loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
@@ -162,10 +187,9 @@ def test_every_image_is_counted_once(tmp_path, monkeypatch):
 def test_fixed_tables_are_not_trained(tmp_path):
     plan = plan_of("mae", ["matched-none"], lr=0.1)
     (item,) = plan.items.values()
-    (tmp_path / "run").mkdir()
-    training = Training(item.run, "mae", "base", tmp_path / "run", None, "cpu", 2, "code")
+    training = training_of(item, tmp_path / "run")
     before = training.model.pos_embed.clone(), training.model.cls_token.clone()
-    training.fit(lambda step, loss: None, 1e9)
+    train_all([training])
     assert torch.equal(training.model.pos_embed, before[0])
     assert not torch.equal(training.model.cls_token, before[1])
 
@@ -174,11 +198,79 @@ def test_fixed_tables_are_not_trained(tmp_path):
 def test_one_rule_of_weight_decay(family, tmp_path):
     """Whatever class builds the student: weights of two and more dimensions decay, but no token, position or bias table."""
     item = item_of(plan_of(family, ["matched-none"]), "matched-none")
-    training = Training(item.run, family, "base", tmp_path, None, "cpu", 2, "code")
-    decay = {id(p): group["weight_decay"] for group in training.optimizer.param_groups for p in group["params"]}
+    training = training_of(item, tmp_path)
+    decay = {id(p): group["weight_decay"] for group in training.student.optimizer.param_groups for p in group["params"]}
     for name, parameter in training.model.named_parameters():
         spared = parameter.ndim < 2 or "token" in name or "pos_embed" in name or "table" in name
         assert decay[id(parameter)] == (0.0 if spared else 0.05), name
+
+
+# ---- runs that train together
+
+
+@pytest.mark.parametrize("family", ["dinov2_reg", "beitv2"])
+def test_runs_that_train_together_equal_those_trained_alone(family, tmp_path):
+    """All arms and another budget beside each other, stopped and resumed at unequal steps, one failing on the way: every
+    number and weight is that of the run made alone."""
+    arms = ["standard-copy", "standard-distill", "matched-copy", "matched-distill", "standard-copy+source=other-image"]
+    plan = plan_of(family, [*arms, "standard-copy+budget=x2"])
+    teacher = item_of(plan, "teacher")
+    fit(teacher, tmp_path / "teacher")
+    weights = tmp_path / "teacher" / WEIGHTS
+    (students,) = together(item for item in plan.items.values() if item is not teacher)
+    assert len(students) == 9
+    alone, shared = {}, tmp_path / "shared"
+    for item in students:
+        alone[item.key] = fit(item, tmp_path / item.key, weights)
+    shared.mkdir()
+    reader = read_teacher(students[0].run, family, "base", weights, (0, 1), "cpu", compiled=False)
+
+    def trainings(items):
+        return [training_of(item, shared / item.key, reader=reader) for item in items]
+
+    with pytest.raises(Killed):
+        train_all(trainings(students), stop_at=5)
+    with pytest.raises(Killed):
+        train_all(trainings(students[2:4]), stop_at=7)
+    steps = [torch.load(shared / item.key / CHECKPOINT, weights_only=True)["state"]["step"] for item in students]
+    assert len(set(steps)) > 1
+    bad = next(item for item in students if item.cells[0].arm == "standard-copy")
+
+    def fail(training, loss):
+        if training.run.key == bad.key and training.state.step == 6:
+            raise RuntimeError("out of luck")
+
+    payloads, failures = train_all(trainings(students), stepped=fail)
+    assert list(failures) == [bad.key] and str(failures[bad.key]) == "out of luck"
+    assert sorted(payloads) == sorted(item.key for item in students if item is not bad)
+    for key, payload in payloads.items():
+        assert numbers(payload) == numbers(alone[key])
+        assert weights_digest(shared / key / WEIGHTS) == weights_digest(tmp_path / key / WEIGHTS)
+        assert payload["cost"]["together"] == 9 and alone[key]["cost"]["together"] == 1
+
+
+def test_the_teacher_and_the_batch_are_paid_once(tmp_path, monkeypatch):
+    plan = plan_of("deit3", ["standard-copy", "standard-distill", "matched-copy", "matched-distill"])
+    teacher, *students = plan.items.values()
+    fit(teacher, tmp_path / "teacher")
+    reader = read_teacher(students[0].run, "deit3", "base", tmp_path / "teacher" / WEIGHTS, (0, 1), "cpu", compiled=False)
+    reads, composed = [], []
+    real_read, digits = reader.read, data.load(students[0].run.protocol.data)
+    real_compose = digits.compose
+    monkeypatch.setattr(reader, "read", lambda x: reads.append(len(x)) or real_read(x))
+    monkeypatch.setattr(digits, "compose", lambda split, *a, **k: composed.append(split) or real_compose(split, *a, **k))
+    trainings = [training_of(item, tmp_path / item.key, reader=reader) for item in students]
+    payloads, _ = train_all(trainings)
+    assert len(payloads) == 6
+    assert reads.count(16) == STEPS == composed.count("train")
+    assert len(reads) == STEPS + 2 + 3  # val twice, test and two shifted sets, each one batch
+
+
+def test_runs_of_other_batches_do_not_train_together(tmp_path):
+    (one,), (other,) = (plan_of("deit", ["standard-none"], batch_size=size).items.values() for size in (8, 16))
+    assert len(together([one, other])) == 2
+    with pytest.raises(ValueError, match="same data, order and batch"):
+        Together([training_of(one, tmp_path / "one"), training_of(other, tmp_path / "other")], QUIET, 1e9)
 
 
 # ---- failures, through the command
@@ -218,22 +310,22 @@ def test_a_loss_that_is_not_finite_is_no_result(bench, tmp_path, monkeypatch):
     """It fails, says why, leaves its traceback in the work folder, and the same command tries it again."""
     protocol = tmp_path / "tiny.yaml"
     protocol.write_text(yaml.safe_dump(tiny_protocol()))
-    honest = Training._step
+    honest = Training.step
 
-    def poisoned(self, images, labels):
+    def poisoned(self, *given):
         if self.run.transfer.method == "copy" and self.state.step == 2:
             with torch.no_grad():
                 next(self.model.parameters()).fill_(math.nan)
-        return honest(self, images, labels)
+        return honest(self, *given)
 
-    monkeypatch.setattr(Training, "_step", poisoned)
+    monkeypatch.setattr(Training, "step", poisoned)
     code, out, _ = run_debug(bench, protocol, tmp_path)
-    assert code == 1 and "the loss is nan at step 2" in out
+    assert code == 1 and "the loss is nan at step 3" in out
     assert not list((tmp_path / "results").rglob("*copy*"))
     assert len(list((tmp_path / "results").rglob("*.json"))) == 5
     (error,) = (tmp_path / "work" / "runs").glob("*/error.txt")
     assert "Traceback" in error.read_text()
-    monkeypatch.setattr(Training, "_step", honest)
+    monkeypatch.setattr(Training, "step", honest)
     code, out, _ = run_debug(bench, protocol, tmp_path)
     assert code == 0 and "trained 1 runs" in out
     assert len(list((tmp_path / "results").rglob("*.json"))) == 7
@@ -248,7 +340,7 @@ def test_finished_runs_are_returned_not_trained(bench, tmp_path, monkeypatch):
     assert run_debug(bench, protocol, tmp_path)[0] == 0
     first = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*.json")}
     table = (tmp_path / "reports" / "leaderboard.md").read_text()
-    monkeypatch.setattr(Training, "fit", None)
+    monkeypatch.setattr(Together, "train", None)
     code, out, _ = run_debug(bench, protocol, tmp_path)
     assert code == 0 and "0 to train" in out
     for path in first:
