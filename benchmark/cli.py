@@ -74,6 +74,28 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="for programs: everything")
     listing.set_defaults(verb=_list)
 
+    speed = verbs.add_parser("speed", help="time plain, copy and distill steps beside each other")
+    speed.add_argument("--family", required=True, metavar="NAME")
+    speed.add_argument("--size", metavar="SIZE", help="default: the family's first")
+    speed.add_argument("--matched", action="store_true", help="the matched student (default: the standard one)")
+    speed.add_argument("--protocol", metavar="NAME|FILE", help="at its geometry and batch; run --dry-run estimates hours by it")
+    speed.add_argument("--batch", type=int, metavar="N", help="default: the protocol's, or 8")
+    speed.add_argument("--rounds", type=int, default=20, metavar="N", help="steps of each kind, in turn (default: 20)")
+    speed.add_argument("--blocks", type=int, metavar="N", help="transfer the first N blocks (default: all)")
+    speed.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
+    speed.add_argument("--precision", default="float32", metavar="NAME", help="float32 (default) or bfloat16")
+    speed.add_argument("--teacher-precision", metavar="NAME", help="the teacher's own (default: the same)")
+    speed.add_argument("--compile-teacher", action="store_true", help="run the teacher through torch.compile")
+    speed.add_argument("--formulation", metavar="NAME", help="maps or parts (default: what is faster on the device)")
+    speed.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: one a core; 1 with --protocol, as in runs)")
+    speed.add_argument("--no-yardstick", action="store_true", help="leave out the written-out maps")
+    speed.add_argument("--images", type=Path, metavar="DIR", help="measure the loader on this folder of image folders")
+    speed.add_argument(
+        "--work", type=Path, default=Path(".bench"), metavar="DIR", help="where --protocol's measurements are kept"
+    )
+    speed.add_argument("--json", action="store_true", help="for programs")
+    speed.set_defaults(verb=_speed)
+
     check = verbs.add_parser("check", help="the contract tests of one family, as a table")
     check.add_argument("--family", required=True, metavar="NAME")
     check.set_defaults(verb=_check)
@@ -113,11 +135,11 @@ def _run(args: argparse.Namespace) -> int:
     if args.json and not args.dry_run:
         raise UserError("--json goes with --dry-run; a finished run's numbers come from bench report --json")
     plan = make_plan(name, protocol, study_name, study, teachers, _seeds(args.seeds, protocol))
-    jobs = args.jobs or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    jobs = args.jobs or _cores()
     launcher = Launcher(plan, protocol, Workspace(args.work), Results(args.results), args.cluster, jobs, args.device)
     todo = launcher.survey()
     if args.dry_run:
-        _show_plan(plan, launcher, {item.key for item in todo}, args.json)
+        _show_plan(plan, launcher, todo, args.json)
         return DONE
     _check_device(args.device)
     reports = _reports_folder(args)
@@ -203,7 +225,12 @@ def _check_device(name: str) -> None:
         raise UserError(f"--device {name!r}: {' '.join(str(error).split())[:200]}; valid: auto, cpu, cuda") from None
 
 
-def _show_plan(plan: Plan, launcher: Launcher, todo: set[str], as_json: bool) -> None:
+def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) -> None:
+    todo, cost = {item.key for item in items}, None
+    if items and (launcher.workspace.folder / "speed" / plan.protocol).is_dir():
+        from benchmark.speed import estimate
+
+        cost = estimate(launcher.workspace, plan.protocol, items, launcher.jobs)
     rows = [
         {
             "key": item.key,
@@ -218,7 +245,7 @@ def _show_plan(plan: Plan, launcher: Launcher, todo: set[str], as_json: bool) ->
     ]
     if as_json:
         summary = {"runs": len(plan.items), "cells": len(plan.cells), "comparisons": plan.distinct_comparisons, "todo": len(todo)}
-        print(json.dumps({"protocol": plan.protocol, "study": plan.study, **summary, "plan": rows}, indent=1))
+        print(json.dumps({"protocol": plan.protocol, "study": plan.study, **summary, "estimate": cost, "plan": rows}, indent=1))
         return
     from rich.table import Table
 
@@ -237,6 +264,136 @@ def _show_plan(plan: Plan, launcher: Launcher, todo: set[str], as_json: bool) ->
         f"{plan.distinct_comparisons} distinct comparisons",
         highlight=False,
     )
+    if cost is not None and cost["covered"]:
+        console.print(
+            f"estimated for {cost['covered']} of {cost['runs']} runs: {_duration(cost['hours'])} with {launcher.jobs} workers "
+            f"({_duration(cost['process_hours'])} of one), evaluation and start not counted"
+            + ("" if cost["same_code"] else "; measured with other code"),
+            highlight=False,
+        )
+    elif todo:
+        console.print(
+            f"no estimate: bench speed --protocol {plan.protocol} --family NAME --size SIZE measures what a step costs here",
+            highlight=False,
+        )
+
+
+def _duration(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+
+
+# ---- speed
+
+
+def _speed(args: argparse.Namespace) -> int:
+    from benchmark.protocol import load_protocol
+
+    name, protocol = load_protocol(args.protocol) if args.protocol else (None, None)
+    spec = families.spec(args.family)
+    size = args.size or spec.sizes[0]
+    precisions = ("float32", "bfloat16")
+    for option, word, valid in (
+        ("--precision", args.precision, precisions),
+        ("--teacher-precision", args.teacher_precision, (None, *precisions)),
+        ("--formulation", args.formulation, (None, "maps", "parts")),
+    ):
+        if word not in valid:
+            raise UnknownName(option, word, [each for each in valid if each])
+    for option, value in (("--rounds", args.rounds), ("--batch", args.batch), ("--threads", args.threads)):
+        if value is not None and value < 1:
+            raise UserError(f"{option} {value}: at least 1")
+    spec.teacher(size)
+    _check_device(args.device)
+    from benchmark.launch import torch_device
+    from benchmark.speed import limits, measure, measure_data, measure_images, save, setting_of
+    from benchmark.store import Workspace, ensure_writable
+
+    setting = setting_of(
+        protocol, args.family, size, args.batch, matched=args.matched, blocks=args.blocks, device=torch_device(args.device),
+        precision=args.precision, teacher_precision=args.teacher_precision, compile_teacher=args.compile_teacher,
+        threads=args.threads or (_cores() if protocol is None else 1),
+        held=None if args.formulation is None else args.formulation == "maps",
+    )  # fmt: skip
+    pipeline = None if args.images is None else measure_images(args.images, setting.geometry["img_size"])
+    if protocol is not None:
+        ensure_writable("--work", args.work)
+        pipeline = pipeline or measure_data(protocol, setting.batch)
+    console = _console(stderr=args.json)
+    with console.status("measuring") as status:
+        found = measure(setting, args.rounds, not args.no_yardstick, lambda doing: status.update(f"measuring: {doing}"))
+    found["data"] = None if pipeline is None else pipeline | {"workers_needed": limits(found, pipeline)}
+    if name is not None:
+        save(Workspace(args.work), name, found)
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return DONE
+    _show_speed(found, console)
+    return DONE
+
+
+def _show_speed(found: dict[str, Any], console: Console) -> None:
+    from rich.table import Table
+
+    setting = found["setting"]
+    geometry = setting["geometry"]
+    table = Table(
+        title=f"{setting['family']} {setting['size']} ({'matched' if setting['matched'] else 'standard'} student), "
+        f"{geometry['img_size']} px, {found['tokens']} tokens, batch {setting['batch']}, {setting['device']}, "
+        f"{setting['precision']}, {setting['threads']} threads; {found['rounds']} rounds",
+        header_style="bold",
+    )
+    columns = ("step", "ms (quartiles)", "ratio to plain (quartiles)", "images/s", "memory MiB", "teacher", "forward", "backward")
+    for column in (*columns, "update"):
+        table.add_column(column, justify="left" if column == "step" else "right")
+    for kind, title in SPEED_ROWS.items():
+        row = found.get(kind)
+        if row is None:
+            continue
+        low, high = (f"{1000 * value:.1f}" for value in row["quartiles"])
+        near, far = (f"{value:.2f}" for value in row["ratio_quartiles"])
+        memory = f"{row['peak_memory_mb']:.0f} ({row['memory_ratio']:.2f}x)" if "memory_ratio" in row else ""
+        phases = [f"{1000 * row['phases'][name]:.1f}" if "phases" in row else "" for name in ("teacher", *columns[6:], "update")]
+        table.add_row(
+            title, f"{1000 * row['seconds']:.1f} ({low}–{high})", f"{row['ratio']:.3f} ({near}–{far})",
+            f"{row['images_per_second']:.1f}", memory, *phases,
+        )  # fmt: skip
+    console.print(table)
+    how = "maps are built once and held" if found["formulation"] == "maps" else "no map is held"
+    console.print(f"Medians. {how}. Memory: peak above what importing takes, in a process of its own.", highlight=False)
+    pipeline = found["data"]
+    if pipeline is not None:
+        needed = pipeline["workers_needed"]
+        console.print(
+            f"data: {pipeline['images_per_second_per_worker']:.0f} images/s a loader worker ({pipeline['source']}); one step "
+            f"after the other needs {needed['plain']:.2f} workers for plain, {needed['copy']:.2f} for copy, "
+            f"{needed['distill']:.2f} for distill. " + _advice(max(needed.values())),
+            highlight=False,
+        )
+
+
+SPEED_ROWS = {
+    "plain": "plain",
+    "copy": "copy",
+    "distill": "distill",
+    "second_copy": "copy beside another arm",
+    "second_distill": "distill beside another arm",
+    "teacher": "teacher alone",
+    "explicit_copy": "copy, maps written out",
+    "explicit_distill": "distill, maps written out",
+}
+
+
+def _advice(workers: float) -> str:
+    if workers < 0.5:
+        return "The loader is not the limit."
+    return (
+        "The loader is the limit below that many: more workers, images stored at the size that is trained on, "
+        "and arms that train together (they share each batch) help."
+    )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ---- report
@@ -406,11 +563,12 @@ def _check(args: argparse.Namespace) -> int:
     return DONE if all(row.holds for row in rows) else SOME_FAILED
 
 
-def _console() -> Console:
+def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     # Off a terminal nothing wraps at 80 columns, so that logs and pipes keep whole lines.
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr) if terminal else Console(width=160, stderr=stderr)
 
 
 if __name__ == "__main__":

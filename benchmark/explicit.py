@@ -43,12 +43,13 @@ def explicit_maps(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 
 @contextmanager
-def replaced_maps(explicit: nn.Module, maps: Sequence[Tensor], tokens: Sequence[int] | None = None) -> Iterator[None]:
-    """Within: an unfused model multiplies v by the given maps, among `tokens` where not all are meant."""
+def replaced_maps(explicit: nn.Module, maps: Sequence[Tensor | None], tokens: Sequence[int] | None = None) -> Iterator[None]:
+    """Within: an unfused model multiplies v by the given map of each block (None: its own), among `tokens` where not all
+    are meant."""
 
-    def put(given: Tensor) -> Callable[..., Tensor]:
-        def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-            if tokens is None:
+    def put(given: Tensor | None) -> Callable[..., Tensor | None]:
+        def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor | None:
+            if given is None or tokens is None:
                 return given
             own = output.clone()
             own[..., list(tokens), :] = 0

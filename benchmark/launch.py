@@ -17,13 +17,12 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.plan import Item, Plan, together
 from benchmark.protocol import Protocol
-from benchmark.store import Result, Results, Workspace, code_version, labelled, provenance, write_json
+from benchmark.store import Result, Results, Workspace, code_version, labelled, provenance, utc_now, write_json
 
 if TYPE_CHECKING:
     from benchmark.train import Training
@@ -293,8 +292,8 @@ def _train(order: Order, items: Sequence[Item]) -> None:
     """Train runs together; each is delivered or failed by itself."""
     from benchmark.train import WEIGHTS, Together, Training, Watcher, read_teacher
 
-    workspace, device, code = order.workspace, _device(order.device), code_version()["code"]
-    started = _now()
+    workspace, device, code = order.workspace, torch_device(order.device), code_version()["code"]
+    started = utc_now()
     going: dict[str, tuple[Item, _Reporter]] = {}
     for item in items:
         report = _Reporter(workspace, item, order.launcher)
@@ -355,7 +354,7 @@ def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, repo
             "top1": None if taught is None else taught["metrics"]["top1"],
             "how": None if taught is None else "on the protocol's test set, at the last step",
         }
-    payload["provenance"] = provenance(started, _now())
+    payload["provenance"] = provenance(started, utc_now())
     labelled(first, item.run, payload)
     write_json(workspace.run(item.key) / "payload.json", payload)
     (workspace.run(item.key) / CHECKPOINT).unlink(missing_ok=True)
@@ -385,7 +384,7 @@ class _Reporter:
 
     def log(self, line: str) -> None:
         with (self.folder / "run.log").open("a", encoding="utf-8") as file:
-            file.write(f"{_now()} {line}\n")
+            file.write(f"{utc_now()} {line}\n")
 
 
 def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str) -> None:
@@ -419,13 +418,10 @@ def _end_with(launcher: int) -> None:
             os._exit(1)
 
 
-def _device(wanted: str) -> str:
+def torch_device(wanted: str) -> str:
+    """What `auto` stands for here; any other name as it is."""
     if wanted != "auto":
         return wanted
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

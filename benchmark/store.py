@@ -10,6 +10,7 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -188,6 +189,20 @@ def ensure_writable(option: str, folder: Path) -> None:
         raise UserError(f"{option} {folder}: cannot be made or written ({error.strerror})") from None
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object that `write_json` wrote; None where there is none."""
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content
+
+
+def utc_now() -> str:
+    """The time, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 class Results:
     """A results folder: where cells lie."""
 
@@ -250,11 +265,7 @@ class Workspace:
         return path.read_text(encoding="utf-8").strip().splitlines()[-1] if path.exists() else None
 
     def _json(self, key: str, name: str) -> dict[str, Any] | None:
-        try:
-            content: dict[str, Any] = json.loads((self.run(key) / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return content
+        return read_json(self.run(key) / name)
 
 
 def provenance(started: str, finished: str) -> dict[str, Any]:
