@@ -89,6 +89,12 @@ class Bench:
         native = adapter.native if setting.matched else ()
         model = adapter.student(setting.size, 1000, native=native, **geometry).to(self.device)
         recipe = Recipe(steps=NO_END, batch_size=setting.batch, lr=1e-5, warmup=0, weight_decay=0.05, precision=setting.precision)  # type: ignore[arg-type]
+        self.blocks, self.kinds = blocks, tuple(kinds)
+        if align(layout(teacher), layout(model)).teacher is not None:  # maps are written out for equal tokens alone
+            self.kinds = tuple(kind for kind in kinds if kind in METHODS)
+        if any(kind in YARDSTICKS for kind in self.kinds):
+            self.explicit_teacher, self.explicit = unfused(teacher), unfused(model).train()
+            self.explicit_optimizer = torch.optim.AdamW(self.explicit.parameters(), lr=1e-5, fused=True)
         self.reader = Reader(teacher, blocks, setting.teacher_precision, setting.compile_teacher, setting.held)
         distil = Transfer(method="distill", blocks=blocks, loss="ce", weight=1.0)
         self.student = Student(model, Transfer(), None, recipe)
@@ -97,12 +103,6 @@ class Bench:
             "copy": Bond(Transfer(method="copy", blocks=blocks), model, self.reader),
             "distill": Bond(distil, model, self.reader),
         }
-        self.blocks, self.kinds = blocks, tuple(kinds)
-        if align(layout(teacher), layout(model)).teacher is not None:  # maps are written out for equal tokens alone
-            self.kinds = tuple(kind for kind in kinds if kind in METHODS)
-        if any(kind in YARDSTICKS for kind in self.kinds):
-            self.explicit_teacher, self.explicit = unfused(teacher), unfused(model).train()
-            self.explicit_optimizer = torch.optim.AdamW(self.explicit.parameters(), lr=1e-5, fused=True)
         draw = torch.Generator().manual_seed(0)
         size = geometry["img_size"]
         self.x = torch.randn(setting.batch, 3, size, size, generator=draw).to(self.device)

@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from timm.layers import Mlp
 from torch import Tensor, nn
 
 from benchmark.plan import Transfer
@@ -32,6 +33,7 @@ from families.attention import (
 HELD_TOKENS = {"cpu": 1024}  # per device type, up to how many tokens maps are held; measured in docs/speed.md
 PART_ELEMENTS = {"cpu": 2**21}  # size of the pieces in which unheld maps are passed through; others: PART_ELEMENTS_ELSEWHERE
 PART_ELEMENTS_ELSEWHERE = 2**27
+PACKED_ROWS = 1024  # batch x tokens for which a teacher's weights are laid out; one number, so that all batches agree
 
 Reading = dict[int, Any]  # block -> Route | Map, all the teacher's tokens
 
@@ -58,6 +60,8 @@ class Reader:
     ) -> None:  # fmt: skip
         self.teacher, self.blocks, self.precision, self.held = teacher, sorted(blocks), precision, held
         open_attention(teacher)
+        if not compiled and next(teacher.parameters()).device.type == "cpu":
+            prepack(teacher)
         self._routes: Callable[[Tensor, bool], list[Any]] = torch.compile(self._forward) if compiled else self._forward
 
     def read(self, images: Tensor) -> Reading:
@@ -76,6 +80,40 @@ class Reader:
         if self.precision is None:
             return nullcontext()
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+class _Prepacked(nn.Linear):
+    """A frozen linear layer whose weight is laid out for oneDNN beforehand, with the GELU after it where there is one."""
+
+    packed: Tensor
+    gelu: bool
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.dtype != torch.float32 or input.requires_grad or torch.is_autocast_enabled("cpu"):
+            out = super().forward(input)
+            return nn.functional.gelu(out) if self.gelu else out
+        after: Any = ("gelu", [], "none") if self.gelu else ("none", [], "")
+        packed: Tensor = torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, *after)
+        return packed
+
+
+def prepack(teacher: nn.Module) -> None:
+    """Lay out the weights of a frozen float32 teacher for the CPU, in place; its state dict stays as it is.
+
+    By the operator to which torch.compile lowers linear layers: torch has no public one that keeps the layout. Where it
+    is not there (builds without oneDNN), nothing happens.
+    """
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return
+    for module in list(teacher.modules()):
+        if type(module) is nn.Linear and module.weight.dtype == torch.float32 and not module.weight.requires_grad:
+            module.__class__ = _Prepacked
+            module.gelu = False  # type: ignore[assignment]
+            module.packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), PACKED_ROWS)
+    for module in list(teacher.modules()):
+        exact = type(module) is Mlp and type(module.act) is nn.GELU and module.act.approximate == "none"
+        if exact and isinstance(module.fc1, _Prepacked):
+            module.fc1.gelu, module.act = True, nn.Identity()
 
 
 class Bond:
@@ -248,17 +286,23 @@ class _Distilled(torch.autograd.Function):
             # One dense copy each: q, k and v are views of one projection.
             q, k, v = (t.to(dtype).clone(memory_format=torch.contiguous_format) for t in (q, k, v))
             q.mul_(scale)
-            out, total, kept = torch.empty_like(v), q.new_zeros(()), []
-            for images, queries in _parts(q, held):
+            parts = _parts(q, held)
+            out, total, kept = None if len(parts) == 1 else torch.empty_like(v), q.new_zeros(()), []
+            for images, queries in parts:
                 logits = _logits(q, k, bias, images, queries)
                 target = teacher.rows(images, queries).to(dtype)
                 highest = logits.amax(-1)
                 total -= torch.dot(target.reshape(-1), logits.reshape(-1))
                 weights = logits.softmax(-1)
                 total += (highest - weights.amax(-1).log()).sum()  # logsumexp of the logits
-                out[images, :, queries] = weights @ v[images]
+                product = weights @ v[images]
+                if out is None:
+                    out = product
+                else:
+                    out[images, :, queries] = product
                 if held:
                     kept.append(weights)
+            assert out is not None
             ctx.save_for_backward(q, k, v, bias, out, *kept)
             return out.to(ctx.dtypes[2]), total / q[..., 0].numel()
 
@@ -268,20 +312,29 @@ class _Distilled(torch.autograd.Function):
         with torch.autocast(q.device.type, enabled=False):
             grad, each = grads[0].to(q.dtype).contiguous(), grads[1].to(q.dtype) / q[..., 0].numel()
             level = (grad * out).sum(-1, keepdim=True) - each
-            dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+            parts = _parts(q, bool(kept))
+            dq = dk = dv = None
+            if len(parts) > 1:
+                dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
             dbias = None if bias is None or not ctx.needs_input_grad[3] else torch.zeros_like(bias)
-            for images, queries in _parts(q, bool(kept)):
+            for images, queries in parts:
                 weights = kept[0] if kept else _logits(q, k, bias, images, queries).softmax(-1)
                 here = grad[images, :, queries]
-                dv[images] += weights.transpose(-2, -1) @ here
+                to_v = weights.transpose(-2, -1) @ here
                 ds = here @ v[images].transpose(-2, -1)
                 ds.sub_(level[images, :, queries]).mul_(weights)
                 ds.addcmul_(ctx.teacher.rows(images, queries).to(q.dtype), each, value=-1)
-                dq[images, :, queries] = ds @ k[images]
-                dk[images] += ds.transpose(-2, -1) @ q[images, :, queries]
+                to_q, to_k = ds @ k[images], ds.transpose(-2, -1) @ q[images, :, queries]
+                if dq is None or dk is None or dv is None:
+                    dq, dk, dv = to_q, to_k, to_v
+                else:
+                    dq[images, :, queries] = to_q
+                    dk[images] += to_k
+                    dv[images] += to_v
                 if dbias is not None:
                     into = part(dbias, images, queries)
                     into += ds.sum_to_size(into.shape)
+            assert dq is not None and dk is not None and dv is not None
             dq.mul_(ctx.scale)
         kinds = ctx.dtypes
         return dq.to(kinds[0]), dk.to(kinds[1]), dv.to(kinds[2]), dbias, None, None
@@ -292,15 +345,14 @@ def _logits(q: Tensor, k: Tensor, bias: Tensor | None, images: slice, queries: s
     return logits if bias is None else logits.add_(part(bias, images, queries))
 
 
-def _parts(q: Tensor, whole: bool) -> Iterator[tuple[slice, slice]]:
+def _parts(q: Tensor, whole: bool) -> list[tuple[slice, slice]]:
     """Slices of images and queries: all at once, or such that a part of the map keeps to the device's limit."""
     count, heads, tokens, _ = q.shape
-    if whole:
-        yield slice(0, count), slice(0, tokens)
-        return
     limit = PART_ELEMENTS.get(q.device.type, PART_ELEMENTS_ELSEWHERE)
-    images = max(1, limit // (heads * tokens * tokens))
-    queries = min(tokens, max(1, limit // (heads * tokens)))
-    for first in range(0, count, images):
-        for row in range(0, tokens, queries):
-            yield slice(first, min(count, first + images)), slice(row, min(tokens, row + queries))
+    images = count if whole else max(1, limit // (heads * tokens * tokens))
+    queries = tokens if whole else min(tokens, max(1, limit // (heads * tokens)))
+    return [
+        (slice(first, min(count, first + images)), slice(row, min(tokens, row + queries)))
+        for first in range(0, count, images)
+        for row in range(0, tokens, queries)
+    ]

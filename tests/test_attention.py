@@ -1,5 +1,7 @@
 """The mechanism beyond the contract: other token layouts, sources of attention, precision, misuse."""
 
+import functools
+
 import pytest
 import timm
 import torch
@@ -7,6 +9,7 @@ import torch
 import families
 from benchmark import transfer as formulations
 from benchmark.check import TINY
+from benchmark.explicit import explicit_maps
 from benchmark.plan import Transfer
 from benchmark.transfer import Bond, Reader, attend_and_compare, cross_entropy, holds_maps, kl_divergence
 from families.attention import Map, Route, align, layout, open_attention, read_routes, recording
@@ -279,7 +282,7 @@ def test_copied_blocks_compute_no_q_and_k(family, monkeypatch):
         torch.testing.assert_close(student(x), fast)
 
 
-def test_a_teacher_in_its_own_precision_and_compiled():
+def test_a_teacher_in_its_own_precision():
     teacher, _ = pair("beitv2")
     x = images()
     exact, rough = (Reader(teacher, (0, 2), precision).read(x) for precision in (None, "bfloat16"))
@@ -287,6 +290,31 @@ def test_a_teacher_in_its_own_precision_and_compiled():
     torch.testing.assert_close(exact[2].weights, rough[2].weights.float(), atol=0.05, rtol=0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(Reader(teacher, (0, 2), "float32").read(x)[2].weights, exact[2].weights)
+
+
+@pytest.mark.parametrize("family", ["deit", "clip", "beitv2"])
+def test_a_teacher_laid_out_for_the_cpu_computes_the_same(family):
+    """In float32, as runs have it: maps equal those written out; keys stay timm's; float64 and autocast still work."""
+    teacher, x = pair(family)[0], images()
+    wanted, keys = explicit_maps(teacher, x), set(teacher.state_dict())
+    reading = Reader(teacher, (0, 1, 2)).read(x)
+    assert type(teacher.blocks[0].mlp.fc1) is not torch.nn.Linear
+    for block, expected in enumerate(wanted):
+        torch.testing.assert_close(reading[block].weights, expected, atol=1e-5, rtol=0)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(Reader(teacher, (2,)).read(x)[2].weights.float(), wanted[2], atol=0.05, rtol=0)
+    assert set(teacher.state_dict()) == keys
+    doubled = Reader(teacher.double(), (0, 1, 2)).read(x.double())
+    torch.testing.assert_close(doubled[2].weights.float(), wanted[2], atol=1e-5, rtol=0)
+
+
+def test_a_compiled_teacher(monkeypatch):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    teacher, x = pair("beitv2")[0], images()
+    wanted = explicit_maps(teacher, x)
+    for held in (True, False):
+        reading = Reader(teacher, (0, 1), compiled=True, held=held).read(x)
+        torch.testing.assert_close(reading[1].map(), wanted[1], atol=1e-5, rtol=0)
 
 
 def test_where_maps_are_held():

@@ -1,0 +1,134 @@
+"""`bench speed` as users call it: it measures what runs do, and plans are estimated by it. No test judges a time."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from benchmark import speed
+from benchmark.speed import Bench, setting_of
+from families.adapter import Adapter
+
+from .conftest import tiny_protocol
+
+MORE = {
+    "matched": False, "blocks": None, "device": "cpu", "precision": "float32", "teacher_precision": None,
+    "compile_teacher": False, "threads": 1, "held": None,
+}  # fmt: skip
+
+
+def test_speed_and_the_estimate_by_it(bench, tiny, tmp_path):
+    work, results = ("--work", tmp_path / "work"), ("--results", tmp_path / "results")
+    request = ("run", "--family", "deit3", "--sizes", "base", "--protocol", tiny, "--seeds", "0", "--dry-run", *work, *results)
+    code, out, _ = bench(*request)
+    assert code == 0 and "no estimate" in out
+    words = ("--family", "deit3", "--size", "base", "--protocol", tiny, "--rounds", "3", *work)
+    code, out, err = bench("speed", *words, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    for kind in ("plain", "copy", "distill", "explicit_copy", "explicit_distill"):
+        row = found[kind]
+        assert row["quartiles"][0] <= row["seconds"] <= row["quartiles"][1]
+        assert row["peak_memory_mb"] > 0
+        assert row["seconds"] == pytest.approx(sum(row["phases"].values()), rel=0.5)
+    assert found["plain"]["ratio"] == 1
+    assert found["copy"]["ratio"] == pytest.approx(found["copy"]["seconds"] / found["plain"]["seconds"], rel=0.01)
+    assert found["second_copy"]["seconds"] < found["copy"]["seconds"]
+    assert found["formulation"] == "maps" and found["tokens"] == 10 and found["rounds"] == 3
+    assert found["setting"]["batch"] == 16 and found["setting"]["threads"] == 1
+    assert found["data"]["workers_needed"]["plain"] > 0
+    assert found["provenance"]["code"]
+    code, out, _ = bench(*request, "--json")
+    estimated = json.loads(out)["estimate"]
+    assert estimated["runs"] == estimated["covered"] == 7 and estimated["same_code"]
+    # A teacher of 6 steps and six students of 4, who pay for teacher and batch once.
+    seconds = 6 * found["plain"]["seconds"] + 4 * (
+        2 * sum(found[kind]["seconds"] for kind in ("plain", "second_copy", "second_distill")) + found["teacher"]["seconds"]
+    )
+    (together,) = bench_estimate(tiny, tmp_path)
+    assert together == pytest.approx(seconds / 3600, abs=1e-4)
+
+
+def bench_estimate(protocol, tmp_path):
+    from benchmark.plan import make_plan
+    from benchmark.protocol import load_protocol, load_study
+    from benchmark.store import Workspace
+
+    name, content = load_protocol(str(protocol))
+    plan = make_plan(name, content, "main", load_study("main")[1], [("deit3", "base")], [0])
+    yield speed.estimate(Workspace(tmp_path / "work"), name, list(plan.items.values()), 1)["process_hours"]
+
+
+def perturbed(model):
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=draw) * 0.2)
+    return model
+
+
+def test_every_kind_of_step_is_the_arm_it_is_called(monkeypatch):
+    """The steps agree with the written-out ones: same model, same images, same loss."""
+    for name in ("teacher", "student"):
+        fresh = getattr(Adapter, name)
+        monkeypatch.setattr(Adapter, name, lambda *a, fresh=fresh, **k: perturbed(fresh(*a, **k)))
+    protocol = speed.Protocol.model_validate(tiny_protocol())
+    bench = Bench(setting_of(protocol, "beitv2", "base", 4, **MORE | {"matched": True}), speed.METHODS + speed.YARDSTICKS)
+    losses = {}
+    monkeypatch.setattr(bench.student.optimizer, "step", lambda: None)
+    monkeypatch.setattr(bench.explicit_optimizer, "step", lambda: None)
+    real = torch.Tensor.backward
+    monkeypatch.setattr(torch.Tensor, "backward", lambda self: losses.update({kind: float(self.detach())}) or real(self))
+    for kind in bench.kinds:
+        phases = bench.step(kind)
+        assert list(phases) == ["teacher", "forward", "backward", "update"]
+    assert losses["copy"] == pytest.approx(losses["explicit_copy"], abs=1e-5)
+    assert losses["distill"] == pytest.approx(losses["explicit_distill"], abs=1e-4)
+    assert len({round(losses[kind], 4) for kind in speed.METHODS}) == 3
+
+
+def test_a_student_without_the_teachers_tokens_has_no_yardstick(bench, tiny, tmp_path):
+    words = ("--family", "dinov2_reg", "--protocol", tiny, "--rounds", "1", "--work", tmp_path / "work")
+    code, out, _ = bench("speed", *words)
+    assert code == 0 and "distill beside another arm" in out and "written out" not in out
+
+
+def test_the_loader_is_measured_on_real_images(tmp_path):
+    for number in range(4):
+        path = tmp_path / "images" / f"class{number % 2}" / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((320, 240), 60).convert("RGB").save(path)
+    found = speed.measure_images(tmp_path / "images", 64, seconds=0.3)
+    assert 0 < found["images_per_second_per_worker"] < found["decode_images_per_second"]
+    needed = speed.limits({kind: {"images_per_second": 100.0} for kind in speed.METHODS}, found)
+    assert needed["copy"] == pytest.approx(100 / found["images_per_second_per_worker"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--family", "dit"], "did you mean 'deit'"),
+        (["--family", "deit", "--size", "bse"], "did you mean 'base'"),
+        (["--family", "deit", "--blocks", "13"], "--blocks 13: from 1 to 12"),
+        (["--family", "deit", "--rounds", "0"], "--rounds 0: at least 1"),
+        (["--family", "deit", "--precision", "float16"], "did you mean 'bfloat16'"),
+        (["--family", "deit", "--formulation", "map"], "did you mean 'maps'"),
+        (["--family", "deit", "--device", "cuba"], "--device 'cuba'"),
+        (["--family", "deit", "--images", "nowhere"], "--images nowhere"),
+    ],
+)
+def test_wrong_requests(words, told, bench):
+    code, _, err = bench("speed", *words)
+    assert code == 2 and told in err and len(err.strip().splitlines()) == 1
+
+
+def test_estimates_name_other_code(bench, tiny, tmp_path):
+    work = tmp_path / "work"
+    assert bench("speed", "--family", "deit", "--size", "base", "--protocol", tiny, "--rounds", "1", "--work", work)[0] == 0
+    (path,) = work.glob("speed/tiny/*.json")
+    content = json.loads(path.read_text())
+    content["provenance"]["code"] = "other"
+    path.write_text(json.dumps(content))
+    words = ("--family", "deit", "--sizes", "base", "--protocol", tiny, "--work", work, "--results", tmp_path / "r", "--dry-run")
+    assert "measured with other code" in bench("run", *words)[1]
