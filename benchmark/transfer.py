@@ -86,10 +86,12 @@ class _Prepacked(nn.Linear):
     """A frozen linear layer whose weight is laid out for oneDNN beforehand, with the GELU after it where there is one."""
 
     packed: Tensor
+    version: int
     gelu: bool
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.dtype != torch.float32 or input.requires_grad or torch.is_autocast_enabled("cpu"):
+        as_laid_out = input.is_cpu and input.dtype == torch.float32 and self.weight._version == self.version
+        if not as_laid_out or input.requires_grad or torch.is_autocast_enabled("cpu"):
             out = super().forward(input)
             return nn.functional.gelu(out) if self.gelu else out
         after: Any = ("gelu", [], "none") if self.gelu else ("none", [], "")
@@ -108,7 +110,7 @@ def prepack(teacher: nn.Module) -> None:
     for module in list(teacher.modules()):
         if type(module) is nn.Linear and module.weight.dtype == torch.float32 and not module.weight.requires_grad:
             module.__class__ = _Prepacked
-            module.gelu = False  # type: ignore[assignment]
+            module.gelu, module.version = False, module.weight._version  # type: ignore[assignment]
             module.packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), PACKED_ROWS)
     for module in list(teacher.modules()):
         exact = type(module) is Mlp and type(module.act) is nn.GELU and module.act.approximate == "none"

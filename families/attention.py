@@ -46,7 +46,7 @@ class Route:
         """[B, heads, tokens, tokens] before the softmax, in float32 at least, whatever the route's own precision."""
         dtype = torch.promote_types(self.q.dtype, torch.float32)
         with torch.autocast(self.q.device.type, enabled=False):
-            logits = (self.q.to(dtype) @ self.k.to(dtype).transpose(-2, -1)) * self.scale
+            logits = (self.q.to(dtype) * self.scale) @ self.k.to(dtype).transpose(-2, -1)
             return logits if self.bias is None else logits + self.bias.to(dtype)
 
     def map(self) -> Tensor:

@@ -304,6 +304,11 @@ def test_a_teacher_laid_out_for_the_cpu_computes_the_same(family):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             torch.testing.assert_close(Reader(teacher, (2,)).read(x)[2].weights.float(), wanted[2], atol=0.05, rtol=0)
     assert set(teacher.state_dict()) == keys
+    with torch.no_grad():
+        teacher.blocks[0].mlp.fc2.weight.mul_(2)
+    assert not torch.allclose(Reader(teacher, (0, 1, 2)).read(x)[2].weights, wanted[2], atol=1e-3)
+    with torch.no_grad():
+        teacher.blocks[0].mlp.fc2.weight.div_(2)
     doubled = Reader(teacher.double(), (0, 1, 2)).read(x.double())
     torch.testing.assert_close(doubled[2].weights.float(), wanted[2], atol=1e-5, rtol=0)
 
