@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     speed.add_argument("--matched", action="store_true", help="the matched student (default: the standard one)")
     speed.add_argument("--protocol", metavar="NAME|FILE", help="at its geometry and batch; run --dry-run estimates hours by it")
     speed.add_argument("--batch", type=int, metavar="N", help="default: the protocol's, or 8")
+    speed.add_argument("--img-size", type=int, metavar="PX", help="default: the teacher's; a multiple of its patch size")
     speed.add_argument("--rounds", type=int, default=20, metavar="N", help="steps of each kind, in turn (default: 20)")
     speed.add_argument("--blocks", type=int, metavar="N", help="transfer the first N blocks (default: all)")
     speed.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
@@ -309,11 +310,20 @@ def _speed(args: argparse.Namespace) -> int:
     from benchmark.store import Workspace, ensure_writable
 
     setting = setting_of(
-        protocol, args.family, size, args.batch, matched=args.matched, blocks=args.blocks, device=torch_device(args.device),
-        precision=args.precision, teacher_precision=args.teacher_precision, compile_teacher=args.compile_teacher,
+        protocol,
+        args.family,
+        size,
+        args.batch,
+        args.img_size,
+        matched=args.matched,
+        blocks=args.blocks,
+        device=torch_device(args.device),
+        precision=args.precision,
+        teacher_precision=args.teacher_precision,
+        compile_teacher=args.compile_teacher,
         threads=args.threads or (_cores() if protocol is None else 1),
         held=None if args.formulation is None else args.formulation == "maps",
-    )  # fmt: skip
+    )
     pipeline = None if args.images is None else measure_images(args.images, setting.geometry["img_size"])
     if protocol is not None:
         ensure_writable("--work", args.work)

@@ -156,20 +156,32 @@ class Plan:
 
 
 def together(items: Iterable[Item]) -> list[list[Item]]:
-    """Runs that train together: those of one teacher and seed, which share data order and batch.
+    """Runs that train together: the arms of one teacher and seed, which share data order and batch.
 
-    Runs without a teacher join the first such group, and are one among themselves where there is none.
+    A run without a teacher joins those of a teacher whose cells it is the baseline of; a teacher trains alone.
     """
     groups: dict[tuple[object, ...], list[Item]] = {}
     for item in items:
         run = item.run
-        groups.setdefault((run.companions, item.requires, run.transfer.teacher_precision), []).append(item)
-    alone = [key for key in groups if key[1] is None]
-    for key in alone:
-        host = next((other for other in groups if other[0] == key[0] and other[1] is not None), None)
+        which: object = item.requires
+        if which is None:
+            which = item.key if run.role == TEACHER else _places([item])
+        groups.setdefault((run.companions, which, run.transfer.teacher_precision), []).append(item)
+    for key in [key for key, group in groups.items() if group[0].requires is None and group[0].run.role != TEACHER]:
+        host = next(
+            (k for k, group in groups.items() if k[0] == key[0] and group[0].requires and _joins(groups[key], group)), None
+        )
         if host is not None:
             groups[host] += groups.pop(key)
     return list(groups.values())
+
+
+def _places(items: Iterable[Item]) -> frozenset[tuple[str, str]]:
+    return frozenset((cell.family, cell.size) for item in items for cell in item.cells)
+
+
+def _joins(items: list[Item], hosts: list[Item]) -> bool:
+    return bool(_places(items) & _places(item for item in hosts if item.requires is not None))
 
 
 def make_plan(

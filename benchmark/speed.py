@@ -64,13 +64,20 @@ class Setting:
     held: bool | None
 
 
-def setting_of(protocol: Protocol | None, family: str, size: str, batch: int | None, **more: Any) -> Setting:
-    """The setting of a request. Raises UnknownName for a family or size that is none."""
+def setting_of(
+    protocol: Protocol | None, family: str, size: str, batch: int | None, img_size: int | None = None, **more: Any
+) -> Setting:
+    """The setting of a request. Raises UnknownName for a family or size that is none, UserError for blocks or an image size
+    that the model cannot have."""
     spec = families.spec(family)
     geometry, rows = spec.teacher(size).geometry, batch or 8
     if protocol is not None:
         geometry = architecture(protocol, spec, size, {}).geometry.model_dump()
         rows = batch or protocol.recipe.batch_size
+    if img_size is not None:
+        if protocol is not None or img_size < 1 or img_size % geometry["patch_size"]:
+            raise UserError(f"--img-size {img_size}: a multiple of the patch size {geometry['patch_size']}, without --protocol")
+        geometry = geometry | {"img_size": img_size}
     blocks = more["blocks"]
     if blocks is not None and not 0 < blocks <= geometry["depth"]:
         raise UserError(f"--blocks {blocks}: from 1 to {geometry['depth']}")

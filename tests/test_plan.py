@@ -39,7 +39,11 @@ def test_what_trains_together():
         assert len({item.run.seed for item in group}) == 1
         assert len({item.requires for item in group if item.requires}) == 1
     assert sorted(item.key for group in groups for item in group) == sorted(item.key for item in items)
-    assert [len(group) for group in together([item for item in items if item.requires is None])] == [3, 3]
+    for group in groups:  # every run stands beside the arms of a teacher whose cells it fills
+        (place,) = {(cell.family, cell.size) for item in group if item.requires for cell in item.cells}
+        assert all(place in {(cell.family, cell.size) for cell in item.cells} for item in group)
+    teachers = plan_for("deit3,dinov2", "base").stages[0]
+    assert [len(group) for group in together(teachers)] == [1, 1]
 
 
 def test_units_of_work():
