@@ -34,7 +34,7 @@ def test_what_trains_together():
     """The arms of one teacher and one seed; a baseline that serves several teachers joins one of them."""
     items = plan_for("deit3,dinov2", "base", seeds=(0, 1)).stages[1]
     groups = together(items)
-    assert sorted(len(group) for group in groups) == [4, 4, 7, 7]
+    assert sorted(len(group) for group in groups) == [5, 5, 6, 6]
     for group in groups:
         assert len({item.run.seed for item in group}) == 1
         assert len({item.requires for item in group if item.requires}) == 1
@@ -49,7 +49,7 @@ def test_what_trains_together():
 def test_units_of_work():
     """Groups stay whole while there are enough of them; one group is shared out among idle workers."""
     items = plan_for("deit3,dinov2", "base", seeds=(0, 1)).stages[1]
-    assert [len(unit) for unit in units(items, 1)] == [7, 7, 4, 4]
+    assert [len(unit) for unit in units(items, 1)] == [6, 6, 5, 5]
     one = together(items)[0]
     shares = units(one, 2)
     assert len(shares) == 4 and sorted(item.key for unit in shares for item in unit) == sorted(item.key for item in one)
