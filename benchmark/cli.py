@@ -78,17 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     speed.add_argument("--family", required=True, metavar="NAME")
     speed.add_argument("--size", metavar="SIZE", help="default: the family's first")
     speed.add_argument("--matched", action="store_true", help="the matched student (default: the standard one)")
-    speed.add_argument("--protocol", metavar="NAME|FILE", help="at its geometry and batch; run --dry-run estimates hours by it")
-    speed.add_argument("--batch", type=int, metavar="N", help="default: the protocol's, or 8")
+    speed.add_argument("--protocol", metavar="NAME|FILE", help="as its runs do; run --dry-run then estimates hours")
+    speed.add_argument("--batch", type=int, metavar="N", help="default: 8")
     speed.add_argument("--img-size", type=int, metavar="PX", help="default: the teacher's; a multiple of its patch size")
     speed.add_argument("--rounds", type=int, default=20, metavar="N", help="steps of each kind, in turn (default: 20)")
     speed.add_argument("--blocks", type=int, metavar="N", help="transfer the first N blocks (default: all)")
     speed.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
-    speed.add_argument("--precision", default="float32", metavar="NAME", help="float32 (default) or bfloat16")
+    speed.add_argument("--precision", metavar="NAME", help="float32 (default) or bfloat16")
     speed.add_argument("--teacher-precision", metavar="NAME", help="the teacher's own (default: the same)")
     speed.add_argument("--compile-teacher", action="store_true", help="run the teacher through torch.compile")
     speed.add_argument("--formulation", metavar="NAME", help="maps or parts (default: what is faster on the device)")
-    speed.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: one a core; 1 with --protocol, as in runs)")
+    speed.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: one a core)")
     speed.add_argument("--no-yardstick", action="store_true", help="leave out the written-out maps")
     speed.add_argument("--images", type=Path, metavar="DIR", help="measure the loader on this folder of image folders")
     speed.add_argument(
@@ -229,9 +229,11 @@ def _check_device(name: str) -> None:
 def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) -> None:
     todo, cost = {item.key for item in items}, None
     if items and (launcher.workspace.folder / "speed" / plan.protocol).is_dir():
+        from benchmark.launch import torch_device
         from benchmark.speed import estimate
 
-        cost = estimate(launcher.workspace, plan.protocol, items, launcher.jobs)
+        device = torch_device(launcher.device)
+        cost = estimate(launcher.workspace, plan.protocol, launcher.protocol, items, launcher.jobs, device)
     rows = [
         {
             "key": item.key,
@@ -268,7 +270,7 @@ def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) 
     if cost is not None and cost["covered"]:
         console.print(
             f"estimated for {cost['covered']} of {cost['runs']} runs: {_duration(cost['hours'])} with {launcher.jobs} workers "
-            f"({_duration(cost['process_hours'])} of one), evaluation and start not counted"
+            f"({_duration(cost['process_hours'])} of work), evaluation and start not counted"
             + ("" if cost["same_code"] else "; measured with other code"),
             highlight=False,
         )
@@ -293,8 +295,12 @@ def _speed(args: argparse.Namespace) -> int:
     spec = families.spec(args.family)
     size = args.size or spec.sizes[0]
     precisions = ("float32", "bfloat16")
+    given = ("batch", "img_size", "blocks", "precision", "teacher_precision", "compile_teacher", "formulation", "threads")
+    for option in given:
+        if protocol is not None and getattr(args, option):
+            raise UserError(f"--{option.replace('_', '-')} goes without --protocol, which says it")
     for option, word, valid in (
-        ("--precision", args.precision, precisions),
+        ("--precision", args.precision, (None, *precisions)),
         ("--teacher-precision", args.teacher_precision, (None, *precisions)),
         ("--formulation", args.formulation, (None, "maps", "parts")),
     ):
@@ -306,24 +312,27 @@ def _speed(args: argparse.Namespace) -> int:
     spec.teacher(size)
     _check_device(args.device)
     from benchmark.launch import torch_device
-    from benchmark.speed import limits, measure, measure_data, measure_images, save, setting_of
+    from benchmark.speed import limits, measure, measure_data, measure_images, protocol_setting, save, setting_of
     from benchmark.store import Workspace, ensure_writable
 
-    setting = setting_of(
-        protocol,
-        args.family,
-        size,
-        args.batch,
-        args.img_size,
-        matched=args.matched,
-        blocks=args.blocks,
-        device=torch_device(args.device),
-        precision=args.precision,
-        teacher_precision=args.teacher_precision,
-        compile_teacher=args.compile_teacher,
-        threads=args.threads or (_cores() if protocol is None else 1),
-        held=None if args.formulation is None else args.formulation == "maps",
-    )
+    device = torch_device(args.device)
+    if protocol is not None:
+        setting = protocol_setting(protocol, args.family, size, args.matched, device)
+    else:
+        setting = setting_of(
+            args.family,
+            size,
+            args.batch,
+            args.img_size,
+            matched=args.matched,
+            blocks=args.blocks,
+            device=device,
+            precision=args.precision or "float32",
+            teacher_precision=args.teacher_precision,
+            compile_teacher=args.compile_teacher,
+            threads=args.threads or _cores(),
+            held=None if args.formulation is None else args.formulation == "maps",
+        )
     pipeline = None if args.images is None else measure_images(args.images, setting.geometry["img_size"])
     if protocol is not None:
         ensure_writable("--work", args.work)

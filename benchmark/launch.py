@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,7 +163,8 @@ class Launcher:
         executor = submitit.AutoExecutor(folder=self.workspace.jobs, cluster=self.cluster)
         executor.update_parameters(timeout_min=WEEK_MIN)
         launcher = os.getpid() if self.cluster == "local" else None
-        shares = units(items, self.jobs)
+        alone = {item.key for item in items if self.workspace.error(item.key) == DIED}
+        shares = units(items, self.jobs, self.protocol.together, alone)
         order = Order(shares, self.protocol, self.workspace, self.results, self.device, self.name, launcher)
         with _interrupts_ignored():
             jobs = [executor.submit(work, order) for _ in range(min(self.jobs, len(shares)))]
@@ -188,16 +189,17 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def units(items: Sequence[Item], workers: int) -> list[list[Item]]:
+def units(items: Sequence[Item], workers: int, most: int, alone: Collection[str] = ()) -> list[list[Item]]:
     """What workers take at a time: groups of runs that train together, the longest first.
 
-    A group that is more than half of a worker's share is split, so that no worker is left without: then a teacher runs once
-    for each part.
+    A group of more than `most` runs is split, and one that is more than half of a worker's share, so that no worker is left
+    without; a teacher then runs once for each part. Runs whose keys are in `alone`, since a worker died over them, are
+    units of their own: which of them was the reason would otherwise never be known.
     """
     limit = sum(map(effort, items)) / (2 * workers) if workers > 1 else math.inf
-    found = []
-    for group in together(items):
-        parts = max(1, min(len(group), math.ceil(_total(group) / limit)))
+    found = [[item] for item in items if item.key in alone]
+    for group in together(item for item in items if item.key not in alone):
+        parts = max(math.ceil(len(group) / most), min(len(group), math.ceil(_total(group) / limit)))
         found += [group[number::parts] for number in range(parts)]
     return sorted(found, key=lambda unit: -_total(unit))
 
@@ -295,13 +297,6 @@ def _train(order: Order, items: Sequence[Item]) -> None:
     workspace, device, code = order.workspace, torch_device(order.device), code_version()["code"]
     started = utc_now()
     going: dict[str, tuple[Item, _Reporter]] = {}
-    for item in items:
-        report = _Reporter(workspace, item, order.launcher)
-        (workspace.run(item.key) / "error.txt").unlink(missing_ok=True)
-        report(0, None, force=True)
-        beside = f", together with {len(items) - 1} others" if len(items) > 1 else ""
-        report.log(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}")
-        going[item.key] = (item, report)
 
     def failed(item: Item, error: Exception) -> None:
         if going.pop(item.key, None) is not None:
@@ -315,24 +310,34 @@ def _train(order: Order, items: Sequence[Item]) -> None:
         _deliver(order, item, found, started, report)
         del going[item.key]
 
-    blocks = sorted({block for item in items for block in item.run.transfer.blocks})
-    reader = None
+    for item in items:
+        report = _Reporter(workspace, item, order.launcher)
+        going[item.key] = (item, report)
+        try:
+            (workspace.run(item.key) / "error.txt").unlink(missing_ok=True)
+            report(0, None, force=True)
+            beside = f", together with {len(items) - 1} others" if len(items) > 1 else ""
+            report.log(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}")
+        except Exception as error:
+            failed(item, error)
     trainings = []
     try:
-        for item in items:
+        reader = None
+        for item in [item for item, _ in going.values()]:
             first = item.cells[0]
-            if item.requires is not None and reader is None:
-                weights = workspace.run(item.requires) / WEIGHTS
-                reader = read_teacher(item.run, first.family, first.size, weights, blocks, device, order.protocol.compile_teacher)
-            mine = None if item.requires is None else reader
-            folder, points = workspace.run(item.key), order.protocol.curve_points
             try:
+                if item.requires is not None and reader is None:
+                    reader = read_teacher(item.run, first.family, first.size, workspace.run(item.requires) / WEIGHTS, device)
+                mine = None if item.requires is None else reader
+                folder, points = workspace.run(item.key), order.protocol.curve_points
                 trainings.append(Training(item.run, first.family, first.size, folder, mine, device, points, code))
             except Exception as error:
                 failed(item, error)
         if trainings:
             watcher = Watcher(stepped, ended, lambda training, error: failed(going[training.run.key][0], error))
-            Together(trainings, watcher, order.protocol.checkpoint_seconds).train()
+            group = Together(trainings, watcher, order.protocol.checkpoint_seconds)
+            trainings.clear()  # what has ended or failed shall leave the memory
+            group.train()
     except Exception as error:  # of what they share
         for item, _ in list(going.values()):
             failed(item, error)

@@ -54,6 +54,7 @@ class Transfer(Record):
     weight: float | None = None
     source: str = "teacher"
     teacher_precision: Literal["float32", "bfloat16"] | None = None
+    compile_teacher: bool = False
 
 
 class Run(Record):
@@ -166,7 +167,9 @@ def together(items: Iterable[Item]) -> list[list[Item]]:
         which: object = item.requires
         if which is None:
             which = item.key if run.role == TEACHER else _places([item])
-        groups.setdefault((run.companions, which, run.transfer.teacher_precision), []).append(item)
+        given = run.transfer  # what one reader reads: a run alone would read no other blocks
+        reader = (given.blocks, given.teacher_precision, given.compile_teacher)
+        groups.setdefault((run.companions, which, reader), []).append(item)
     for key in [key for key, group in groups.items() if group[0].requires is None and group[0].run.role != TEACHER]:
         host = next(
             (k for k, group in groups.items() if k[0] == key[0] and group[0].requires and _joins(groups[key], group)), None
@@ -250,6 +253,7 @@ def student_run(protocol: Protocol, family: str, size: str, arm: Arm, seed: int)
         weight=settings.weight if distils else None,
         source=arm.source,
         teacher_precision=settings.teacher_precision,
+        compile_teacher=settings.compile_teacher,
     )
     teacher = {"run": teacher_run(protocol, family, size, arm.teacher).key}
     return Run(protocol=_conditions(protocol, recipe), student=student, seed=seed, transfer=transfer, teacher=teacher)

@@ -79,12 +79,14 @@ class Scale(Record):
 
 class TransferSettings(Record):
     """What is transferred: `blocks` is "all", or a count of first blocks (negative: all but that many last ones);
-    `weight` is the distillation loss's; `teacher_precision` the teacher's, where it is not the recipe's."""
+    `weight` is the distillation loss's; `teacher_precision` the teacher's, where it is not the recipe's; `compile_teacher` runs
+    it through torch.compile."""
 
     blocks: Literal["all"] | int
     loss: Literal["ce"]
     weight: float = Field(gt=0)
     teacher_precision: Literal["float32", "bfloat16"] | None = None
+    compile_teacher: bool = False
 
     def indices(self, depth: int) -> tuple[int, ...]:
         """The transferred blocks of a model of this depth. Raises UserError when there are none or too few blocks."""
@@ -95,7 +97,10 @@ class TransferSettings(Record):
 
 
 class Protocol(Record):
-    """Data, geometries, recipes and evaluation: everything that runs of one comparison have in common."""
+    """Data, geometries, recipes and evaluation: everything that runs of one comparison have in common.
+
+    `together` bounds how many runs train in one process (each holds its model and optimiser in memory).
+    """
 
     title: str
     says: str
@@ -109,7 +114,7 @@ class Protocol(Record):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
     curve_points: int = Field(gt=0)
     checkpoint_seconds: float = Field(default=2.0, ge=0)
-    compile_teacher: bool = False
+    together: int = Field(default=12, gt=0)
 
     @field_validator("seeds")
     @classmethod

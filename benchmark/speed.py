@@ -64,24 +64,38 @@ class Setting:
     held: bool | None
 
 
-def setting_of(
-    protocol: Protocol | None, family: str, size: str, batch: int | None, img_size: int | None = None, **more: Any
-) -> Setting:
-    """The setting of a request. Raises UnknownName for a family or size that is none, UserError for blocks or an image size
-    that the model cannot have."""
-    spec = families.spec(family)
-    geometry, rows = spec.teacher(size).geometry, batch or 8
-    if protocol is not None:
-        geometry = architecture(protocol, spec, size, {}).geometry.model_dump()
-        rows = batch or protocol.recipe.batch_size
+def protocol_setting(protocol: Protocol, family: str, size: str, matched: bool, device: str) -> Setting:
+    """What runs of a protocol do: its geometry, batch and recipe, one thread a worker."""
+    geometry = architecture(protocol, families.spec(family), size, {}).geometry.model_dump()
+    given, recipe = protocol.transfer, protocol.recipe
+    return Setting(
+        family=family,
+        size=size,
+        matched=matched,
+        geometry=geometry,
+        batch=recipe.batch_size,
+        blocks=len(given.indices(geometry["depth"])),
+        device=device,
+        precision=recipe.precision,
+        teacher_precision=given.teacher_precision,
+        compile_teacher=given.compile_teacher,
+        threads=1,
+        held=None,
+    )
+
+
+def setting_of(family: str, size: str, batch: int | None, img_size: int | None, **more: Any) -> Setting:
+    """The setting of a request at the teacher's own geometry. Raises UnknownName for a family or size that is none,
+    UserError for blocks or an image size that the model cannot have."""
+    geometry = families.spec(family).teacher(size).geometry
+    patch, blocks = geometry["patch_size"], more["blocks"]
     if img_size is not None:
-        if protocol is not None or img_size < 1 or img_size % geometry["patch_size"]:
-            raise UserError(f"--img-size {img_size}: a multiple of the patch size {geometry['patch_size']}, without --protocol")
+        if img_size < 1 or img_size % patch:
+            raise UserError(f"--img-size {img_size}: a multiple of the patch size {patch}")
         geometry = geometry | {"img_size": img_size}
-    blocks = more["blocks"]
     if blocks is not None and not 0 < blocks <= geometry["depth"]:
         raise UserError(f"--blocks {blocks}: from 1 to {geometry['depth']}")
-    return Setting(family=family, size=size, geometry=geometry, batch=rows, **more)
+    return Setting(family=family, size=size, geometry=geometry, batch=batch or 8, **more)
 
 
 class Bench:
@@ -95,21 +109,24 @@ class Bench:
         teacher = adapter.teacher(setting.size, pretrained=False, **geometry).to(self.device)
         native = adapter.native if setting.matched else ()
         model = adapter.student(setting.size, 1000, native=native, **geometry).to(self.device)
-        recipe = Recipe(steps=NO_END, batch_size=setting.batch, lr=1e-5, warmup=0, weight_decay=0.05, precision=setting.precision)  # type: ignore[arg-type]
-        self.blocks, self.kinds = blocks, tuple(kinds)
+        self.blocks, self.kinds, self.tokens = blocks, tuple(kinds), len(layout(model))
         if align(layout(teacher), layout(model)).teacher is not None:  # maps are written out for equal tokens alone
             self.kinds = tuple(kind for kind in kinds if kind in METHODS)
         if any(kind in YARDSTICKS for kind in self.kinds):
             self.explicit_teacher, self.explicit = unfused(teacher), unfused(model).train()
             self.explicit_optimizer = torch.optim.AdamW(self.explicit.parameters(), lr=1e-5, fused=True)
-        self.reader = Reader(teacher, blocks, setting.teacher_precision, setting.compile_teacher, setting.held)
-        distil = Transfer(method="distill", blocks=blocks, loss="ce", weight=1.0)
-        self.student = Student(model, Transfer(), None, recipe)
-        self.bonds = {
-            "plain": Bond(Transfer(), model, None),
-            "copy": Bond(Transfer(method="copy", blocks=blocks), model, self.reader),
-            "distill": Bond(distil, model, self.reader),
-        }
+        if any(kind in METHODS for kind in self.kinds):
+            recipe = Recipe(
+                steps=NO_END, batch_size=setting.batch, lr=1e-5, warmup=0, weight_decay=0.05, precision=setting.precision
+            )  # type: ignore[arg-type]
+            self.student = Student(model, Transfer(), None, recipe)
+            model.train()
+            self.bonds = {"plain": self.student.bond}
+        if any(kind in ("copy", "distill") for kind in self.kinds):
+            self.reader = Reader(teacher, blocks, setting.teacher_precision, setting.compile_teacher, setting.held)
+            distil = Transfer(method="distill", blocks=blocks, loss="ce", weight=1.0)
+            self.bonds["copy"] = Bond(Transfer(method="copy", blocks=blocks), model, self.reader)
+            self.bonds["distill"] = Bond(distil, model, self.reader)
         draw = torch.Generator().manual_seed(0)
         size = geometry["img_size"]
         self.x = torch.randn(setting.batch, 3, size, size, generator=draw).to(self.device)
@@ -117,7 +134,6 @@ class Bench:
         self.autocast = functools.partial(
             torch.autocast, self.device.type, dtype=torch.bfloat16, enabled=setting.precision == "bfloat16"
         )
-        model.train()
 
     def step(self, kind: str) -> dict[str, float]:
         """Seconds by phase of one step."""
@@ -171,9 +187,9 @@ def measure(setting: Setting, rounds: int, yardstick: bool, progress: Callable[[
     """
     began = utc_now()
     progress("peak memory")
-    bench = Bench(setting, METHODS + YARDSTICKS if yardstick else METHODS)
-    kinds = bench.kinds
-    memory = {kind: _in_own_process(setting, kind) for kind in kinds}
+    memory = {kind: _in_own_process(setting, kind) for kind in (METHODS + YARDSTICKS if yardstick else METHODS)}
+    kinds = [kind for kind in memory if memory[kind] is not None]
+    bench = Bench(setting, kinds)
     times: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for number in range(-WARM_UP, rounds):
         progress(f"round {number + 1} of {rounds}" if number >= 0 else "warm-up")
@@ -190,10 +206,11 @@ def measure(setting: Setting, rounds: int, yardstick: bool, progress: Callable[[
         found[kind]["phases"] = {
             phase: round(statistics.median(each[phase] for each in times[kind]), 6) for phase in times[kind][0]
         }
-        found[kind] |= {"peak_memory_mb": memory[kind], "memory_ratio": round(memory[kind] / memory["plain"], 3)}
-    tokens = len(layout(bench.student.model))
-    held = holds_maps(bench.device, tokens) if setting.held is None else setting.held
-    about = {"setting": asdict(setting), "rounds": rounds, "tokens": tokens, "formulation": "maps" if held else "parts"}
+        weight, plain = memory[kind], memory["plain"]
+        assert weight is not None and plain is not None
+        found[kind] |= {"peak_memory_mb": weight, "memory_ratio": round(weight / plain, 3)}
+    held = holds_maps(bench.device, bench.tokens) if setting.held is None else setting.held
+    about = {"setting": asdict(setting), "rounds": rounds, "tokens": bench.tokens, "formulation": "maps" if held else "parts"}
     return {**found, **about, "provenance": provenance(began, utc_now())}
 
 
@@ -201,7 +218,7 @@ def _summary(seconds: Sequence[float], plain: Sequence[float], batch: int) -> di
     median = statistics.median(seconds)
     ratios = [one / other for one, other in zip(seconds, list(plain) * 2, strict=False)]
     return {
-        "seconds": round(median, 6),
+        "seconds": round(median, 7),
         "quartiles": _quartiles(seconds),
         "ratio": round(median / statistics.median(plain), 4),
         "ratio_quartiles": _quartiles(ratios),
@@ -216,28 +233,37 @@ def _quartiles(values: Sequence[float]) -> list[float]:
     return [round(low, 6), round(high, 6)]
 
 
-def _in_own_process(setting: Setting, kind: str) -> float:
-    """Peak memory in MiB of two steps, above what importing takes. Raises RuntimeError when the process died."""
+def _in_own_process(setting: Setting, kind: str) -> float | None:
+    """Peak memory in MiB of two steps, above what importing takes; None for a kind that this setting has not.
+
+    Raises UserError when the step cannot be taken here.
+    """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_weigh, args=(setting, kind, sender))
     process.start()
     sender.close()
     try:
-        found: float = receiver.recv()
+        found: float | str | None = receiver.recv()
     except EOFError:
-        raise RuntimeError(f"the process that weighed {kind} died (out of memory?)") from None
+        found = "its process was killed (out of memory?)"
     process.join()
+    if isinstance(found, str):
+        raise UserError(f"a step of {kind.replace('_', ' ')} cannot be taken here: {found}")
     return found
 
 
 def _weigh(setting: Setting, kind: str, sender: Any) -> None:
     device = torch.device(setting.device)
     before = peak_memory(device)
-    bench = Bench(setting, [kind])
-    for _ in range(2):
-        bench.step(kind)
-    sender.send(round((peak_memory(device) - before) / 2**20, 1))
+    try:
+        bench = Bench(setting, [kind])
+        for _ in range(2 if bench.kinds else 0):
+            bench.step(kind)
+    except Exception as error:  # whatever it is, the user is told
+        sender.send(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+        return
+    sender.send(round((peak_memory(device) - before) / 2**20, 1) if bench.kinds else None)
 
 
 # ---- the data pipeline
@@ -245,6 +271,7 @@ def _weigh(setting: Setting, kind: str, sender: Any) -> None:
 
 def measure_data(protocol: Protocol, batch: int, seconds: float = 2.0) -> dict[str, Any]:
     """Images/s that one core makes of a protocol's training batches."""
+    torch.set_num_threads(1)
     batches = data.load(protocol.data).train("speed", batch, 0)
     next(batches)
     count, began = 0, time.perf_counter()
@@ -292,7 +319,7 @@ def limits(found: Mapping[str, Any], pipeline: Mapping[str, Any]) -> dict[str, f
 
 
 def save(workspace: Workspace, protocol: str, found: dict[str, Any]) -> Path:
-    """Keep a measurement for later estimates."""
+    """Keep a measurement of a protocol's steps for later estimates."""
     setting = found["setting"]
     student = "matched" if setting["matched"] else "standard"
     path = workspace.folder / "speed" / protocol / f"{setting['family']}-{setting['size']}-{student}-{setting['device']}.json"
@@ -300,39 +327,43 @@ def save(workspace: Workspace, protocol: str, found: dict[str, Any]) -> Path:
     return path
 
 
-def estimate(workspace: Workspace, protocol: str, todo: Sequence[Item], jobs: int) -> dict[str, Any]:
-    """Hours that runs will take by the measurements of `bench speed --protocol` in the work folder, at their geometry and
-    batch: `process_hours` of all workers together, `hours` until the last is done, and how many of the runs are covered.
+def estimate(workspace: Workspace, name: str, protocol: Protocol, todo: Sequence[Item], jobs: int, device: str) -> dict[str, Any]:
+    """Hours that runs will take, by what `bench speed --protocol` measured of the protocol as it is now, on this device and
+    at a run's geometry (a matched student's by a matched one where there is one, else by a standard one).
 
-    Runs that train together pay once for teacher and batch. Evaluation, start and waiting for teachers are not counted.
+    Gives `process_hours` of all workers together, `hours` until the last is done, and how many runs are covered. Runs that
+    train together pay their teacher once. Evaluation, start and the data pipeline are not counted.
     """
-    measured = {}
-    for path in sorted((workspace.folder / "speed" / protocol).glob("*.json")):
+    measured: dict[tuple[Geometry, bool], dict[str, Any]] = {}
+    for path in sorted((workspace.folder / "speed" / name).glob(f"*-{device}.json")):
         found = read_json(path)
-        if found is not None:
-            setting = found["setting"]
-            measured[Geometry(**setting["geometry"]), setting["batch"]] = found
-    covered, seconds, loads = 0, 0.0, [0.0] * jobs
-    for stage in (True, False):
-        for unit in units([item for item in todo if (item.run.role == "teacher") == stage], jobs):
-            here = 0.0
-            known = [(item, measured.get((item.run.student.geometry, item.run.protocol.recipe.batch_size))) for item in unit]
-            once = 0.0
-            for item, found in known:
-                if found is None:
+        setting = Setting(**found["setting"]) if found else None
+        if found and setting:
+            current = protocol_setting(protocol, setting.family, setting.size, setting.matched, device)
+            if setting == current:
+                measured[Geometry(**setting.geometry), setting.matched] = found
+    used: list[dict[str, Any]] = []
+    seconds, loads = 0.0, [0.0] * jobs
+    for teachers in (True, False):
+        stage = [item for item in todo if (item.run.role == "teacher") == teachers]
+        for unit in units(stage, jobs, protocol.together):
+            here, once = 0.0, 0.0
+            for item in unit:
+                geometry, matched = item.run.student.geometry, bool(item.run.student.components)
+                known = measured.get((geometry, matched)) or measured.get((geometry, not matched))
+                if known is None:
                     continue
-                covered += 1
+                used.append(known)
                 steps, method = item.run.protocol.recipe.steps, item.run.transfer.method
-                here += steps * found["plain" if method == "none" else f"second_{method}"]["seconds"]
-                once = max(once, steps * found["teacher"]["seconds"] if method != "none" else 0.0)
+                here += steps * known["plain" if method == "none" else f"second_{method}"]["seconds"]
+                once = max(once, 0.0 if method == "none" else steps * known["teacher"]["seconds"])
             seconds += here + once
             loads[loads.index(min(loads))] += here + once
-        loads = [max(loads)] * jobs
+        loads = [max(loads)] * jobs  # students wait for all teachers
     return {
         "runs": len(todo),
-        "covered": covered,
-        "process_hours": round(seconds / 3600, 4),
-        "hours": round(max(loads) / 3600, 4),
-        "code": sorted({found["provenance"]["code"][:12] for found in measured.values()}),
-        "same_code": {found["provenance"]["code"] for found in measured.values()} <= {code_version()["code"]},
+        "covered": len(used),
+        "process_hours": seconds / 3600,
+        "hours": max(loads) / 3600,
+        "same_code": all(found["provenance"]["code"] == code_version()["code"] for found in used),
     }

@@ -89,8 +89,9 @@ class TeacherRecord(Record):
 class Cost(Record):
     """Of training: wall seconds, device, training images per second, peak memory of the process (cpu) or device.
 
-    Where `together` runs trained in one process, the seconds are those of the run's own steps and its share of batch and
-    teacher. (Null: measured before runs trained together; evaluation on the way is then counted in.)
+    Seconds are those of the run's own steps, with its share of batch and teacher where several trained in one process:
+    `together` in the process that ended the run. (Null: measured before runs trained together; then evaluation on the way
+    is counted in.)
     """
 
     seconds: float

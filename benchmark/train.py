@@ -227,17 +227,17 @@ class Together:
                 last_saved = time.monotonic()
 
     def _step(self, trainings: Sequence[Training], batches: Iterator[data.Batch]) -> None:
-        began = time.monotonic()
+        began = self._now()
         images, labels = next(batches)
         x, y = normalised(images.to(self.device), self.normalisation), labels.to(self.device)
-        readings = self._read(trainings, x)
-        shared = (time.monotonic() - began) / len(trainings)
+        self._charge(trainings, began)
+        readings = self._read(trainings, x, charge=True)
         losses = {}
-        for training in trainings:
-            began = time.monotonic()
+        for training in [each for each in trainings if each in self.alive]:
+            began = self._now()
             with self._isolated(training):
                 losses[id(training)] = training.step(x, y, readings[id(training.student.bond.reader)])
-                training.state.seconds += shared + time.monotonic() - began
+                self._charge([training], began)
         del readings
         measured = [training for training in trainings if training in self.alive and training.state.step in training.points]
         val = self.dataset.sets()[0]
@@ -284,19 +284,47 @@ class Together:
                         tally.add(training, x, y, readings[id(training.student.bond.reader)], attention)
         return [(training, tally.score(attention)) for training, tally in tallies if training in self.alive]
 
-    def _read(self, trainings: Sequence[Training], x: Tensor) -> dict[int, Reading]:
-        """By reader's identity what it reads: each teacher runs once."""
-        readers = {id(training.student.bond.reader): training.student.bond.reader for training in trainings}
-        with precision_of(self.recipe, self.device):  # the same in training and in evaluation
-            return {key: {} if reader is None else reader.read(x) for key, reader in readers.items()}
+    def _read(self, trainings: Sequence[Training], x: Tensor, charge: bool = False) -> dict[int, Reading]:
+        """By reader's identity what it reads: each teacher runs once. One that raises fails its own students; its time is
+        theirs where they are to be charged."""
+        readings: dict[int, Reading] = {id(None): {}}
+        for reader in {id(training.student.bond.reader): training.student.bond.reader for training in trainings}.values():
+            if reader is None:
+                continue
+            taught = [training for training in trainings if training.student.bond.reader is reader]
+            began = self._now()
+            try:
+                with precision_of(self.recipe, self.device):  # the same in training and in evaluation
+                    readings[id(reader)] = reader.read(x)
+            except Exception as error:
+                for training in taught:
+                    self._fail(training, error)
+            if charge:
+                self._charge(taught, began)
+        return readings
+
+    def _charge(self, trainings: Sequence[Training], began: float) -> None:
+        """Share the time since `began` among trainings."""
+        share = (self._now() - began) / len(trainings)
+        for training in trainings:
+            training.state.seconds += share
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.monotonic()
+
+    def _fail(self, training: Training, error: Exception) -> None:
+        if training in self.alive:
+            self.alive.remove(training)
+            self.watcher.failed(training, error)
 
     @contextmanager
     def _isolated(self, training: Training) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            self.alive.remove(training)
-            self.watcher.failed(training, error)
+            self._fail(training, error)
 
 
 class _Tally:
@@ -340,11 +368,12 @@ def timm_args(run: Run) -> dict[str, Any]:
     return {**run.student.geometry.model_dump(), "global_pool": run.protocol.head, "num_classes": classes}
 
 
-def read_teacher(run: Run, family: str, size: str, weights: Path, blocks: Sequence[int], device: str, compiled: bool) -> Reader:
-    """The trained teacher of a run, from its state-dict file, to be read in `blocks`."""
+def read_teacher(run: Run, family: str, size: str, weights: Path, device: str) -> Reader:
+    """The trained teacher of a run, from its state-dict file, to be read in the blocks that are transferred."""
     model = families.load(family).teacher(size, pretrained=False, **timm_args(run))
     model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    return Reader(model.to(device), blocks, run.transfer.teacher_precision, compiled)
+    given = run.transfer
+    return Reader(model.to(device), given.blocks, given.teacher_precision, given.compile_teacher)
 
 
 def normalised(images: Tensor, chosen: Normalisation) -> Tensor:

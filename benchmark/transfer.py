@@ -6,6 +6,7 @@ formulations, chosen by `holds_maps`: maps built once and held, or no map held a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -27,12 +28,12 @@ from families.attention import (
     open_attention,
     part,
     read_routes,
-    recording,
 )
 
 HELD_TOKENS = {"cpu": 1024}  # per device type, up to how many tokens maps are held; measured in docs/speed.md
 PART_ELEMENTS = {"cpu": 2**21}  # size of the pieces in which unheld maps are passed through; others: PART_ELEMENTS_ELSEWHERE
 PART_ELEMENTS_ELSEWHERE = 2**27
+NEVER = -1
 PACKED_ROWS = 1024  # batch x tokens for which a teacher's weights are laid out; one number, so that all batches agree
 
 Reading = dict[int, Any]  # block -> Route | Map, all the teacher's tokens
@@ -47,7 +48,8 @@ class Reader:
     """A frozen teacher, read once a batch for all of its students.
 
     Args:
-        teacher: timm model, in eval mode.
+        teacher: timm model, in eval mode. It is changed in place: its attention is opened and, on a CPU, its weights are
+            laid out (`prepack`).
         blocks: the blocks of which routes are wanted; the teacher runs no further than the last of them.
         precision: float32 or bfloat16, the teacher's own; None: that of whoever reads.
         compiled: run the teacher through torch.compile (seconds to minutes at the first batch).
@@ -98,9 +100,17 @@ class _Prepacked(nn.Linear):
         packed: Tensor = torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, *after)
         return packed
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Prepacked:
+        twin = _Prepacked.__new__(_Prepacked)
+        memo[id(self)] = twin
+        twin.__dict__ = copy.deepcopy({key: value for key, value in self.__dict__.items() if key != "packed"}, memo)
+        twin.version = NEVER  # what is laid out cannot be copied: the twin multiplies by its own weight
+        return twin
+
 
 def prepack(teacher: nn.Module) -> None:
-    """Lay out the weights of a frozen float32 teacher for the CPU, in place; its state dict stays as it is.
+    """Lay out the weights of a frozen float32 teacher for the CPU, in place; its state dict stays as it is. A weight that is
+    changed later, other than through `.data`, is used as it then is.
 
     By the operator to which torch.compile lowers linear layers: torch has no public one that keeps the layout. Where it
     is not there (builds without oneDNN), nothing happens.
@@ -177,17 +187,12 @@ class Bond:
 
     @contextmanager
     def comparing(self, reading: Reading) -> Iterator[dict[int, Route]]:
-        """For evaluation, like `guiding`; within, a distilled student's own routes are recorded for `divergence`."""
-        if self.transfer.method != "distill":
-            with self.guiding(reading):
-                yield {}
-            return
-        self.handed = self.handed_over(reading)
-        try:
-            with recording(self.sites, self.transfer.blocks) as own:
-                yield own
-        finally:
-            self.handed = {}
+        """`guiding` for evaluation: within, forwards leave a distilled student's own routes for `divergence`."""
+        own: dict[int, Route] = {}
+        with self.guiding(reading):
+            for block in self.transfer.blocks if self.transfer.method == "distill" else ():
+                self.sites[block].on_route = _noted(own, block, self._distilled(block, self.handed[block]))
+            yield own
 
     def handed_over(self, reading: Mapping[int, Route | Map]) -> dict[int, Route | Map]:
         """By transferred block what the student gets: from the source that the transfer names, its own tokens alone."""
@@ -236,6 +241,14 @@ class Bond:
             return out
 
         return on_route
+
+
+def _noted(seen: dict[int, Route], block: int, inner: OnRoute) -> OnRoute:
+    def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
+        seen[block] = own
+        return inner(own, v, dropout_p)
+
+    return on_route
 
 
 def _copied_among(route: Route | Map, tokens: Sequence[int]) -> OnRoute:

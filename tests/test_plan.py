@@ -49,9 +49,11 @@ def test_what_trains_together():
 def test_units_of_work():
     """Groups stay whole while there are enough of them; one group is shared out among idle workers."""
     items = plan_for("deit3,dinov2", "base", seeds=(0, 1)).stages[1]
-    assert [len(unit) for unit in units(items, 1)] == [6, 6, 5, 5]
+    assert [len(unit) for unit in units(items, 1, 12)] == [6, 6, 5, 5]
     one = together(items)[0]
-    shares = units(one, 2)
+    shares = units(one, 2, 12)
+    assert max(map(len, units(items, 1, 4))) <= 4
+    assert [one[0]] in units(one, 1, 12, alone={one[0].key})
     assert len(shares) == 4 and sorted(item.key for unit in shares for item in unit) == sorted(item.key for item in one)
 
 

@@ -7,15 +7,10 @@ import torch
 from PIL import Image
 
 from benchmark import speed
-from benchmark.speed import Bench, setting_of
+from benchmark.speed import Bench, protocol_setting
 from families.adapter import Adapter
 
 from .conftest import tiny_protocol
-
-MORE = {
-    "matched": False, "blocks": None, "device": "cpu", "precision": "float32", "teacher_precision": None,
-    "compile_teacher": False, "threads": 1, "held": None,
-}  # fmt: skip
 
 
 def test_speed_and_the_estimate_by_it(bench, tiny, tmp_path):
@@ -39,30 +34,25 @@ def test_speed_and_the_estimate_by_it(bench, tiny, tmp_path):
     assert found["setting"]["batch"] == 16 and found["setting"]["threads"] == 1
     assert found["data"]["workers_needed"]["plain"] > 0
     assert found["provenance"]["code"]
-    code, out, _ = bench(*request, "--json")
+    (path,) = (tmp_path / "work").glob("speed/tiny/*.json")
+    for row in ("plain", "second_copy", "second_distill", "teacher"):
+        found[row]["seconds"] = round(3600 * found[row]["seconds"], 3)
+    path.write_text(json.dumps(found))
+    code, out, _ = bench(*request, "--jobs", "1", "--json")
     estimated = json.loads(out)["estimate"]
     assert estimated["runs"] == estimated["covered"] == 7 and estimated["same_code"]
-    # A teacher of 6 steps and six students of 4, who pay for teacher and batch once.
-    seconds = 6 * found["plain"]["seconds"] + 4 * (
-        2 * sum(found[kind]["seconds"] for kind in ("plain", "second_copy", "second_distill")) + found["teacher"]["seconds"]
-    )
-    (together,) = bench_estimate(tiny, tmp_path)
-    assert together == pytest.approx(seconds / 3600, abs=1e-4)
-    (path,) = (tmp_path / "work").glob("speed/tiny/*.json")
+    # A teacher of 6 steps and six students of 4, who pay their teacher once.
+    each = {row: found[row]["seconds"] for row in ("plain", "second_copy", "second_distill", "teacher")}
+    students = 2 * (each["plain"] + each["second_copy"] + each["second_distill"])
+    assert 3600 * estimated["hours"] == pytest.approx(6 * each["plain"] + 4 * (students + each["teacher"]), rel=1e-6)
+    assert estimated["process_hours"] == pytest.approx(estimated["hours"])
     found["provenance"]["code"] = "other"
     path.write_text(json.dumps(found))
     code, out, _ = bench(*request)
     assert code == 0 and "estimated for 7 of 7 runs" in out and "measured with other code" in out
-
-
-def bench_estimate(protocol, tmp_path):
-    from benchmark.plan import make_plan
-    from benchmark.protocol import load_protocol, load_study
-    from benchmark.store import Workspace
-
-    name, content = load_protocol(str(protocol))
-    plan = make_plan(name, content, "main", load_study("main")[1], [("deit3", "base")], [0])
-    yield speed.estimate(Workspace(tmp_path / "work"), name, list(plan.items.values()), 1)["process_hours"]
+    found["setting"]["batch"] = 17
+    path.write_text(json.dumps(found))
+    assert "no estimate" in bench(*request)[1]
 
 
 def perturbed(model):
@@ -79,7 +69,7 @@ def test_every_kind_of_step_is_the_arm_it_is_called(monkeypatch):
         fresh = getattr(Adapter, name)
         monkeypatch.setattr(Adapter, name, lambda *a, fresh=fresh, **k: perturbed(fresh(*a, **k)))
     protocol = speed.Protocol.model_validate(tiny_protocol())
-    bench = Bench(setting_of(protocol, "beitv2", "base", 4, **MORE | {"matched": True}), speed.METHODS + speed.YARDSTICKS)
+    bench = Bench(protocol_setting(protocol, "beitv2", "base", True, "cpu"), speed.METHODS + speed.YARDSTICKS)
     losses = {}
     monkeypatch.setattr(bench.student.optimizer, "step", lambda: None)
     monkeypatch.setattr(bench.explicit_optimizer, "step", lambda: None)
@@ -121,6 +111,8 @@ def test_the_loader_is_measured_on_real_images(tmp_path):
         (["--family", "deit", "--rounds", "0"], "--rounds 0: at least 1"),
         (["--family", "deit", "--precision", "float16"], "did you mean 'bfloat16'"),
         (["--family", "deit", "--formulation", "map"], "did you mean 'maps'"),
+        (["--family", "deit", "--protocol", "mini", "--batch", "4"], "--batch goes without --protocol"),
+        (["--family", "deit", "--batch", "100000000"], "a step of plain cannot be taken here"),
         (["--family", "deit", "--device", "cuba"], "--device 'cuba'"),
         (["--family", "deit", "--images", "nowhere"], "--images nowhere"),
     ],

@@ -32,7 +32,7 @@ def training_of(item: Item, folder, teacher=None, code="code", reader=None):
     folder.mkdir(exist_ok=True)
     family, size = item.cells[0].family, item.cells[0].size
     if item.requires is not None and reader is None:
-        reader = read_teacher(item.run, family, size, teacher, item.run.transfer.blocks, "cpu", compiled=False)
+        reader = read_teacher(item.run, family, size, teacher, "cpu")
     return Training(item.run, family, size, folder, reader if item.requires else None, "cpu", 2, code)
 
 
@@ -144,6 +144,16 @@ def test_what_copy_reads_it_needs_at_test_time(tmp_path):
     assert score_of(training, "test") != guided
 
 
+def test_one_way_of_evaluating_a_distilled_student(tmp_path):
+    """The test set, of which attention is compared, is scored as val and the shifted sets are."""
+    plan = plan_of("deit", ["standard-distill"], precision="bfloat16")
+    fit(item_of(plan, "teacher"), tmp_path / "teacher")
+    training = training_of(item_of(plan, "standard-distill"), tmp_path / "student", tmp_path / "teacher" / WEIGHTS)
+    group = Together([training], QUIET, 1e9)
+    ((_, plain),), ((_, compared),) = (group.evaluate([training], "test", attention=each) for each in (False, True))
+    assert compared["attention_kl"] is not None and plain == {key: compared[key] for key in plain}
+
+
 def test_one_precision_in_training_and_evaluation(tmp_path, monkeypatch):
     """In bfloat16 the copied maps are the same whether the student trains on an image or is evaluated on it."""
     plan = plan_of("deit", ["standard-copy"], precision="bfloat16")
@@ -223,7 +233,7 @@ def test_runs_that_train_together_equal_those_trained_alone(family, tmp_path):
     for item in students:
         alone[item.key] = fit(item, tmp_path / item.key, weights)
     shared.mkdir()
-    reader = read_teacher(students[0].run, family, "base", weights, (0, 1), "cpu", compiled=False)
+    reader = read_teacher(students[0].run, family, "base", weights, "cpu")
 
     def trainings(items):
         return [training_of(item, shared / item.key, reader=reader) for item in items]
@@ -253,7 +263,7 @@ def test_the_teacher_and_the_batch_are_paid_once(tmp_path, monkeypatch):
     plan = plan_of("deit3", ["standard-copy", "standard-distill", "matched-copy", "matched-distill"])
     teacher, *students = plan.items.values()
     fit(teacher, tmp_path / "teacher")
-    reader = read_teacher(students[0].run, "deit3", "base", tmp_path / "teacher" / WEIGHTS, (0, 1), "cpu", compiled=False)
+    reader = read_teacher(students[0].run, "deit3", "base", tmp_path / "teacher" / WEIGHTS, "cpu")
     reads, composed = [], []
     real_read, digits = reader.read, data.load(students[0].run.protocol.data)
     real_compose = digits.compose
@@ -264,6 +274,26 @@ def test_the_teacher_and_the_batch_are_paid_once(tmp_path, monkeypatch):
     assert len(payloads) == 6
     assert reads.count(16) == STEPS == composed.count("train")
     assert len(reads) == STEPS + 2 + 3  # val twice, test and two shifted sets, each one batch
+
+
+def test_a_teacher_that_raises_fails_its_students_alone(tmp_path, monkeypatch):
+    plan = plan_of("deit3", ["standard-copy", "standard-distill"])
+    teacher, *students = plan.items.values()
+    fit(teacher, tmp_path / "teacher")
+    reader = read_teacher(students[0].run, "deit3", "base", tmp_path / "teacher" / WEIGHTS, "cpu")
+    monkeypatch.setattr(reader, "_routes", lambda images, held: 1 / 0)
+    payloads, failures = train_all([training_of(item, tmp_path / item.cells[0].arm, reader=reader) for item in students])
+    assert sorted(failures) == ["standard-copy", "standard-distill"] and list(payloads) == ["standard-none"]
+
+
+def test_a_teacher_without_weights_fails_its_students_alone(bench, tmp_path, monkeypatch):
+    protocol = tmp_path / "tiny.yaml"
+    protocol.write_text(yaml.safe_dump(tiny_protocol()))
+    monkeypatch.setattr(train, "read_teacher", lambda *given: 1 / 0)
+    code, out, _ = run_debug(bench, protocol, tmp_path)
+    assert code == 1 and "ZeroDivisionError" in out
+    written = sorted(path.stem for path in (tmp_path / "results").rglob("*.json"))
+    assert written == ["matched-none-s0", "standard-none-s0", "teacher-s0"]
 
 
 def test_runs_of_other_batches_do_not_train_together(tmp_path):
