@@ -114,7 +114,7 @@ class Bench:
             self.kinds = tuple(kind for kind in kinds if kind in METHODS)
         if any(kind in YARDSTICKS for kind in self.kinds):
             self.explicit_teacher, self.explicit = unfused(teacher), unfused(model).train()
-            self.explicit_optimizer = torch.optim.AdamW(self.explicit.parameters(), lr=1e-5, fused=True)
+            self.explicit_optimizer = torch.optim.AdamW(self.explicit.parameters(), lr=1e-5)
         if any(kind in METHODS for kind in self.kinds):
             recipe = Recipe(
                 steps=NO_END, batch_size=setting.batch, lr=1e-5, warmup=0, weight_decay=0.05, precision=setting.precision

@@ -53,7 +53,7 @@ class Student:
         self.bond = Bond(transfer, model, reader)
         spared = [name for name, _ in model.named_parameters() if any(fnmatchcase(name, each) for each in NO_DECAY)]
         groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=spared)
-        self.optimizer = create_optimizer_v2(groups, opt="adamw", lr=recipe.lr, betas=recipe.betas, fused=True)
+        self.optimizer = create_optimizer_v2(groups, opt="adamw", lr=recipe.lr, betas=recipe.betas)
         warmup = round(recipe.warmup * recipe.steps)
         self.schedule = CosineLRScheduler(
             self.optimizer, t_initial=max(1, recipe.steps - warmup), warmup_t=warmup,
