@@ -188,8 +188,8 @@ def measure(setting: Setting, rounds: int, yardstick: bool, progress: Callable[[
     began = utc_now()
     progress("peak memory")
     memory = {kind: _in_own_process(setting, kind) for kind in (METHODS + YARDSTICKS if yardstick else METHODS)}
-    kinds = [kind for kind in memory if memory[kind] is not None]
-    bench = Bench(setting, kinds)
+    bench = Bench(setting, [kind for kind in memory if memory[kind] is not None])
+    kinds = bench.kinds
     times: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for number in range(-WARM_UP, rounds):
         progress(f"round {number + 1} of {rounds}" if number >= 0 else "warm-up")

@@ -30,7 +30,7 @@ from families.attention import (
     read_routes,
 )
 
-HELD_TOKENS = {"cpu": 1024}  # per device type, up to how many tokens maps are held; measured in docs/speed.md
+HELD_TOKENS = {"cpu": 1024}  # per device type, up to how many tokens maps are held (docs/speed.md); elsewhere they are not
 PART_ELEMENTS = {"cpu": 2**21}  # size of the pieces in which unheld maps are passed through; others: PART_ELEMENTS_ELSEWHERE
 PART_ELEMENTS_ELSEWHERE = 2**27
 NEVER = -1
@@ -40,7 +40,7 @@ Reading = dict[int, Any]  # block -> Route | Map, all the teacher's tokens
 
 
 def holds_maps(device: torch.device, tokens: int) -> bool:
-    """Whether maps are held on this device for this many tokens: faster there, at B x heads x tokens^2 numbers a block."""
+    """Whether maps are held on this device for this many tokens: faster on a CPU, at B x heads x tokens^2 numbers a block."""
     return tokens <= HELD_TOKENS.get(device.type, 0)
 
 
