@@ -285,7 +285,7 @@ def measure_images(folder: Path, img_size: int, seconds: float = 5.0) -> dict[st
     """Images/s that one worker makes of a folder of images in class folders, by stage: read and decode alone, then with
     the augmentation of Li et al. 2024 (RandAugment m9 inc1, erase .25) through timm. Raises UserError.
 
-    Their mstd .5 is left out: at magnitude 10 timm 1.0.31 asks Pillow for 0 bits, which Pillow 12 refuses.
+    Their mstd .5 is left out: at magnitude 10 timm 1.0.31 asks Pillow for 0 bits, which Pillow 13.0 refuses.
     """
     from timm.data import create_dataset, create_transform
 
