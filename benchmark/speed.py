@@ -293,9 +293,7 @@ def measure_images(folder: Path, img_size: int, seconds: float = 5.0) -> dict[st
         images = create_dataset("", root=str(folder))
     except (RuntimeError, FileNotFoundError, AssertionError) as error:
         raise UserError(f"--images {folder}: {' '.join(str(error).split())}") from None
-    augment = create_transform(
-        img_size, is_training=True, auto_augment="rand-m9-inc1", re_prob=0.25, interpolation="bicubic"
-    )
+    augment = create_transform(img_size, is_training=True, auto_augment="rand-m9-inc1", re_prob=0.25, interpolation="bicubic")
     torch.set_num_threads(1)
     rates = {}
     for stage, transform in (("decode", lambda image: image.load()), ("augment", augment)):
