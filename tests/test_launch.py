@@ -201,6 +201,4 @@ def test_controls_on_mini(tmp_path):
     for source in ("other-image", "uniform"):
         early, late = arms[f"standard-copy+source={source}"], arms[f"standard-copy+budget=x3.5+source={source}"]
         assert early.gap.verdict != "success" and abs(early.gap.value) < 12
-        # How far a student gets with another image's attention depends on its teacher: 20 % and 65 % were seen.
-        assert late.gap.verdict == "failure" and late.top1 < arms["standard-none+budget=x3.5"].top1 - 10
-    assert arms["standard-copy+budget=x3.5+source=uniform"].top1 < 35
+        assert late.gap.verdict == "failure" and late.top1 < 35
