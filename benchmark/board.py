@@ -64,7 +64,7 @@ class Entry:
         if self.top1 is None:
             return "–"
         few = f" (n={self.n})" if self.n == 1 else ""
-        if self.arm.method == "none":
+        if not self.arm.transfers:
             return f"{self.top1:.1f}{few}"
         if self.gap is None:
             return f"top-1 {self.top1:.1f}, no baseline"
@@ -129,7 +129,7 @@ def leaderboard(
     needed = dict.fromkeys(arm for text in study.arms for arm in (Arm.parse(text).baseline.name, text))
     found = found[found["arm"].isin(list(needed))]
     stats = Comparisons(found, comparisons)
-    transfers = {arm for arm in study.arms if Arm.parse(arm).method != "none"}
+    transfers = {arm for arm in study.arms if Arm.parse(arm).transfers}
     own = found[found["arm"].isin(transfers)] if transfers else found
     present = list(dict.fromkeys(zip(own["family"], own["size"], strict=True)))
     shown = present if teachers is None else list(teachers)
@@ -170,7 +170,7 @@ def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> 
     standard = stats.cell(name, family, size, arm.model_copy(update={"student": "standard"}).name)
     if arm.student == "matched" and standard is not None and standard["group"] == cell["group"]:
         return Entry(arm, float(cell["mean"]), int(cell["n"]), None, "= standard")
-    gap = None if arm.method == "none" else stats.gap(name, family, size, text)
+    gap = None if not arm.transfers else stats.gap(name, family, size, text)
     return Entry(arm, float(cell["mean"]), int(cell["n"]), gap)
 
 
@@ -214,7 +214,7 @@ def _teacher_notes(results: Sequence[Result], name: str) -> list[str]:
 
 
 def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int, dict[str, str | None]], ...]:
-    transfers = [text for text in study.arms if Arm.parse(text).method != "none"]
+    transfers = [text for text in study.arms if Arm.parse(text).transfers]
     by_family: dict[str, list[Row]] = {}
     for row in rows:
         for family in row.families:
@@ -241,7 +241,7 @@ def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFra
     for cell in cells(found).to_dict("records"):
         place = (str(cell["family"]), str(cell["size"]), str(cell["arm"]))
         arm = Arm.parse(place[2])
-        gap = None if arm.method == "none" else stats.gap(name, *place)
+        gap = None if not arm.transfers else stats.gap(name, *place)
         row: dict[str, Any] = {"protocol": name, "family": place[0], "size": place[1], "arm": place[2], "steps": cell["steps"]}
         row |= {"n": cell["n"], "top1": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
         row |= dict(means.loc[place]) | {column: cell[column] for column in ("val", "val_sd", "val_min", "val_max")}

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -49,18 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="bench", description="When does attention transfer work for Vision Transformers?")
     verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=_Parser)
 
-    run = verbs.add_parser("run", help="train what a request needs and show its leaderboard")
-    _request(run)
-    _folders(run)
-    run.add_argument("--seeds", metavar="0,1,2", help="default: the protocol's")
-    run.add_argument("--cluster", default="local", metavar="NAME", help="local (processes) or debug (in this process)")
-    run.add_argument("--jobs", type=int, metavar="N", help="workers at a time; default: one a core")
-    run.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
-    run.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="checkpoints, logs, teachers")
-    run.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
-    run.add_argument("--json", action="store_true", help="with --dry-run: for programs")
-    run.set_defaults(verb=_run)
-
+    _run_parser(verbs)
     report = verbs.add_parser("report", help="render the leaderboard from result files")
     _folders(report)
     report.add_argument("--protocol", metavar="NAME|FILE", help="a protocol of yours, beside the shipped ones")
@@ -74,6 +64,41 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="for programs: everything")
     listing.set_defaults(verb=_list)
 
+    _speed_parser(verbs)
+    fetch = verbs.add_parser("fetch", help="put pre-trained teachers where nodes without network find them")
+    fetch.add_argument("--family", default="all", metavar="NAMES|all", help="as in deit3,dinov2 (default: all)")
+    fetch.add_argument("--sizes", metavar="SIZES", help="as in base,large (default: all that the families have)")
+    fetch.add_argument("--weights", type=Path, metavar="DIR", help="where to (default: weights in --work)")
+    fetch.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="default: .bench")
+    fetch.set_defaults(verb=_fetch)
+
+    check = verbs.add_parser("check", help="the contract tests of one family, as a table")
+    check.add_argument("--family", required=True, metavar="NAME")
+    check.set_defaults(verb=_check)
+    return parser
+
+
+def _run_parser(verbs: Any) -> None:
+    run = verbs.add_parser("run", help="train what a request needs and show its leaderboard")
+    _request(run)
+    _folders(run)
+    run.add_argument("--seeds", metavar="0,1,2", help="default: the protocol's")
+    run.add_argument("--cluster", default="local", metavar="NAME", help="local (processes) or debug (in this process)")
+    run.add_argument("--jobs", type=int, metavar="N", help="workers at a time; default: one a core")
+    run.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
+    run.add_argument("--processes", type=int, default=1, metavar="N", help="that share each run's batches (default: 1)")
+    run.add_argument("--data", type=Path, metavar="DIR", help="the images, for protocols that need some")
+    run.add_argument("--workers", type=int, metavar="N", help="image loaders a process; default: none on a CPU, else its share")
+    run.add_argument("--weights", type=Path, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
+    run.add_argument("--micro-batch", type=int, metavar="N", help="images at a time; more accumulate gradients")
+    run.add_argument("--tensorboard", action="store_true", help="also write event files below --work")
+    run.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="checkpoints, logs, teachers")
+    run.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
+    run.add_argument("--json", action="store_true", help="with --dry-run: for programs")
+    run.set_defaults(verb=_run)
+
+
+def _speed_parser(verbs: Any) -> None:
     speed = verbs.add_parser("speed", help="time plain, copy and distill steps beside each other")
     speed.add_argument("--family", required=True, metavar="NAME")
     speed.add_argument("--size", metavar="SIZE", help="default: the family's first")
@@ -90,17 +115,13 @@ def _parser() -> argparse.ArgumentParser:
     speed.add_argument("--formulation", metavar="NAME", help="maps or parts (default: what is faster on the device)")
     speed.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: one a core)")
     speed.add_argument("--no-yardstick", action="store_true", help="leave out the written-out maps")
+    speed.add_argument("--data", type=Path, metavar="DIR", help="the images, where --protocol needs some")
     speed.add_argument("--images", type=Path, metavar="DIR", help="measure the loader on this folder of image folders")
     speed.add_argument(
         "--work", type=Path, default=Path(".bench"), metavar="DIR", help="where --protocol's measurements are kept"
     )
     speed.add_argument("--json", action="store_true", help="for programs")
     speed.set_defaults(verb=_speed)
-
-    check = verbs.add_parser("check", help="the contract tests of one family, as a table")
-    check.add_argument("--family", required=True, metavar="NAME")
-    check.set_defaults(verb=_check)
-    return parser
 
 
 def _request(parser: argparse.ArgumentParser) -> None:
@@ -121,38 +142,158 @@ def _folders(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from benchmark.launch import CLUSTERS, Launcher
+    from benchmark.launch import CLUSTERS, Launcher, Setup
     from benchmark.plan import make_plan, teachers_of
     from benchmark.protocol import load_protocol, load_study
-    from benchmark.store import Results, Workspace, ensure_writable
+    from benchmark.store import Results, Workspace
 
     name, protocol = load_protocol(args.protocol)
     study_name, study = load_study(args.study)
     teachers = teachers_of(args.family, args.sizes)
     if args.cluster not in CLUSTERS:
         raise UnknownName("cluster", args.cluster, CLUSTERS)
-    if args.jobs is not None and args.jobs < 1:
-        raise UserError(f"--jobs {args.jobs}: at least 1")
+    for option, least in (("jobs", 1), ("processes", 1), ("workers", 0), ("micro_batch", 1)):
+        if getattr(args, option) is not None and getattr(args, option) < least:
+            raise UserError(f"--{option.replace('_', '-')} {getattr(args, option)}: at least {least}")
     if args.json and not args.dry_run:
         raise UserError("--json goes with --dry-run; a finished run's numbers come from bench report --json")
     plan = make_plan(name, protocol, study_name, study, teachers, _seeds(args.seeds, protocol))
-    jobs = args.jobs or _cores()
-    launcher = Launcher(plan, protocol, Workspace(args.work), Results(args.results), args.cluster, jobs, args.device)
-    todo = launcher.survey()
+    _check_batches(plan, args.processes)
+    jobs = args.jobs or max(1, _cores() // args.processes)
+    setup = Setup(args.device, jobs, args.processes)
+    launcher = Launcher(plan, protocol, Workspace(args.work), Results(args.results), args.cluster, setup)
     if args.dry_run:
-        _show_plan(plan, launcher, todo, args.json)
+        _show_plan(plan, launcher, launcher.survey(), args.json)
         return DONE
+    with _joined(args) as ranks:
+        if not ranks.first:
+            return _help_out(ranks)
+        try:
+            return _lead(args, launcher, (name, protocol), (study_name, study), teachers)
+        finally:
+            ranks.tell(None)
+
+
+def _lead(
+    args: argparse.Namespace, launcher: Launcher, protocol: tuple[str, Protocol], study: tuple[str, Study],
+    teachers: list[tuple[str, str]],
+) -> int:  # fmt: skip
+    """Train what is missing and show the leaderboard."""
+    from benchmark.store import ensure_writable
+
+    todo = launcher.survey()
     _check_device(args.device)
     reports = _reports_folder(args)
     ensure_writable("--reports", reports)
     ensure_writable("--work", args.work)
     ensure_writable("--results", args.results)
-    for folder in sorted({launcher.results.path(cell).parent for cell in plan.cells}):
+    for folder in sorted({launcher.results.path(cell).parent for cell in launcher.plan.cells}):
         ensure_writable("--results", folder)
     console = _console()
+    launcher.setup = _setup(args, launcher, todo, console)
     outcome = _train(launcher, todo, console)
-    _close(args.results, reports, (name, protocol), (study_name, study), plan, teachers, console)
+    _close(args.results, reports, protocol, study, launcher.plan, teachers, console)
     return SOME_FAILED if outcome.failed else DONE
+
+
+def _joined(args: argparse.Namespace) -> Any:
+    """The processes that torchrun started this command in; without it, this one."""
+    from contextlib import nullcontext
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        from types import SimpleNamespace
+
+        return nullcontext(SimpleNamespace(first=True, tell=lambda said: said))
+    from benchmark.launch import torch_device
+    from benchmark.ranks import joined
+
+    if args.cluster != "debug":
+        raise UserError("under torchrun it is --cluster debug: the processes are there already")
+    return joined(torch_device(args.device))
+
+
+def _help_out(ranks: Any) -> int:
+    """Take part in what the first process orders, until it is done."""
+    from benchmark.launch import share_work
+
+    while (order := ranks.tell(None)) is not None:
+        share_work(order, ranks)
+    return DONE
+
+
+def _check_batches(plan: Plan, processes: int) -> None:
+    ranks = processes * int(os.environ.get("WORLD_SIZE", "1"))
+    for item in plan.items.values() if ranks > 1 else ():
+        size = item.run.protocol.recipe.batch_size
+        if size % (2 * ranks):
+            raise UserError(f"a batch of {size} ({item.cells[0]}) is not a multiple of twice the {ranks} processes that share it")
+
+
+def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], console: Console) -> Any:
+    """How runs are trained here, once data and weights were found to be what the protocol says."""
+    from dataclasses import replace
+
+    from benchmark.data import Place, check
+    from benchmark.launch import torch_device
+
+    setup, protocol = launcher.setup, launcher.protocol
+    if args.tensorboard:
+        _check_tensorboard()
+    if todo and torch_device(args.device) == "cuda":
+        import torch
+
+        setup = replace(setup, jobs=args.jobs or max(1, torch.cuda.device_count() // args.processes))
+    share = _cores() // (setup.jobs * setup.processes) if todo and torch_device(args.device) == "cuda" else 0
+    place = Place(args.data, args.work.absolute(), share if args.workers is None else args.workers)
+    weights = args.weights or args.work / "weights"
+    setup = replace(
+        setup, place=place, weights=weights.absolute(), micro_batch=args.micro_batch, tensorboard=args.tensorboard
+    )  # fmt: skip
+    if not todo:
+        return setup
+    with _counting(console) as progress:
+        found = check(protocol.data, replace(place, workers=_cores()), progress)
+    _check_weights(launcher, todo, setup.weights, console)
+    return replace(setup, data=found)
+
+
+def _check_weights(launcher: Launcher, todo: list[Any], folder: Path, console: Console) -> None:
+    """Fetch what is missing of the pre-trained teachers, and load each once. Raises WeightsError."""
+    wanted = {
+        (item.cells[0].family, item.cells[0].size): item for item in todo if item.run.teacher and "weights" in item.run.teacher
+    }
+    for (family, size), item in wanted.items():
+        from families.weights import file_digest, load_pretrained
+
+        path = _fetched(family, size, folder, console)
+        other = launcher.other_weights(item, file_digest(path))
+        if other is not None:
+            raise UserError(f"{path} is not the file that made {other}: choose another --results and --work, or that file")
+        with console.status(f"loading {path.name}"):
+            load_pretrained(families.spec(family).teacher(size), path)
+
+
+def _check_tensorboard() -> None:
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        raise UserError("--tensorboard: it is not installed; pip install tensorboard") from None
+
+
+@contextmanager
+def _counting(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar that `progress(what, done, of)` moves; nothing off a terminal."""
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=of)
+
+        yield progress
 
 
 def _train(launcher: Launcher, todo: list[Any], console: Console) -> Outcome:
@@ -232,15 +373,15 @@ def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) 
         from benchmark.launch import torch_device
         from benchmark.speed import estimate
 
-        device = torch_device(launcher.device)
-        cost = estimate(launcher.workspace, plan.protocol, launcher.protocol, items, launcher.jobs, device)
+        device = torch_device(launcher.setup.device)
+        cost = estimate(launcher.workspace, plan.protocol, launcher.protocol, items, launcher.setup.jobs, device)
     rows = [
         {
             "key": item.key,
             "stage": number,
             "cells": [cell.path for cell in item.cells],
             "steps": item.run.protocol.recipe.steps,
-            "requires": item.requires,
+            "requires": list(item.requires),
             "finished": item.key not in todo,
         }
         for number, stage in enumerate(plan.stages, start=1)
@@ -269,8 +410,8 @@ def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) 
     )
     if cost is not None and cost["covered"]:
         console.print(
-            f"estimated for {cost['covered']} of {cost['runs']} runs: {_duration(cost['hours'])} with {launcher.jobs} workers "
-            f"({_duration(cost['process_hours'])} of work), evaluation and start not counted"
+            f"estimated for {cost['covered']} of {cost['runs']} runs: {_duration(cost['hours'])} "
+            f"with {launcher.setup.jobs} workers ({_duration(cost['process_hours'])} of work), evaluation and start not counted"
             + ("" if cost["same_code"] else "; measured with other code"),
             highlight=False,
         )
@@ -283,6 +424,54 @@ def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) 
 
 def _duration(hours: float) -> str:
     return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+
+
+# ---- fetch
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    from benchmark.plan import teachers_of
+    from families.weights import WeightsError, record_of
+
+    folder = (args.weights or args.work / "weights").absolute()
+    console = _console()
+    table = Table(title=f"weights in {folder}", header_style="bold")
+    for column in ("teacher", "file", "MB", "source", "revision", "sha256", "licence"):
+        table.add_column(column, overflow="fold")
+    failed = []
+    for family, size in teachers_of(args.family, args.sizes):
+        teacher = families.spec(family).teacher(size)
+        try:
+            path = _fetched(family, size, folder, console)
+        except WeightsError as error:  # the others may be there for the taking
+            failed.append(str(error))
+            console.print(f"failed: {family} {size}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+            continue
+        record = record_of(teacher, path)
+        table.add_row(
+            f"{family} {size}", str(path.relative_to(folder)), f"{path.stat().st_size / 1e6:.0f}", record["source"],
+            (record["revision"] or "not known")[:12], (record["sha256"] or "")[:12], teacher.licence,
+        )  # fmt: skip
+    console.print(table)
+    if any("NC" in families.spec(family).teacher(size).licence for family, size in teachers_of(args.family, args.sizes)):
+        console.print("NC: not for commercial use; each licence is its authors', and holds for what is made with the weights.")
+    return SOME_FAILED if failed else DONE
+
+
+def _fetched(family: str, size: str, folder: Path, console: Console) -> Path:
+    """The file of a teacher, downloaded where it is not there. Raises WeightsError."""
+    from families.fetch import fetch
+    from families.weights import find_weights
+
+    found = find_weights(folder, family, size)
+    if found is not None:
+        return found
+    with _counting(console) as progress:
+        return fetch(families.spec(family).teacher(size), f"{family}-{size}", folder, lambda done, of: progress(
+            f"fetching {family} {size}", done, of or 0
+        ))  # fmt: skip
 
 
 # ---- speed
@@ -311,6 +500,7 @@ def _speed(args: argparse.Namespace) -> int:
             raise UserError(f"{option} {value}: at least 1")
     spec.teacher(size)
     _check_device(args.device)
+    from benchmark.data import Place
     from benchmark.launch import torch_device
     from benchmark.speed import limits, measure, measure_data, measure_images, protocol_setting, save, setting_of
     from benchmark.store import Workspace, ensure_writable
@@ -336,7 +526,7 @@ def _speed(args: argparse.Namespace) -> int:
     pipeline = None if args.images is None else measure_images(args.images, setting.geometry["img_size"])
     if protocol is not None:
         ensure_writable("--work", args.work)
-        pipeline = pipeline or measure_data(protocol, setting.batch)
+        pipeline = pipeline or measure_data(protocol, Place(args.data))
     console = _console(stderr=args.json)
     with console.status("measuring") as status:
         found = measure(setting, args.rounds, not args.no_yardstick, lambda doing: status.update(f"measuring: {doing}"))
@@ -462,7 +652,7 @@ def _boards(results: Path, protocol: tuple[str, Protocol] | None, study: tuple[s
     boards, given = [], study[0] if study else None
     for name, content in protocols.items():
         measured = {result.cell.arm for result in found.current if result.cell.protocol == name}
-        teachers = [pair for pair in teachers_of("all", None) if pair[1] in content.scale.sizes]
+        teachers = [pair for pair in teachers_of("all", None) if content.scale is None or pair[1] in content.scale.sizes]
         assigned: set[str] = set()
         for study_name in sorted(studies, key=lambda each: (each != "main", each != given, each)):
             listed = studies[study_name]

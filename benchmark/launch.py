@@ -8,6 +8,7 @@ that ends early leaves its share to the others. A failed or killed run is marked
 from __future__ import annotations
 
 import fcntl
+import json
 import math
 import os
 import signal
@@ -16,21 +17,51 @@ import time
 import traceback
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import families
+from benchmark.data import Place
 from benchmark.plan import Item, Plan, together
 from benchmark.protocol import Protocol
-from benchmark.store import Result, Results, Workspace, code_version, labelled, provenance, utc_now, write_json
+from benchmark.store import Result, Results, Workspace, code_version, labelled, provenance, read_result, utc_now, write_json
+from families.spec import UserError
 
 if TYPE_CHECKING:
+    from benchmark.ranks import Ranks
     from benchmark.train import Training
 
 Cluster = Literal["local", "debug"]
 CLUSTERS: tuple[Cluster, ...] = ("local", "debug")
 WEEK_MIN = 7 * 24 * 60
+PROGRESS_SECONDS, LINE_SECONDS = 0.5, 10.0
 DIED = "its worker died (killed, or out of memory)"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How runs are trained here; nothing of it changes a number but for rounding.
+
+    Attributes:
+        device: as torch names it, or auto.
+        jobs: workers at a time.
+        processes: how many share one run's batches.
+        place: where the data lies, and how it is read.
+        weights: the folder of pre-trained teachers.
+        micro_batch: images that go through a model at a time; None: a batch at once.
+        tensorboard: whether runs write event files.
+        data: a digest of the images that were looked at; None for embedded data.
+    """
+
+    device: str = "auto"
+    jobs: int = 1
+    processes: int = 1
+    place: Place = field(default_factory=Place)
+    weights: Path = Path("weights")
+    micro_batch: int | None = None
+    tensorboard: bool = False
+    data: str | None = None
 
 
 @dataclass
@@ -41,9 +72,10 @@ class Order:
     protocol: Protocol
     workspace: Workspace
     results: Results
-    device: str
+    setup: Setup
     launcher: str
     process: int | None
+    number: int = 0
     visible_devices: str | None = os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
@@ -68,15 +100,14 @@ class Launcher:
         plan, protocol: what is asked for.
         workspace, results: where runs and cells lie.
         cluster: submitit's executor: local processes, or debug (in this process).
-        jobs: workers at a time.
-        device: for training, as torch names it, or auto.
+        setup: how runs are trained.
     """
 
     def __init__(
-        self, plan: Plan, protocol: Protocol, workspace: Workspace, results: Results, cluster: Cluster, jobs: int, device: str
+        self, plan: Plan, protocol: Protocol, workspace: Workspace, results: Results, cluster: Cluster, setup: Setup
     ) -> None:
         self.plan, self.protocol, self.workspace, self.results = plan, protocol, workspace, results
-        self.cluster, self.jobs, self.device = cluster, jobs, device
+        self.cluster, self.setup = cluster, setup
         self.name = f"{os.getpid()}-{time.time_ns()}"
         self.outcome = Outcome()
 
@@ -94,9 +125,21 @@ class Launcher:
                 outcome.failed[key] = reason
         done = {*outcome.found, *outcome.restored}
         todo = {key for key in self.plan.items if key not in done}
-        needed = {item.requires for key, item in self.plan.items.items() if key in todo and item.requires}
+        needed = self._needed_by(todo)
         outcome.retrained = [key for key in needed if key in done and not (self.workspace.run(key) / "weights.pt").exists()]
         return [item for key, item in self.plan.items.items() if key in todo or key in outcome.retrained]
+
+    def _needed_by(self, todo: Collection[str]) -> list[str]:
+        """The runs whose weights `todo` needs, and what those need that have lost theirs."""
+        needed: dict[str, None] = {}
+        queue = list(todo)
+        while queue:
+            for key in self.plan.items[queue.pop()].requires:
+                if key not in needed:
+                    needed[key] = None
+                    if not (self.workspace.run(key) / "weights.pt").exists():
+                        queue.append(key)
+        return list(needed)
 
     def fill(self) -> None:
         """Write every cell that an already finished run serves."""
@@ -114,10 +157,12 @@ class Launcher:
         for stage in self.plan.stages:
             items = []
             for item in (item for item in stage if item.key in keys):
-                if item.requires in self.outcome.failed:
-                    self.outcome.failed[item.key] = f"its teacher failed: {self.outcome.failed[item.requires]}"
-                else:
+                lost = next((key for key in item.requires if key in self.outcome.failed), None)
+                if lost is None:
                     items.append(item)
+                else:
+                    what = "teacher" if self.plan.items[lost].run.role != "student" else "student"
+                    self.outcome.failed[item.key] = f"its {what} failed: {self.outcome.failed[lost]}"
             self._stage(items)
         return self.outcome
 
@@ -161,15 +206,33 @@ class Launcher:
         import submitit
 
         executor = submitit.AutoExecutor(folder=self.workspace.jobs, cluster=self.cluster)
-        executor.update_parameters(timeout_min=WEEK_MIN)
-        launcher = os.getpid() if self.cluster == "local" else None
+        local, setup = self.cluster == "local", self.setup
+        executor.update_parameters(timeout_min=WEEK_MIN, **({"tasks_per_node": setup.processes} if local else {}))
         alone = {item.key for item in items if self.workspace.error(item.key) == DIED}
-        shares = units(items, self.jobs, self.protocol.together, alone)
-        order = Order(shares, self.protocol, self.workspace, self.results, self.device, self.name, launcher)
+        shares = units(items, setup.jobs, self.protocol.together, alone)
+        process = os.getpid() if local else None
+        order = Order(shares, self.protocol, self.workspace, self.results, setup, self.name, process)
         with _interrupts_ignored():
-            jobs = [executor.submit(work, order) for _ in range(min(self.jobs, len(shares)))]
+            workers = range(min(setup.jobs, len(shares)))
+            jobs = [executor.submit(work, replace(order, number=number)) for number in workers]
         for job in jobs:
             job.exception()
+
+    def other_weights(self, item: Item, sha256: str) -> Path | None:
+        """A result of the same protocol and pre-trained teacher that another file than this one made."""
+        for folder in {self.results.path(cell).parent for cell in item.cells}:
+            for path in sorted(folder.glob("*.json")):
+                found = read_result(path)
+                taught = found.run.teacher if isinstance(found, Result) else None
+                if (
+                    isinstance(found, Result)
+                    and found.teacher
+                    and taught
+                    and "run" not in taught
+                    and found.teacher.sha256 != sha256
+                ):
+                    return path
+        return None
 
     def _recorded(self, item: Item) -> Result | None:
         for cell in item.cells:
@@ -199,14 +262,17 @@ def units(items: Sequence[Item], workers: int, most: int, alone: Collection[str]
     limit = sum(map(effort, items)) / (2 * workers) if workers > 1 else math.inf
     found = [[item] for item in items if item.key in alone]
     for group in together(item for item in items if item.key not in alone):
-        parts = max(math.ceil(len(group) / most), min(len(group), math.ceil(_total(group) / limit)))
+        share = math.ceil(_total(group) / limit) if limit else 1
+        parts = max(math.ceil(len(group) / most), min(len(group), share))
         found += [group[number::parts] for number in range(parts)]
     return sorted(found, key=lambda unit: -_total(unit))
 
 
 def effort(item: Item) -> float:
-    """A run's relative cost: steps times images times parameters of the blocks."""
+    """A run's relative cost: steps times images times parameters of the blocks; none for what is only evaluated."""
     run, geometry = item.run, item.run.student.geometry
+    if run.role == "ensemble":
+        return 0.0
     return run.protocol.recipe.steps * run.protocol.recipe.batch_size * geometry.depth * geometry.embed_dim**2
 
 
@@ -223,7 +289,10 @@ def payload_of(result: Result) -> dict[str, Any]:
 
 
 def work(order: Order) -> None:
-    """Take every unit's runs that nobody else has; then wait for those, and take what their workers left unbegun."""
+    """Take every unit's runs that nobody else has; then wait for those, and take what their workers left unbegun.
+
+    Where several processes share a run's batches the first one does so, and tells the others what to train with it.
+    """
     if order.visible_devices is None:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     else:
@@ -233,16 +302,41 @@ def work(order: Order) -> None:
         threading.Thread(target=_end_with, args=(order.process,), daemon=True).start()
     import torch
 
+    from benchmark.ranks import joined
+
     torch.set_num_threads(1)
+    with joined(torch_device(order.setup.device)) as ranks:
+        share_work(ranks.tell(order) if order.process is None else order, ranks)
+
+
+def share_work(order: Order, ranks: Ranks) -> None:
+    """A worker's part in an order."""
+    if ranks.first:
+        try:
+            _lead(order, ranks)
+        finally:
+            ranks.tell([])
+    else:
+        _follow(order, ranks)
+
+
+def _lead(order: Order, ranks: Ranks) -> None:
     for unit in order.units:
         with ExitStack() as locks:
-            _settle(order, [item for item in unit if locks.enter_context(_locked(order.workspace.run(item.key), wait=False))])
+            mine = [item for item in unit if locks.enter_context(_locked(order.workspace.run(item.key), wait=False))]
+            _settle(order, ranks, mine)
     for item in (item for unit in order.units for item in unit):  # one lock at a time: two who wait never wait for each other
         with _locked(order.workspace.run(item.key), wait=True):
-            _settle(order, [item])
+            _settle(order, ranks, [item])
 
 
-def _settle(order: Order, items: Sequence[Item]) -> None:
+def _follow(order: Order, ranks: Ranks) -> None:
+    items = {item.key: item for unit in order.units for item in unit}
+    while keys := ranks.tell(None):
+        _train(order, ranks, [items[key] for key in keys])
+
+
+def _settle(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
     """Bring runs, whose locks are held, to their end: delivered, failed, or passed over if this launcher's worker failed."""
     todo = []
     for item in items:
@@ -257,16 +351,34 @@ def _settle(order: Order, items: Sequence[Item]) -> None:
         except Exception as error:
             _fail(order, item, error)
     if todo:
-        _train(order, todo)
+        ranks.tell([item.key for item in todo])
+        _train(order, ranks, todo)
 
 
 def _fail(order: Order, item: Item, error: Exception) -> None:
-    mark_failed(order.workspace, item, order.launcher, "".join(traceback.format_exception(error)))
+    lines = "".join(traceback.format_exception(error))
+    mark_failed(order.workspace, item, order.launcher, lines + advice_on(error, order.setup))
+
+
+def advice_on(error: Exception, setup: Setup) -> str:
+    """A last line for an error of memory: the settings that help. Empty for any other."""
+    import torch
+
+    told = str(error)
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in told:
+        return ""
+    micro = f"--micro-batch below {setup.micro_batch}" if setup.micro_batch else "--micro-batch N"
+    return (
+        f"out of memory: {micro} or more --processes hold less at a time; so do, in the protocol file, grad_checkpointing: true"
+        " and precision: bfloat16 in its recipe, a smaller evaluation_batch, and a smaller together."
+        f" ({' '.join(told.split())[:160]})"
+    )
 
 
 def finished(workspace: Workspace, item: Item) -> bool:
-    """Whether the run has its numbers and its last weights here."""
-    return workspace.payload(item.key) is not None and (workspace.run(item.key) / "weights.pt").exists()
+    """Whether the run has its numbers and its last weights here; an ensemble has no weights of its own."""
+    kept = item.run.role == "ensemble" or (workspace.run(item.key) / "weights.pt").exists()
+    return kept and workspace.payload(item.key) is not None
 
 
 def deliver(workspace: Workspace, results: Results, item: Item) -> None:
@@ -284,82 +396,141 @@ def deliver(workspace: Workspace, results: Results, item: Item) -> None:
 
 def below_floor(item: Item, payload: dict[str, Any], protocol: Protocol) -> str | None:
     """Why a teacher is none: its top-1 on val is below the protocol's floor. None when it is not, and for students."""
+    if item.run.role != "teacher" or protocol.teacher is None:
+        return None
     top1, floor = payload["val"]["top1"], protocol.teacher.floor
-    if item.run.role != "teacher" or top1 >= floor:
+    if top1 >= floor:
         return None
     return f"the teacher's top-1 on val is {top1:.1f}, below the protocol's floor of {floor:g}"
 
 
-def _train(order: Order, items: Sequence[Item]) -> None:
-    """Train runs together; each is delivered or failed by itself."""
-    from benchmark.train import WEIGHTS, Together, Training, Watcher, read_teacher
-
-    workspace, device, code = order.workspace, torch_device(order.device), code_version()["code"]
-    started = utc_now()
-    going: dict[str, tuple[Item, _Reporter]] = {}
-
-    def failed(item: Item, error: Exception) -> None:
-        if going.pop(item.key, None) is not None:
-            _fail(order, item, error)
-
-    def stepped(training: Training, loss: float) -> None:
-        going[training.run.key][1](training.state.step, loss)
-
-    def ended(training: Training, found: dict[str, Any]) -> None:
-        item, report = going[training.run.key]
-        _deliver(order, item, found, started, report)
-        del going[item.key]
-
-    for item in items:
-        report = _Reporter(workspace, item, order.launcher)
-        going[item.key] = (item, report)
-        try:
-            (workspace.run(item.key) / "error.txt").unlink(missing_ok=True)
-            report(0, None, force=True)
-            beside = f", together with {len(items) - 1} others" if len(items) > 1 else ""
-            report.log(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}")
-        except Exception as error:
-            failed(item, error)
-    trainings = []
+def _train(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
+    """Train runs together; each is delivered or failed by itself. Of several processes the first one writes; an error that
+    not all of them see ends its process, and the others with it."""
+    group = _Group(order, ranks)
     try:
-        reader = None
-        for item in [item for item, _ in going.values()]:
-            first = item.cells[0]
-            try:
-                if item.requires is not None and reader is None:
-                    reader = read_teacher(item.run, first.family, first.size, workspace.run(item.requires) / WEIGHTS, device)
-                mine = None if item.requires is None else reader
-                folder, points = workspace.run(item.key), order.protocol.curve_points
-                trainings.append(Training(item.run, first.family, first.size, folder, mine, device, points, code))
-            except Exception as error:
-                failed(item, error)
-        if trainings:
-            watcher = Watcher(stepped, ended, lambda training, error: failed(going[training.run.key][0], error))
-            group = Together(trainings, watcher, order.protocol.checkpoint_seconds)
-            trainings.clear()  # what has ended or failed shall leave the memory
-            group.train()
+        group.begin(items)
+        ranks.wait()  # an older error is gone before anyone can write a new one
+        group.train()
     except Exception as error:  # of what they share
-        for item, _ in list(going.values()):
-            failed(item, error)
+        for item, _ in list(group.going.values()):
+            group.failed(item, error)
+        if ranks.size > 1:
+            os._exit(1)
+
+
+class _Group:
+    """Runs that train together, and what is told of them."""
+
+    def __init__(self, order: Order, ranks: Ranks) -> None:
+        self.order, self.ranks, self.started = order, ranks, utc_now()
+        self.device = device_of(order, ranks)
+        self.going: dict[str, tuple[Item, _Reporter]] = {}
+
+    def begin(self, items: Sequence[Item]) -> None:
+        for item in items:
+            report = _Reporter(self.order.workspace, item, self.order.launcher, self.order.setup.tensorboard, self.ranks.first)
+            self.going[item.key] = (item, report)
+            beside = f", together with {len(items) - 1} others" if len(items) > 1 else ""
+            shared = f", by {self.ranks.size} processes" if self.ranks.size > 1 else ""
+            with self._isolated(item):
+                report.begin(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}{shared}")
+
+    def train(self) -> None:
+        from benchmark.train import Means, Together, Watcher
+
+        trainings = self._trainings()
+        if trainings:
+            setup = self.order.setup
+            place = replace(setup.place, rank=self.ranks.rank, ranks=self.ranks.size)
+            means = Means(self.order.protocol.checkpoint_seconds, place, self.ranks, setup.micro_batch)
+            watcher = Watcher(self._stepped, self._ended, lambda each, error: self.failed(self.going[each.run.key][0], error))
+            together = Together(trainings, watcher, means)
+            trainings.clear()  # what has ended or failed shall leave the memory
+            together.train()
+
+    def failed(self, item: Item, error: Exception) -> None:
+        if self.going.pop(item.key, None) is None:
+            return
+        said_by_another = self.ranks.size > 1 and (self.order.workspace.run(item.key) / "error.txt").exists()
+        if not said_by_another:
+            _fail(self.order, item, error)
+
+    def _trainings(self) -> list[Training]:
+        from benchmark.models import reader_of
+        from benchmark.train import Training
+
+        order, reader, trainings = self.order, None, []
+        code, points = code_version()["code"], order.protocol.curve_points
+        for item in [item for item, _ in self.going.values()]:
+            first = item.cells[0]
+            with self._isolated(item):
+                files = files_of(order, item)
+                transfers = item.run.transfer.method != "none"
+                if transfers and reader is None:
+                    reader = reader_of(item.run, first.family, first.size, files, self.device)
+                mine, folder = reader if transfers else None, order.workspace.run(item.key)
+                trainings.append(
+                    Training(item.run, first.family, first.size, folder, mine, self.device, points, code, files, self.ranks)
+                )
+        return trainings
+
+    @contextmanager
+    def _isolated(self, item: Item) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if self.ranks.size > 1:
+                raise
+            self.failed(item, error)
+
+    def _stepped(self, training: Training, loss: float) -> None:
+        self.going[training.run.key][1].step(training)
+
+    def _ended(self, training: Training, found: dict[str, Any]) -> None:
+        item, report = self.going[training.run.key]
+        if self.ranks.first:
+            _deliver(self.order, item, found, self.started, report)
+        del self.going[item.key]
+
+
+def files_of(order: Order, item: Item) -> dict[str, Path]:
+    """Where the weights lie that a run names as its teacher's. Raises UserError for pre-trained ones that are not there."""
+    from families.weights import find_weights
+
+    first, files = item.cells[0], {}
+    for name, value in (item.run.teacher or {}).items():
+        if name in ("run", "student", "ensemble"):
+            files[name] = order.workspace.run(value) / "weights.pt"
+    if item.run.teacher and "weights" in item.run.teacher and "run" not in files:
+        found = find_weights(order.setup.weights, first.family, first.size)
+        if found is None:
+            raise UserError(f"no weights of {first.family} {first.size} in {order.setup.weights}")
+        files["weights"] = found
+    return files
+
+
+def device_of(order: Order, ranks: Ranks) -> str:
+    """A process's device: of a node's GPUs that of its worker and rank."""
+    device = torch_device(order.setup.device)
+    if device != "cuda":
+        return device
+    import torch
+
+    number = (order.number * order.setup.processes + ranks.local) % torch.cuda.device_count()
+    torch.cuda.set_device(number)
+    return f"cuda:{number}"
 
 
 def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, report: _Reporter) -> None:
-    from benchmark.train import CHECKPOINT, WEIGHTS, weights_digest
+    from benchmark.train import CHECKPOINT
 
     workspace, first = order.workspace, item.cells[0]
-    payload = found | {"teacher": None}
+    payload = found | {"teacher": _taught_by(order, item)}
     reason = below_floor(item, payload, order.protocol)
     if reason is not None:
         raise RuntimeError(reason)
-    if item.requires is not None:
-        taught = workspace.payload(item.requires)
-        payload["teacher"] = {
-            "source": f"run {item.requires}",
-            "sha256": weights_digest(workspace.run(item.requires) / WEIGHTS),
-            "top1": None if taught is None else taught["metrics"]["top1"],
-            "how": None if taught is None else "on the protocol's test set, at the last step",
-        }
-    payload["provenance"] = provenance(started, utc_now())
+    payload["provenance"] = provenance(started, utc_now(), order.setup.data)
     labelled(first, item.run, payload)
     write_json(workspace.run(item.key) / "payload.json", payload)
     (workspace.run(item.key) / CHECKPOINT).unlink(missing_ok=True)
@@ -367,29 +538,104 @@ def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, repo
     deliver(workspace, order.results, item)
 
 
+def _taught_by(order: Order, item: Item) -> dict[str, Any] | None:
+    """What a result tells of its teacher."""
+    from benchmark.train import weights_digest
+    from families.weights import record_of
+
+    files = files_of(order, item)
+    if "run" in files:
+        assert item.run.teacher is not None
+        key = item.run.teacher["run"]
+        taught = order.workspace.payload(key)
+        top1 = None if taught is None else taught["metrics"]["top1"]
+        how = None if taught is None else "on the protocol's test set, at the last step"
+        return {"source": f"run {key}", "sha256": weights_digest(files["run"]), "top1": top1, "how": how}
+    if "weights" in files:
+        first = item.cells[0]
+        return {**record_of(families.spec(first.family).teacher(first.size), files["weights"]), "top1": None, "how": None}
+    return None
+
+
 class _Reporter:
-    """Writes progress.json at most twice a second, and the run's log."""
+    """Writes progress.json at most twice a second, the run's log, a line of log.jsonl for each point in time, and event files
+    for TensorBoard where these are wanted. A silent one writes nothing."""
 
-    def __init__(self, workspace: Workspace, item: Item, launcher: str) -> None:
-        self.launcher = launcher
+    def __init__(self, workspace: Workspace, item: Item, launcher: str, tensorboard: bool = False, speaks: bool = True) -> None:
+        self.launcher, self.tensorboard, self.speaks = launcher, tensorboard, speaks
         self.folder, self.steps = workspace.run(item.key), item.run.protocol.recipe.steps
-        self.last, self.begun = 0.0, False
+        self.last, self.last_line, self.begun = 0.0, 0.0, False
+        self.events: Any = None
 
-    def __call__(self, step: int, loss: float | None, force: bool = False) -> None:
-        if not self.begun and step > 0:
+    def begin(self, line: str) -> None:
+        """The run is taken up."""
+        if not self.speaks:
+            return
+        (self.folder / "error.txt").unlink(missing_ok=True)
+        write_json(self.folder / "progress.json", self.record("running", 0))
+        self.log(line)
+        if self.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.events = SummaryWriter(str(self.folder / "tensorboard"))  # type: ignore[no-untyped-call]
+
+    def step(self, training: Training) -> None:
+        """A step was taken."""
+        state, now = training.state, time.monotonic()
+        if not self.speaks:
+            return
+        if not self.begun:
             self.begun = True
-            self.log(f"training from step {step - 1}")
-        if force or time.monotonic() - self.last > 0.5:
-            self.last = time.monotonic()
-            write_json(self.folder / "progress.json", self.record("running", step, loss))
+            self.log(f"training from step {state.step - 1}")
+        if now - self.last > PROGRESS_SECONDS:
+            self.last = now
+            write_json(self.folder / "progress.json", self.record("running", state.step, **self.numbers(training)))
+        if now - self.last_line > LINE_SECONDS or state.step in training.points:
+            self.last_line = now
+            self._line(training)
 
-    def record(self, state: str, step: int, loss: float | None) -> dict[str, Any]:
+    def numbers(self, training: Training) -> dict[str, Any]:
+        """What a training can tell at any time."""
+        from benchmark.train import peak_memory
+
+        return {
+            "loss": training.loss if math.isfinite(training.loss) else None,
+            "batch_size": training.recipe.batch_size,
+            "images_per_second": round(training.images_per_second, 1),
+            "peak_memory_mb": round(peak_memory(training.device) / 2**20, 1),
+        }
+
+    def _line(self, training: Training) -> None:
+        state, recipe = training.state, training.recipe
+        lr = max(group["lr"] for group in training.student.optimizer.param_groups)
+        line = {
+            "time": utc_now(),
+            "step": state.step,
+            "steps": recipe.steps,
+            "lr": lr,
+            "val_top1": None,
+            **self.numbers(training),
+        }
+        if training.val is not None:
+            line["val_top1"] = training.val["top1"]
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.events is not None:
+            for name in ("loss", "lr", "images_per_second", "val_top1"):
+                if line[name] is not None:
+                    self.events.add_scalar(name, line[name], state.step)
+            self.events.flush()
+
+    def record(self, state: str, step: int, **numbers: Any) -> dict[str, Any]:
+        """What progress.json holds."""
         where = {"launcher": self.launcher, "pid": os.getpid(), "updated": time.time()}
-        return {"state": state, "step": step, "steps": self.steps, "loss": loss} | where
+        return {"state": state, "step": step, "steps": self.steps, "loss": None} | numbers | where
 
     def log(self, line: str) -> None:
-        with (self.folder / "run.log").open("a", encoding="utf-8") as file:
-            file.write(f"{utc_now()} {line}\n")
+        """A line of the run's log."""
+        if self.speaks:
+            with (self.folder / "run.log").open("a", encoding="utf-8") as file:
+                file.write(f"{utc_now()} {line}\n")
 
 
 def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str) -> None:
@@ -398,7 +644,7 @@ def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str) ->
     (folder / "error.txt").write_text(reason, encoding="utf-8")
     reporter = _Reporter(workspace, item, launcher)
     reporter.log(f"failed: {reason.strip().splitlines()[-1]}")
-    write_json(folder / "progress.json", reporter.record("failed", workspace.progress(item.key).get("step", 0), None))
+    write_json(folder / "progress.json", reporter.record("failed", workspace.progress(item.key).get("step", 0)))
 
 
 @contextmanager

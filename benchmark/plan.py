@@ -1,16 +1,18 @@
-"""A study becomes runs: equal ones merge, teachers come before the students that need them."""
+"""A study becomes runs: equal ones merge, and what others need comes before them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from pydantic import Field
+
 import families
-from benchmark.protocol import Arm, CuedDigits, Normalisation, Protocol, Recipe, Record, Study
-from families.spec import STANDARD, Component, Family, UnknownName, UserError
+from benchmark.protocol import Arm, CuedDigits, Images, Normalisation, Protocol, Recipe, Record, Scale, Study
+from families.spec import STANDARD, Component, Family, Teacher, UnknownName, UserError
 
 TEACHER = "teacher"  # the arm of a teacher that the protocol trains
 
@@ -18,10 +20,11 @@ TEACHER = "teacher"  # the arm of a teacher that the protocol trains
 class Conditions(Record):
     """The part of a protocol that can change one run's number."""
 
-    data: CuedDigits
+    data: CuedDigits | Images = Field(discriminator="name")
     normalisation: Normalisation
     head: Literal["token", "avg"]
     recipe: Recipe
+    evaluation_batch: int = 500
 
 
 class Geometry(Record):
@@ -55,15 +58,28 @@ class Transfer(Record):
     source: str = "teacher"
     teacher_precision: Literal["float32", "bfloat16"] | None = None
     compile_teacher: bool = False
+    teacher_drop_path: bool = False
+
+
+Role = Literal["student", "teacher", "finetune", "ensemble"]
 
 
 class Run(Record):
-    """Everything that can change the number, and nothing else. Equal runs have equal keys and are trained once."""
+    """Everything that can change the number, and nothing else. Equal runs have equal keys and are trained once.
+
+    Attributes:
+        protocol, student, transfer, seed: the conditions, the model, what it is given.
+        role: a student, a teacher that is pre-trained here, a teacher that is fine-tuned (`student` is its architecture), or the
+            ensemble of a finished student with a fine-tuned teacher, which is evaluated and not trained.
+        teacher: what attention or weights come from: `run`, the key of the run that trained it, and `weights`, timm's name or the
+            authors' file, with `revision` or `sha256` where pinned, if it was pre-trained elsewhere. An ensemble adds the
+            keys of its `student` and, as `ensemble`, of the teacher beside it.
+    """
 
     protocol: Conditions
     student: Architecture
     seed: int
-    role: Literal["student", "teacher"] = "student"
+    role: Role = "student"
     transfer: Transfer = Transfer()
     teacher: dict[str, str] | None = None
 
@@ -81,9 +97,9 @@ class Run(Record):
     @property
     def companions(self) -> str:
         """Equal for runs that can train together: they see the same batches, in the same precision."""
-        protocol, size = self.protocol, self.student.geometry.img_size
-        shared = (protocol.data, protocol.normalisation, protocol.recipe.batch_size, protocol.recipe.precision, size)
-        return f"{self.stream} {shared}"
+        protocol, size, recipe = self.protocol, self.student.geometry.img_size, self.protocol.recipe
+        batch = (recipe.batch_size, recipe.precision, recipe.augment, recipe.smoothing, protocol.evaluation_batch)
+        return f"{self.stream} {(protocol.data, protocol.normalisation, batch, size)}"
 
 
 @dataclass(frozen=True, order=True)
@@ -107,11 +123,11 @@ class Cell:
 
 @dataclass
 class Item:
-    """A run with every cell it serves; `requires` is the key of its teacher's run."""
+    """A run with every cell it serves; `requires` are the keys of the runs that come before it."""
 
     run: Run
     cells: list[Cell]
-    requires: str | None = None
+    requires: tuple[str, ...] = ()
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -145,10 +161,13 @@ class Plan:
 
     @property
     def stages(self) -> list[list[Item]]:
-        """Runs that can go at the same time: first teachers, then students."""
-        first = [item for item in self.items.values() if item.run.role == TEACHER]
-        second = [item for item in self.items.values() if item.run.role != TEACHER]
-        return [stage for stage in (first, second) if stage]
+        """Runs that can go at the same time: teachers, then students, which train beside their baselines, and so on."""
+        level: dict[str, int] = {}
+        students = int(any(item.run.role == TEACHER for item in self.items.values()))
+        for key, item in self.items.items():  # what is needed stands before
+            alone = 0 if item.run.role == TEACHER else students
+            level[key] = max((1 + level[each] for each in item.requires), default=alone)
+        return [[self.items[key] for key in level if level[key] == n] for n in sorted(set(level.values()))]
 
     @property
     def distinct_comparisons(self) -> int:
@@ -159,21 +178,20 @@ class Plan:
 def together(items: Iterable[Item]) -> list[list[Item]]:
     """Runs that train together: the arms of one teacher and seed, which share data order and batch.
 
-    A run without a teacher joins those of a teacher whose cells it is the baseline of; a teacher trains alone.
+    A run without a teacher joins those of a teacher whose cells it is the baseline of; other roles than students go alone.
     """
     groups: dict[tuple[object, ...], list[Item]] = {}
     for item in items:
-        run = item.run
-        which: object = item.requires
-        if which is None:
-            which = item.key if run.role == TEACHER else _places([item])
-        given = run.transfer  # what one reader reads: a run alone would read no other blocks
-        reader = (given.blocks, given.teacher_precision, given.compile_teacher)
+        run, given = item.run, item.run.transfer
+        which: object = item.key
+        if run.role == "student":
+            which = _places([item]) if run.teacher is None else tuple(sorted(run.teacher.items()))
+        drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else None
+        # What one reader reads: a run alone would read no other blocks, nor with other ones dropped.
+        reader = (given.blocks, given.teacher_precision, given.compile_teacher, drop_path)
         groups.setdefault((run.companions, which, reader), []).append(item)
-    for key in [key for key, group in groups.items() if group[0].requires is None and group[0].run.role != TEACHER]:
-        host = next(
-            (k for k, group in groups.items() if k[0] == key[0] and group[0].requires and _joins(groups[key], group)), None
-        )
+    for key in [key for key, group in groups.items() if group[0].run.role == "student" and group[0].run.teacher is None]:
+        host = next((k for k, group in groups.items() if k[0] == key[0] and _joins(groups[key], group)), None)
         if host is not None:
             groups[host] += groups.pop(key)
     return list(groups.values())
@@ -184,23 +202,27 @@ def _places(items: Iterable[Item]) -> frozenset[tuple[str, str]]:
 
 
 def _joins(items: list[Item], hosts: list[Item]) -> bool:
-    return bool(_places(items) & _places(item for item in hosts if item.requires is not None))
+    taught = [item for item in hosts if item.run.role == "student" and item.run.teacher is not None]
+    return bool(_places(items) & _places(taught))
 
 
 def make_plan(
     protocol_name: str, protocol: Protocol, study_name: str, study: Study,
     teachers: Iterable[tuple[str, str]], seeds: Sequence[int],
 ) -> Plan:  # fmt: skip
-    """The runs of `study` for each (family, size) in `teachers`, and the baselines its transfers are compared with.
+    """The runs of `study` for each (family, size) in `teachers`, the baselines its transfers are compared with, and all that
+    these need first.
 
     Raises UserError for a request that cannot be run.
     """
     items: dict[str, Item] = {}
-    places: dict[Cell, str] = {}
+    places: dict[str, str] = {}
 
-    def add(run: Run, cell: Cell, requires: str | None = None) -> str:
+    def add(cell: Cell) -> str:
+        requires = tuple(add(each) for each in needed(protocol, cell))
+        run = run_of(protocol, cell)
         item = items.setdefault(run.key, Item(run, [], requires))
-        if places.setdefault(cell, item.key) != item.key:
+        if places.setdefault(cell.path, item.key) != item.key:
             raise UserError(f"two different runs claim {cell.path}")
         if cell not in item.cells:
             item.cells.append(cell)
@@ -211,80 +233,124 @@ def make_plan(
         for arm in map(Arm.parse, study.arms):
             keys, baselines = [], []
             for seed in seeds:
-                cell = Cell(protocol_name, family, size, arm.name, seed)
-                run = student_run(protocol, family, size, arm, seed)
-                requires = None
-                if arm.method != "none":
-                    label = Cell(protocol_name, family, size, TEACHER, arm.teacher)
-                    requires = add(teacher_run(protocol, family, size, arm.teacher), label)
-                keys.append(add(run, cell, requires))
-                baseline = Cell(protocol_name, family, size, arm.baseline.name, seed)
-                baselines.append(add(student_run(protocol, family, size, arm.baseline, seed), baseline))
-            if arm.method != "none":
+                keys.append(add(Cell(protocol_name, family, size, arm.name, seed)))
+                if arm.transfers:
+                    baselines.append(add(Cell(protocol_name, family, size, arm.baseline.name, seed)))
+            if arm.transfers:
                 comparisons.append(Comparison(family, size, arm.name, frozenset(keys), frozenset(baselines)))
-    ordered = sorted(items.values(), key=lambda item: item.run.role != TEACHER)
-    return Plan(protocol_name, study_name, {item.key: item for item in ordered}, comparisons)
+    return Plan(protocol_name, study_name, items, comparisons)
+
+
+def needed(protocol: Protocol, cell: Cell) -> list[Cell]:
+    """The cells whose runs come before that of `cell`; a fine-tuned teacher is that of seed 0."""
+    if cell.arm == TEACHER:
+        return []
+    arm = Arm.parse(cell.arm)
+    if arm.ensemble == "finetuned":
+        alone = replace(cell, arm=arm.alone.name)
+        return [alone, replace(cell, arm=arm.tuned_teacher.name, seed=0), *needed(protocol, alone)]
+    if arm.weights == "finetuned":
+        return [replace(cell, arm=arm.tuned_teacher.name, seed=0)]
+    if arm.method == "none" or protocol.teacher is None:
+        return []
+    return [replace(cell, arm=TEACHER, seed=arm.teacher)]
 
 
 def run_of(protocol: Protocol, cell: Cell) -> Run:
     """The run that a cell stands for under the protocol as it is now. Raises UserError when there is none."""
     if cell.arm == TEACHER:
         return teacher_run(protocol, cell.family, cell.size, cell.seed)
-    return student_run(protocol, cell.family, cell.size, Arm.parse(cell.arm), cell.seed)
-
-
-def student_run(protocol: Protocol, family: str, size: str, arm: Arm, seed: int) -> Run:
-    """The run of one arm and seed."""
-    spec = families.spec(family)
-    components = spec.components(size, () if arm.student == "standard" else None)
-    steps = round(protocol.recipe.steps * arm.budget)
-    if steps < 1:
-        raise UserError(f"arm {arm.name!r}: {protocol.recipe.steps} steps times {arm.budget:g} leaves none")
-    recipe = protocol.recipe.model_copy(update={"steps": steps})
-    student = architecture(protocol, spec, size, components)
+    arm = Arm.parse(cell.arm)
+    if arm.ensemble == "finetuned":
+        student, tuned = (run_of(protocol, each) for each in needed(protocol, cell)[:2])
+        pretrained = {} if protocol.teacher else tuned.teacher or {}
+        teacher = pretrained | (student.teacher or {}) | {"student": student.key, "ensemble": tuned.key}
+        return student.model_copy(update={"role": "ensemble", "teacher": teacher})
+    recipe = _budgeted(protocol.recipe_of(arm.method), arm)
+    spec = families.spec(cell.family)
+    native = () if arm.student == "standard" else None
+    run = Run(
+        protocol=_conditions(protocol, recipe),
+        student=architecture(protocol, spec, cell.size, spec.components(cell.size, native)),
+        seed=cell.seed,
+        role="finetune" if arm.method == "finetune" else "student",
+    )
     if arm.method == "none":
-        return Run(protocol=_conditions(protocol, recipe), student=student, seed=seed)
-    settings = protocol.transfer
-    distils = arm.method == "distill"
-    transfer = Transfer(
+        return run
+    transfer = _transfer(protocol, arm, run.student.geometry.depth) if arm.transfers else Transfer()
+    return run.model_copy(update={"transfer": transfer, "teacher": _teacher(protocol, spec, cell)})
+
+
+def _budgeted(recipe: Recipe, arm: Arm) -> Recipe:
+    steps = round(recipe.steps * arm.budget)
+    if steps < 1:
+        raise UserError(f"arm {arm.name!r}: {recipe.steps} steps times {arm.budget:g} leaves none")
+    return recipe.model_copy(update={"steps": steps})
+
+
+def _transfer(protocol: Protocol, arm: Arm, depth: int) -> Transfer:
+    settings, distils = protocol.transfer, arm.method == "distill"
+    return Transfer(
         method=arm.method,
-        blocks=settings.indices(student.geometry.depth),
+        blocks=settings.indices(depth),
         loss=settings.loss if distils else None,
         weight=settings.weight if distils else None,
         source=arm.source,
         teacher_precision=settings.teacher_precision,
         compile_teacher=settings.compile_teacher,
+        teacher_drop_path=settings.teacher_drop_path,
     )
-    teacher = {"run": teacher_run(protocol, family, size, arm.teacher).key}
-    return Run(protocol=_conditions(protocol, recipe), student=student, seed=seed, transfer=transfer, teacher=teacher)
+
+
+def _teacher(protocol: Protocol, spec: Family, cell: Cell) -> dict[str, str]:
+    """Where a run's attention, or the weights that it fine-tunes, come from."""
+    arm, teacher = Arm.parse(cell.arm), spec.teacher(cell.size)
+    before = needed(protocol, cell)
+    trained = {"run": run_of(protocol, before[0]).key} if before else {}
+    if protocol.teacher is not None:
+        return trained
+    if arm.teacher:
+        raise UserError(f"arm {arm.name!r}: the teachers are pre-trained, there is one of each")
+    pinned = {"revision": teacher.revision, "sha256": teacher.official.sha256 if teacher.official else None}
+    source = teacher.official.url if teacher.official else teacher.model
+    return {"weights": source} | {kind: value for kind, value in pinned.items() if value is not None} | trained
 
 
 def teacher_run(protocol: Protocol, family: str, size: str, seed: int) -> Run:
-    """The run that pre-trains a teacher: the family's whole architecture by the protocol's teacher recipe."""
+    """The run that pre-trains a teacher: the family's whole architecture by the protocol's teacher recipe.
+
+    Raises UserError for a protocol whose teachers are pre-trained already.
+    """
+    if protocol.teacher is None:
+        raise UserError("this protocol's teachers are pre-trained already")
     spec = families.spec(family)
     conditions = _conditions(protocol, protocol.teacher.recipe)
     return Run(protocol=conditions, student=architecture(protocol, spec, size, spec.components(size)), seed=seed, role="teacher")
 
 
 def architecture(protocol: Protocol, spec: Family, size: str, components: dict[str, Component]) -> Architecture:
-    """The student of a teacher's geometry at the protocol's scale. Raises UnknownName for a size the protocol has not."""
-    scale, teacher = protocol.scale, spec.teacher(size)
-    if size not in scale.sizes:
-        raise UnknownName("size of this protocol", size, scale.sizes)
-    head_dim = round(teacher.embed_dim / teacher.num_heads * scale.head_dim)
-    scaled = scale.sizes[size]
-    if head_dim < 1 or scaled.embed_dim % head_dim:
-        raise UserError(f"scale.sizes.{size}: embed_dim {scaled.embed_dim} is not a multiple of head_dim {head_dim}")
-    geometry = Geometry(
-        img_size=scale.img_size,
-        patch_size=scale.patch_size,
-        embed_dim=scaled.embed_dim,
-        depth=scaled.depth,
-        num_heads=scaled.embed_dim // head_dim,
-    )
+    """A student of a teacher's geometry, at the protocol's scale where it has one.
+
+    Raises UnknownName for a size the protocol has not.
+    """
     described = {name: {"args": _plain(c.args), "initial": _plain(c.initial)} for name, c in components.items()}
     host = spec.host if components else STANDARD
+    geometry = _geometry(protocol.scale, spec.teacher(size))
     return Architecture(geometry=geometry, components=described, host=host.model, switched_off=_plain(host.standard))
+
+
+def _geometry(scale: Scale | None, teacher: Teacher) -> Geometry:
+    if scale is None:
+        return Geometry(**teacher.geometry)
+    if teacher.size not in scale.sizes:
+        raise UnknownName("size of this protocol", teacher.size, scale.sizes)
+    head_dim = round(teacher.embed_dim / teacher.num_heads * scale.head_dim)
+    scaled = scale.sizes[teacher.size]
+    if head_dim < 1 or scaled.embed_dim % head_dim:
+        raise UserError(f"scale.sizes.{teacher.size}: embed_dim {scaled.embed_dim} is not a multiple of head_dim {head_dim}")
+    heads = scaled.embed_dim // head_dim
+    patch, img = scale.patch_size, scale.img_size
+    return Geometry(img_size=img, patch_size=patch, embed_dim=scaled.embed_dim, depth=scaled.depth, num_heads=heads)
 
 
 def teachers_of(names: str, sizes: str | None) -> list[tuple[str, str]]:
@@ -310,7 +376,8 @@ def teachers_of(names: str, sizes: str | None) -> list[tuple[str, str]]:
 
 
 def _conditions(protocol: Protocol, recipe: Recipe) -> Conditions:
-    return Conditions(data=protocol.data, normalisation=protocol.normalisation, head=protocol.head, recipe=recipe)
+    kept = {name: getattr(protocol, name) for name in Conditions.model_fields if name != "recipe"}
+    return Conditions(**kept, recipe=recipe)
 
 
 def _plain(values: Any) -> dict[str, Any]:

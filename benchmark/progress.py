@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -33,12 +34,12 @@ class Board:
         if self.console.is_terminal:
             columns = (
                 TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-                TimeElapsedColumn(), TimeRemainingColumn(),
+                TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[pace]}"),
             )  # fmt: skip
             self.bars = Progress(*columns, console=self.console, transient=True)
             self.bars.start()
             total = sum(item.run.protocol.recipe.steps for item in self.items)
-            self.tasks["all"] = self.bars.add_task(f"[bold]{len(self.items)} runs, steps", total=total)
+            self.tasks["all"] = self.bars.add_task(f"[bold]{len(self.items)} runs, steps", total=total, pace="")
         self.thread.start()
         return self
 
@@ -64,23 +65,23 @@ class Board:
                 continue
             if progress["state"] == "running":
                 steps += progress["step"]
-                running.append((item, progress["step"]))
+                running.append((item, progress))
             else:
                 self._end(item, progress["state"])
         if self.bars is not None:
             self._draw(steps, running)
         elif time.monotonic() - self.heartbeat > HEARTBEAT_SECONDS:
             self.heartbeat = time.monotonic()
-            now = "; ".join(f"{item.cells[0]} {step}/{item.run.protocol.recipe.steps}" for item, step in running)
+            now = "; ".join(f"{item.cells[0]} {at['step']}/{at['steps']} {pace(at)}".rstrip() for item, at in running)
             self.console.print(f"running: {now or 'workers are starting'}", highlight=False, soft_wrap=True)
 
-    def _draw(self, steps: int, running: list[tuple[Item, int]]) -> None:
+    def _draw(self, steps: int, running: list[tuple[Item, dict[str, Any]]]) -> None:
         assert self.bars is not None
         self.bars.update(self.tasks["all"], completed=steps)
-        for item, step in running:
+        for item, at in running:
             if item.key not in self.tasks:
-                self.tasks[item.key] = self.bars.add_task(f"  {item.cells[0]}", total=item.run.protocol.recipe.steps)
-            self.bars.update(self.tasks[item.key], completed=step)
+                self.tasks[item.key] = self.bars.add_task(f"  {item.cells[0]}", total=at["steps"], pace="")
+            self.bars.update(self.tasks[item.key], completed=at["step"], pace=pace(at))
 
     def _end(self, item: Item, state: str) -> None:
         self.over.add(item.key)
@@ -90,3 +91,14 @@ class Board:
         payload = self.workspace.payload(item.key)
         told = f"top-1 {payload['metrics']['top1']:.1f}" if payload and state == "finished" else self.workspace.error(item.key)
         self.console.print(f"{count} {state} {item.cells[0]}: {told}", highlight=False, markup=False, soft_wrap=True)
+
+
+def pace(progress: Mapping[str, Any]) -> str:
+    """A running run's throughput, memory and remaining time; empty before its first step."""
+    rate = progress.get("images_per_second")
+    if not rate or not progress["step"]:
+        return ""
+    left = round((progress["steps"] - progress["step"]) * progress.get("batch_size", 0) / rate)
+    hours, minutes = divmod(left // 60, 60)
+    remaining = f"{hours} h {minutes} min" if hours else f"{minutes} min {left % 60} s"
+    return f"{rate:.0f} images/s, {progress['peak_memory_mb'] / 1024:.1f} GiB, {remaining} left"

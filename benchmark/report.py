@@ -67,7 +67,7 @@ def _style(entry: Entry) -> str:
 def _long_cells(entry: Entry) -> tuple[str, str, str]:
     """An arm's runs, mean top-1, and gap with verdict, for a table with a row an arm."""
     top1 = "–" if entry.top1 is None else f"{entry.top1:.1f}"
-    return str(entry.n), top1, entry.text if entry.arm.method != "none" and entry.top1 is not None else ""
+    return str(entry.n), top1, entry.text if entry.arm.transfers and entry.top1 is not None else ""
 
 
 def with_interval(estimate: Estimate | None) -> str:

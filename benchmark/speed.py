@@ -22,6 +22,7 @@ import torch.nn.functional as F
 
 import families
 from benchmark import data
+from benchmark.data import Place
 from benchmark.explicit import kept_maps, replaced_maps, unfused
 from benchmark.launch import units
 from benchmark.plan import Geometry, Item, Transfer, architecture
@@ -35,6 +36,8 @@ from families.spec import UserError
 METHODS = ("plain", "copy", "distill")
 YARDSTICKS = ("explicit_copy", "explicit_distill")
 WARM_UP = 2
+IMG_SIZE = 224  # of the real teachers
+IMG_SIZE = 224  # of the pre-trained teachers
 NO_END = 10**9
 
 
@@ -106,7 +109,7 @@ class Bench:
         self.device = torch.device(setting.device)
         adapter, geometry = families.load(setting.family), setting.geometry
         blocks = tuple(range(setting.blocks or geometry["depth"]))
-        teacher = adapter.teacher(setting.size, pretrained=False, **geometry).to(self.device)
+        teacher = adapter.teacher(setting.size, False, None, **geometry).to(self.device)
         native = adapter.native if setting.matched else ()
         model = adapter.student(setting.size, 1000, native=native, **geometry).to(self.device)
         self.blocks, self.kinds, self.tokens = blocks, tuple(kinds), len(layout(model))
@@ -147,7 +150,10 @@ class Bench:
             with self.autocast():
                 reading = {} if kind == "plain" else self.reader.read(self.x)
             mark("teacher")
-            self.student.step(0, self.x, self.y, reading, mark)
+            self.student.begin(0)
+            self.student.learn(self.x, self.y, reading, mark=mark)
+            self.student.update()
+            mark("update")
         else:
             self._explicit_step(kind, mark)
         return {phase: now - before for (_, before), (phase, now) in itertools.pairwise(marks)}
@@ -269,15 +275,16 @@ def _weigh(setting: Setting, kind: str, sender: Any) -> None:
 # ---- the data pipeline
 
 
-def measure_data(protocol: Protocol, batch: int, seconds: float = 2.0) -> dict[str, Any]:
-    """Images/s that one core makes of a protocol's training batches."""
+def measure_data(protocol: Protocol, place: Place, seconds: float = 2.0) -> dict[str, Any]:
+    """Images/s that one core makes of a protocol's training batches. Raises UserError for images that are not there."""
     torch.set_num_threads(1)
-    batches = data.load(protocol.data).train("speed", batch, 0)
+    data.check(protocol.data, place, lambda what, done, of: None)
+    size = protocol.scale.img_size if protocol.scale else IMG_SIZE
+    batches = data.load(protocol.data, place, size, protocol.normalisation).train("speed", protocol.recipe, 0)
     next(batches)
     count, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        next(batches)
-        count += batch
+        count += len(next(batches)[1])
     return {"source": protocol.data.name, "images_per_second_per_worker": round(count / (time.perf_counter() - began), 1)}
 
 
@@ -352,7 +359,7 @@ def estimate(workspace: Workspace, name: str, protocol: Protocol, todo: Sequence
             for item in unit:
                 geometry, matched = item.run.student.geometry, bool(item.run.student.components)
                 known = measured.get((geometry, matched)) or measured.get((geometry, not matched))
-                if known is None:
+                if known is None or item.run.role == "ensemble":
                     continue
                 used.append(known)
                 steps, method = item.run.protocol.recipe.steps, item.run.transfer.method

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from benchmark.plan import Architecture, Cell, Conditions, Run, Transfer
+from benchmark.plan import Architecture, Cell, Conditions, Role, Run, Transfer
 from benchmark.protocol import Percent, Record
 from families.spec import UserError
 
@@ -41,7 +41,7 @@ class Labelled(Record):
     protocol: NamedConditions
     student: Architecture
     transfer: Transfer = Transfer()
-    role: Literal["student", "teacher"] = "student"
+    role: Role = "student"
     teacher: dict[str, str] | None = None
 
     @property
@@ -91,7 +91,7 @@ class Cost(Record):
 
     Seconds are those of the run's own steps, with its share of batch and teacher where several trained in one process:
     `together` in the process that ended the run. (Null: measured before runs trained together; then evaluation on the way
-    is counted in.)
+    is counted in.) `ranks` shared each batch where it is more than one; seconds are then those of one of them.
     """
 
     seconds: float
@@ -99,10 +99,12 @@ class Cost(Record):
     images_per_second: float
     peak_memory_mb: float
     together: int | None = None
+    ranks: int | None = None
 
 
 class Provenance(Record):
-    """What made the number. `dirty` speaks of the code alone; null where the code is no git checkout."""
+    """What made the number. `dirty` speaks of the code alone; null where the code is no git checkout. `data` is a digest of the
+    images' names and sizes, null for embedded data."""
 
     commit: str | None
     dirty: bool | None
@@ -111,6 +113,7 @@ class Provenance(Record):
     host: str
     started: str
     finished: str
+    data: str | None = None
 
 
 class Result(Record):
@@ -269,16 +272,16 @@ class Workspace:
         return read_json(self.run(key) / name)
 
 
-def provenance(started: str, finished: str) -> dict[str, Any]:
+def provenance(started: str, finished: str, data: str | None = None) -> dict[str, Any]:
     """The record of what makes a number now."""
-    packages = ("torch", "timm", "numpy", "scikit-learn")
+    packages = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
     return {
         **code_version(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "started": started,
         "finished": finished,
-    }
+    } | ({} if data is None else {"data": data})
 
 
 @functools.lru_cache(maxsize=1)

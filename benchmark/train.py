@@ -7,13 +7,14 @@ its own. What a run computes does not depend on who trains beside it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import os
 import re
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -22,20 +23,24 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.optim import create_optimizer_v2, param_groups_weight_decay
+from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-import families
 from benchmark import data
+from benchmark.data import Place, part_of
+from benchmark.models import model_of, teachers_input, trained
 from benchmark.plan import Run, Transfer
 from benchmark.protocol import Normalisation, Recipe
-from benchmark.transfer import Bond, Reader, Reading
+from benchmark.ranks import Ranks
+from benchmark.transfer import Bond, Reader, Reading, StochasticDepth
 
-EVALUATION_BATCH = 500
 NO_DECAY = ("*_token", "*pos_embed", "*relative_position_bias_table")  # and whatever is one-dimensional, in every class
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
 SCORE = ("top1", "top5", "loss")
+ALONE = Ranks()
 
 
 class Student:
@@ -45,45 +50,91 @@ class Student:
         model: on its device.
         transfer, reader: what is transferred, and the teacher it comes from (None without transfer).
         recipe: of the training.
+        ranks: the processes that share its batches.
     """
 
-    def __init__(self, model: nn.Module, transfer: Transfer, reader: Reader | None, recipe: Recipe) -> None:
+    def __init__(self, model: nn.Module, transfer: Transfer, reader: Reader | None, recipe: Recipe, ranks: Ranks = ALONE) -> None:
         self.model, self.recipe = model, recipe
+        self.average = None if recipe.ema is None else ModelEmaV3(model, decay=recipe.ema)
         model.set_grad_checkpointing(recipe.grad_checkpointing)  # type: ignore[operator]
         self.bond = Bond(transfer, model, reader)
-        spared = [name for name, _ in model.named_parameters() if any(fnmatchcase(name, each) for each in NO_DECAY)]
-        groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=spared)
-        self.optimizer = create_optimizer_v2(groups, opt="adamw", lr=recipe.lr, betas=recipe.betas)
+        self.depth = StochasticDepth(model, recipe.drop_path)
+        self.optimizer = create_optimizer_v2(self._groups(), opt="adamw", lr=recipe.lr, betas=recipe.betas)
         warmup = round(recipe.warmup * recipe.steps)
         self.schedule = CosineLRScheduler(
             self.optimizer, t_initial=max(1, recipe.steps - warmup), warmup_t=warmup,
             warmup_lr_init=recipe.lr / (warmup + 1), warmup_prefix=True, t_in_epochs=False,
         )  # fmt: skip
+        self.shared = None
+        if ranks.size > 1:  # a copied block's own q, k or bias table may get no gradient
+            self.shared = DistributedDataParallel(model, find_unused_parameters=transfer.method == "copy")
+        self.forward: Callable[[Tensor], Tensor] = self.shared or model
+        if recipe.compile:
+            for block in model.blocks:  # type: ignore[union-attr]
+                block.attn.forward = torch.compiler.disable(block.attn.forward)
+            self.forward = torch.compile(self.forward)
 
-    def step(
-        self, number: int, x: Tensor, y: Tensor, reading: Reading, mark: Callable[[str], None] = lambda phase: None
-    ) -> float:
-        """Step `number` on normalised images x [B, 3, H, W] with labels y [B]; gives the loss before it.
+    def _groups(self) -> list[dict[str, Any]]:
+        model, recipe = self.model, self.recipe
+        spared = [name for name, _ in model.named_parameters() if any(fnmatchcase(name, each) for each in NO_DECAY)]
+        if recipe.layer_decay is None:
+            return list(param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=spared))
+        return list(
+            param_groups_layer_decay(model, recipe.weight_decay, no_weight_decay_list=spared, layer_decay=recipe.layer_decay)
+        )
 
-        `mark` is told the name of each phase as it ends. Raises FloatingPointError on a loss that is not finite.
-        """
+    def begin(self, number: int) -> None:
+        """Make ready for step `number`: its learning rate, no gradients."""
         self.schedule.step_update(number)
         self.optimizer.zero_grad()
-        with ExitStack() as guided:
+
+    def learn(
+        self, x: Tensor, y: Tensor, reading: Reading, draws: Tensor | None = None, share: float = 1.0, last: bool = True,
+        mark: Callable[[str], None] = lambda phase: None,
+    ) -> Tensor:  # fmt: skip
+        """Add the gradients of a batch or of a `share` of it: normalised images x [B, 3, H, W] with targets y, labels [B] or
+        probabilities [B, classes]. Gives the loss; `draws` as StochasticDepth's; `last` tells that nothing is added after.
+
+        `mark` is told the name of each phase as it ends.
+        """
+        smoothing = self.recipe.smoothing if y.dim() == 1 else 0.0  # mixed targets are smoothed already
+        with ExitStack() as within:
+            if self.shared is not None and not last:
+                within.enter_context(self.shared.no_sync())
+            within.enter_context(self.depth.dropping(draws))
             with precision_of(self.recipe, x.device):
-                guided.enter_context(self.bond.guiding(reading))
-                loss = F.cross_entropy(self.model(x).float(), y) + self.bond.loss()
+                within.enter_context(self.bond.guiding(reading))
+                loss = F.cross_entropy(self.forward(x).float(), y, label_smoothing=smoothing) + self.bond.loss()
             mark("forward")
-            loss.backward()
+            (loss if share == 1 else loss * share).backward()
         mark("backward")
+        return loss.detach()
+
+    def update(self) -> None:
+        """Take the step that the gradients say."""
         if self.recipe.clip_grad is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
-        value = float(loss.detach())
-        mark("update")
-        if not math.isfinite(value):
-            raise FloatingPointError(f"the loss is {value} at step {number + 1}")
-        return value
+        if self.average is not None:
+            self.average.update(self.model)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within: the model has its averaged weights, where the recipe averages."""
+        if self.average is None:
+            yield
+            return
+        own = [value.clone() for value in self.model.state_dict().values()]
+        try:
+            self._put(list(self.average.module.state_dict().values()))
+            yield
+        finally:
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, values: Sequence[Tensor]) -> None:
+        for into, value in zip(self.model.state_dict().values(), values, strict=True):
+            into.copy_(value)
 
 
 @dataclass
@@ -108,23 +159,28 @@ class Training:
         device: torch device name.
         curve_points: how often val is measured on the way.
         code: digest of the code that trains; a checkpoint of another code is not resumed.
+        files: by what `run.teacher` calls it (`run`, `weights`, `student`, `ensemble`), where its weights lie.
+        ranks: the processes that train it together.
     """
 
     def __init__(
-        self, run: Run, family: str, size: str, folder: Path, reader: Reader | None, device: str, curve_points: int, code: str
+        self, run: Run, family: str, size: str, folder: Path, reader: Reader | None, device: str, curve_points: int, code: str,
+        files: Mapping[str, Path] | None = None, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         self.run, self.recipe, self.folder, self.code, self.device = run, run.protocol.recipe, folder, code, torch.device(device)
         self.points = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
-        adapter = families.load(family)
-        if run.role == "teacher":
-            self.model = adapter.architecture(size, seed=run.seed, **timm_args(run))
-        else:
-            self.model = adapter.student(size, seed=run.stream, native=run.student.components, **timm_args(run))
-        self.model.to(self.device)
-        self.student = Student(self.model, run.transfer, reader, self.recipe)
-        self.state = State()
+        self.state, self.together, self.ranks, self.loss = State(), 1, ranks, math.nan
         self.val: dict[str, float] | None = None
-        self.together = 1
+        self.teacher_input = teachers_input(run, family)
+        self.input = self.teacher_input if run.role == "finetune" else run.protocol.normalisation
+        self.model = model_of(run, family, size, files or {}).to(self.device)
+        self.partner: nn.Module | None = None
+        if run.role == "ensemble":
+            assert files is not None
+            self.model.load_state_dict(torch.load(files["student"], map_location=self.device, weights_only=True))
+            self.partner = trained(run, family, size, files["ensemble"]).to(self.device)
+            self.state.step = self.recipe.steps
+        self.student = Student(self.model, run.transfer, reader, self.recipe, ranks)
 
     def resume(self) -> None:
         """Go on from the folder's checkpoint, where there is one of this code."""
@@ -133,23 +189,37 @@ class Training:
         if saved is not None and saved["code"] == self.code:  # a run is made by one code from beginning to end
             self.model.load_state_dict(saved["model"])
             self.student.optimizer.load_state_dict(saved["optimizer"])
+            if self.student.average is not None:
+                self.student.average.module.load_state_dict(saved["average"])
             self.state = State(**saved["state"])
 
     def save(self) -> None:
         """Write the checkpoint."""
         parts = {"model": self.model.state_dict(), "optimizer": self.student.optimizer.state_dict(), "state": vars(self.state)}
+        if self.student.average is not None:
+            parts["average"] = self.student.average.module.state_dict()
         _replace(parts | {"code": self.code}, self.folder / CHECKPOINT)
 
-    def step(self, x: Tensor, y: Tensor, reading: Reading) -> float:
-        """Take the next step; what it does depends on nothing but the run and what came before."""
-        state = self.state
-        torch.manual_seed(_number(f"{self.run.stream}:{state.step}"))
+    def begin(self) -> None:
+        """Make ready for the next step."""
         self.model.train()
         self.val = None
-        loss = self.student.step(state.step, x, y, reading)
+        self.student.begin(self.state.step)
+
+    def learn(self, *given: Any) -> Tensor:
+        """As the student's; what it does depends on nothing but the run and what came before."""
+        torch.manual_seed(_number(f"{self.run.stream}:{self.state.step}"))
+        return self.student.learn(*given)
+
+    def end(self, loss: float) -> None:
+        """Take the step; `loss` is the whole batch's before it. Raises FloatingPointError where that is not finite."""
+        state = self.state
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss} at step {state.step + 1}")
+        self.student.update()
+        self.loss = loss
         state.step += 1
         state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + 1
-        return loss
 
     def point(self, val: dict[str, float]) -> None:
         """Add a point to the learning curve."""
@@ -158,20 +228,28 @@ class Training:
         state.loss_sum, state.loss_count = 0.0, 0
 
     def finish(self, val: dict[str, Any], test: dict[str, Any], shifted: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """Keep the last weights; what the result file holds but for its labels and provenance."""
-        _replace(self.model.state_dict(), self.folder / WEIGHTS)
+        """Keep the last weights, averaged ones where the recipe averages; what the result file holds but for its labels and
+        provenance."""
+        if self.ranks.first and self.run.role != "ensemble":
+            with self.student.averaged():
+                _replace(self.model.state_dict(), self.folder / WEIGHTS)
         metrics = test | {"shift": shifted}
         return {"metrics": metrics, "val": val, "curve": self.state.curve, "cost": self._cost()}
 
+    @property
+    def images_per_second(self) -> float:
+        """Training images of the whole batch per second of its own steps."""
+        done = 0 if self.run.role == "ensemble" else self.state.step
+        return done * self.recipe.batch_size / max(self.state.seconds, 1e-9)
+
     def _cost(self) -> dict[str, Any]:
-        images = self.recipe.steps * self.recipe.batch_size
         return {
             "seconds": round(self.state.seconds, 3),
-            "device": torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu",
-            "images_per_second": round(images / max(self.state.seconds, 1e-9), 1),
+            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
+            "images_per_second": round(self.images_per_second, 1),
             "peak_memory_mb": round(peak_memory(self.device) / 2**20, 1),
             "together": self.together,
-        }
+        } | ({"ranks": self.ranks.size} if self.ranks.size > 1 else {})
 
 
 @dataclass
@@ -183,21 +261,43 @@ class Watcher:
     failed: Callable[[Training, Exception], None]
 
 
+@dataclass(frozen=True)
+class Means:
+    """What trains and from where: nothing of it changes a number but for rounding.
+
+    Attributes:
+        checkpoint_seconds: between checkpoints.
+        place: where the data lies and this process's part of it.
+        ranks: the processes that train together.
+        micro_batch: how many images go through a model at a time; the gradients of larger batches are accumulated.
+    """
+
+    checkpoint_seconds: float = 60.0
+    place: Place = field(default_factory=Place)
+    ranks: Ranks = ALONE
+    micro_batch: int | None = None
+
+
 class Together:
     """Trainings of one data order, each to its end, from their checkpoints where there are any.
 
-    One that raises is reported and leaves the others running. One whose checkpoint is older catches up first: a batch is a
-    pure function of the step. Runs that cannot share a batch are refused with a ValueError.
+    One that raises is reported and leaves the others running; where several processes train, it ends them all, since they
+    would wait for it, unless all of them see it. One whose checkpoint is older catches up first: a batch is a pure function
+    of the step. Runs that cannot share a batch are refused with a ValueError.
     """
 
-    def __init__(self, trainings: Sequence[Training], watcher: Watcher, checkpoint_seconds: float) -> None:
+    def __init__(self, trainings: Sequence[Training], watcher: Watcher, means: Means) -> None:
         if len({training.run.companions for training in trainings}) != 1:
             raise ValueError("runs that train together need the same data, order and batch")
         first = trainings[0]
-        self.alive, self.watcher, self.checkpoint_seconds = list(trainings), watcher, checkpoint_seconds
+        protocol = first.run.protocol
+        self.alive, self.watcher, self.means, self.ranks = list(trainings), watcher, means, means.ranks
         self.device, self.recipe, self.stream = first.device, first.recipe, first.run.stream
-        self.normalisation: Normalisation = first.run.protocol.normalisation
-        self.dataset = data.load(first.run.protocol.data)
+        size = first.run.student.geometry.img_size
+        self.dataset = data.load(protocol.data, means.place, size, protocol.normalisation)
+        self.positions = torch.tensor(part_of(means.place, self.recipe.batch_size))
+        self.depth = 0 if not any(training.recipe.drop_path for training in trainings) else first.run.student.geometry.depth
+        self.evaluation_batch = protocol.evaluation_batch
         for training in trainings:
             training.together = len(trainings)
 
@@ -206,6 +306,7 @@ class Together:
         for training in list(self.alive):
             with self._isolated(training):
                 training.resume()
+        self.ranks.wait()  # or rank 0 might write what another one has yet to read
         batches: Iterator[data.Batch] = iter(())
         position = -1
         last_saved = time.monotonic()
@@ -217,10 +318,10 @@ class Together:
             if not here:
                 continue
             if position != now:
-                batches = self.dataset.train(self.stream, self.recipe.batch_size, now)
+                batches = self.dataset.train(self.stream, self.recipe, now)
             self._step(here, batches)
             position = now + 1
-            if time.monotonic() - last_saved >= self.checkpoint_seconds:
+            if self.ranks.first and time.monotonic() - last_saved >= self.means.checkpoint_seconds:
                 for training in list(self.alive):
                     with self._isolated(training):
                         training.save()
@@ -228,17 +329,32 @@ class Together:
 
     def _step(self, trainings: Sequence[Training], batches: Iterator[data.Batch]) -> None:
         began = self._now()
-        images, labels = next(batches)
-        x, y = normalised(images.to(self.device), self.normalisation), labels.to(self.device)
+        images, targets = (each.to(self.device, non_blocking=True) for each in next(batches))
+        draws = self._draws(trainings[0].state.step)
         self._charge(trainings, began)
-        readings = self._read(trainings, x, charge=True)
-        losses = {}
+        for training in trainings:
+            with self._isolated(training):
+                training.begin()
+        losses: dict[int, list[Tensor]] = {id(training): [] for training in trainings}
+        parts = _parts(len(images), self.means.micro_batch)
+        for part in parts:
+            share, last = len(images[part]) / len(images), part is parts[-1]
+            inputs, dropped = _Inputs(images[part]), None if draws is None else draws[:, part]
+            readings = self._read(trainings, inputs, dropped, charge=True)
+            y = targets[part]
+            for training in [each for each in trainings if each in self.alive]:
+                began = self._now()
+                with self._isolated(training):
+                    reading = readings[id(training.student.bond.reader)]
+                    loss = training.learn(inputs.by(training.input), y, reading, dropped, share, last)
+                    losses[id(training)].append(loss * share)
+                    self._charge([training], began)
+            del readings
         for training in [each for each in trainings if each in self.alive]:
             began = self._now()
             with self._isolated(training):
-                losses[id(training)] = training.step(x, y, readings[id(training.student.bond.reader)])
+                training.end(self.ranks.mean(sum(float(loss) for loss in losses[id(training)])))
                 self._charge([training], began)
-        del readings
         measured = [training for training in trainings if training in self.alive and training.state.step in training.points]
         val = self.dataset.sets()[0]
         for training, score in self.evaluate(measured, val):
@@ -246,7 +362,15 @@ class Together:
         for training in trainings:
             if training in self.alive:
                 with self._isolated(training):
-                    self.watcher.stepped(training, losses[id(training)])
+                    self.watcher.stepped(training, training.loss)
+
+    def _draws(self, step: int) -> Tensor | None:
+        """Stochastic depth's random numbers for this process's images [2 * depth, B], a function of (stream, step)."""
+        if not self.depth:
+            return None
+        generator = torch.Generator().manual_seed(_number(f"{self.stream}:{step}:depth"))
+        whole = torch.rand(2 * self.depth, self.recipe.batch_size, generator=generator)
+        return whole[:, self.positions].to(self.device)
 
     def _end(self, trainings: Sequence[Training]) -> None:
         val, test, *shifted = self.dataset.sets()
@@ -269,22 +393,29 @@ class Together:
     def evaluate(
         self, trainings: Sequence[Training], name: str, attention: bool = False
     ) -> list[tuple[Training, dict[str, Any]]]:
-        """For each training top1 and top5 in percent and mean cross-entropy over every image of an evaluation set.
+        """For each training top1 and top5 in percent and mean cross-entropy over every image of an evaluation set, each
+        counted once whatever the number of processes, among the classes that the set has.
 
         With `attention` also, by transferred block: `attention_kl` of a distilled student's own map from the teacher's, and
         `dropped_mass` with tokens that the student has not; None where there is none.
         """
-        tallies = [(training, _Tally()) for training in trainings]
-        for images, labels in self.dataset.evaluate(name, EVALUATION_BATCH) if tallies else ():
-            x, y = normalised(images.to(self.device), self.normalisation), labels.to(self.device)
-            readings = self._read([training for training, _ in tallies], x)
-            for training, tally in tallies:
-                if training in self.alive:
-                    with self._isolated(training):
-                        tally.add(training, x, y, readings[id(training.student.bond.reader)], attention)
-        return [(training, tally.score(attention)) for training, tally in tallies if training in self.alive]
+        classes = self.dataset.classes(name) if trainings else None
+        tallies = [(training, _Tally(training, attention, classes)) for training in trainings]
+        with ExitStack() as within:
+            for training in trainings:
+                within.enter_context(training.student.averaged())
+            for images, labels in self.dataset.evaluate(name, self.evaluation_batch) if tallies else ():
+                inputs, y = _Inputs(images.to(self.device)), labels.to(self.device)
+                readings = self._read([training for training, _ in tallies], inputs)
+                for training, tally in tallies:
+                    if training in self.alive:
+                        with self._isolated(training):
+                            tally.add(inputs, y, readings[id(training.student.bond.reader)])
+        return [(training, tally.score(self.ranks)) for training, tally in tallies if training in self.alive]
 
-    def _read(self, trainings: Sequence[Training], x: Tensor, charge: bool = False) -> dict[int, Reading]:
+    def _read(
+        self, trainings: Sequence[Training], inputs: _Inputs, draws: Tensor | None = None, charge: bool = False
+    ) -> dict[int, Reading]:
         """By reader's identity what it reads: each teacher runs once. One that raises fails its own students; its time is
         theirs where they are to be charged."""
         readings: dict[int, Reading] = {id(None): {}}
@@ -295,7 +426,7 @@ class Together:
             began = self._now()
             try:
                 with precision_of(self.recipe, self.device):  # the same in training and in evaluation
-                    readings[id(reader)] = reader.read(x)
+                    readings[id(reader)] = reader.read(inputs.by(taught[0].teacher_input), draws)
             except Exception as error:
                 for training in taught:
                     self._fail(training, error)
@@ -315,6 +446,8 @@ class Together:
         return time.monotonic()
 
     def _fail(self, training: Training, error: Exception) -> None:
+        if self.ranks.size > 1 and not isinstance(error, FloatingPointError):  # which is of a loss that all of them share
+            raise error
         if training in self.alive:
             self.alive.remove(training)
             self.watcher.failed(training, error)
@@ -327,53 +460,78 @@ class Together:
             self._fail(training, error)
 
 
+class _Inputs:
+    """A batch of images [B, 3, H, W] in 0..1, as each model wants it."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.made: dict[Normalisation, Tensor] = {}
+
+    def by(self, chosen: Normalisation) -> Tensor:
+        """The images so normalised."""
+        if chosen not in self.made:
+            self.made[chosen] = normalised(self.images, chosen)
+        return self.made[chosen]
+
+
+def _parts(count: int, most: int | None) -> list[slice]:
+    """Slices of at most so many of `count` images, all of nearly one length."""
+    number = 1 if most is None else math.ceil(count / most)
+    bounds = [round(count * i / number) for i in range(number + 1)]
+    return [slice(low, high) for low, high in itertools.pairwise(bounds)]
+
+
 class _Tally:
-    """One training's counts over an evaluation set."""
+    """One training's counts over an evaluation set of all `classes` (None) or some."""
 
-    def __init__(self) -> None:
-        self.count, self.sums = 0, dict.fromkeys(SCORE, 0.0)
+    def __init__(self, training: Training, attention: bool, classes: Tensor | None) -> None:
+        self.training, self.attention, self.classes = training, attention, classes
+        self.count, self.sums = 0, torch.zeros(len(SCORE), dtype=torch.float64)
+        bond, blocks = training.student.bond, len(training.run.transfer.blocks)
         self.rows: dict[str, Tensor] = {}
+        if attention and bond.transfer.method == "distill":
+            self.rows["attention_kl"] = torch.zeros(blocks)
+        if attention and bond.reader is not None and bond.alignment.teacher_extra:
+            self.rows["dropped_mass"] = torch.zeros(blocks)
 
-    def add(self, training: Training, x: Tensor, y: Tensor, reading: Reading, attention: bool) -> None:
-        bond, count = training.student.bond, len(y)
+    def add(self, inputs: _Inputs, y: Tensor, reading: Reading) -> None:
+        """Count a batch with labels y [B]."""
+        training, bond, count = self.training, self.training.student.bond, len(y)
         training.model.eval()
-        watching = bond.comparing if attention else bond.guiding
-        rows = {}
-        with precision_of(training.recipe, x.device), watching(reading) as own:
-            logits = training.model(x).float()
-            if attention and own:
+        watching = bond.comparing if self.attention else bond.guiding
+        rows: dict[str, list[float]] = {}
+        with precision_of(training.recipe, y.device), watching(reading) as own:
+            logits = training.model(inputs.by(training.input)).float()
+            if "attention_kl" in self.rows and own is not None:
                 rows["attention_kl"] = bond.divergence(own)
-            if attention and bond.reader is not None and bond.alignment.teacher_extra:
+            if "dropped_mass" in self.rows:
                 rows["dropped_mass"] = bond.dropped(reading)
-        ranked = logits.topk(5, dim=1).indices == y[:, None]
+            if training.partner is not None:
+                logits = mixed(logits, training.partner(inputs.by(training.teacher_input)).float())
+        if self.classes is not None:
+            logits = logits[:, self.classes.to(y.device)]
+            y = torch.searchsorted(self.classes.to(y.device), y)
+        ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]
         found = (int(ranked[:, 0].sum()), int(ranked.any(1).sum()), float(F.cross_entropy(logits, y, reduction="sum")))
-        for key, value in zip(SCORE, found, strict=True):
-            self.sums[key] += value
+        self.sums += torch.tensor(found, dtype=torch.float64)
         for kind, values in rows.items():
-            self.rows[kind] = self.rows.get(kind, torch.zeros(len(values))) + count * torch.tensor(values)
+            self.rows[kind] += count * torch.tensor(values)
         self.count += count
 
-    def score(self, attention: bool) -> dict[str, Any]:
-        top1, top5, loss = (self.sums[key] / self.count for key in SCORE)
+    def score(self, ranks: Ranks) -> dict[str, Any]:
+        """Over what all ranks have counted."""
+        count = ranks.total(torch.tensor(self.count))
+        top1, top5, loss = (ranks.total(self.sums) / count).tolist()
         found: dict[str, Any] = {"top1": 100 * top1, "top5": 100 * top5, "loss": loss}
-        if attention:
+        if self.attention:
             found |= {"attention_kl": None, "dropped_mass": None}
-            found |= {kind: (total / self.count).tolist() for kind, total in self.rows.items()}
+            found |= {kind: (ranks.total(sums) / count).tolist() for kind, sums in self.rows.items()}
         return found
 
 
-def timm_args(run: Run) -> dict[str, Any]:
-    """The arguments that give a run's models their geometry, head and classes."""
-    classes = data.load(run.protocol.data).num_classes
-    return {**run.student.geometry.model_dump(), "global_pool": run.protocol.head, "num_classes": classes}
-
-
-def read_teacher(run: Run, family: str, size: str, weights: Path, device: str) -> Reader:
-    """The trained teacher of a run, from its state-dict file, to be read in the blocks that are transferred."""
-    model = families.load(family).teacher(size, pretrained=False, **timm_args(run))
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    given = run.transfer
-    return Reader(model.to(device), given.blocks, given.teacher_precision, given.compile_teacher)
+def mixed(one: Tensor, other: Tensor) -> Tensor:
+    """Log-probabilities [B, classes] of an ensemble: the mean of the two models' probabilities."""
+    return torch.stack([one.log_softmax(1), other.log_softmax(1)]).logsumexp(0) - math.log(2)
 
 
 def normalised(images: Tensor, chosen: Normalisation) -> Tensor:
@@ -392,7 +550,7 @@ def precision_of(recipe: Recipe, device: torch.device) -> AbstractContextManager
 def peak_memory(device: torch.device) -> int:
     """Bytes: of the device, or of this process on a CPU."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
+        return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would count what this process's parent had at its start
         found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))

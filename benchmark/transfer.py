@@ -54,22 +54,24 @@ class Reader:
         precision: float32 or bfloat16, the teacher's own; None: that of whoever reads.
         compiled: run the teacher through torch.compile (seconds to minutes at the first batch).
         held: maps (True) or routes (False); None: what `holds_maps` says.
+        drop_path: rate of stochastic depth in the teacher, where a read is given the students' draws.
     """
 
     def __init__(
         self, teacher: nn.Module, blocks: Sequence[int], precision: str | None = None, compiled: bool = False,
-        held: bool | None = None,
+        held: bool | None = None, drop_path: float = 0.0,
     ) -> None:  # fmt: skip
         self.teacher, self.blocks, self.precision, self.held = teacher, sorted(blocks), precision, held
+        self.depth = StochasticDepth(teacher, drop_path)
         open_attention(teacher)
         if not compiled and next(teacher.parameters()).device.type == "cpu":
             prepack(teacher)
         self._routes: Callable[[Tensor, bool], list[Any]] = torch.compile(self._forward) if compiled else self._forward
 
-    def read(self, images: Tensor) -> Reading:
-        """The teacher's route or map in each block, for `images` [B, 3, H, W], normalised for it."""
+    def read(self, images: Tensor, draws: Tensor | None = None) -> Reading:
+        """The teacher's route or map in each block, for `images` [B, 3, H, W], normalised for it; `draws` as StochasticDepth."""
         held = holds_maps(images.device, len(layout(self.teacher))) if self.held is None else self.held
-        with torch.inference_mode(), self._own_precision(images.device.type):
+        with torch.inference_mode(), self._own_precision(images.device.type), self.depth.dropping(draws):
             routes = self._routes(images, held)
         if not held:  # out of inference mode, so that autograd may keep them, and apart from the v beside them
             routes = [Route(r.q.clone(), r.k.clone(), None if r.bias is None else r.bias.clone(), r.scale) for r in routes]
@@ -82,6 +84,49 @@ class Reader:
         if self.precision is None:
             return nullcontext()
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+class StochasticDepth:
+    """Stochastic depth (Huang et al. 2016, arXiv 1603.09382) of a timm model, of given random numbers: so it can be the same
+    in two models, and for any number of processes.
+
+    The rate grows linearly from 0 in the first block to `rate` in the last (timm's and DeiT's rule). A residual branch is kept
+    for an image where its number is not below the rate, then divided by 1 - rate. Outside `dropping` nothing is dropped.
+    """
+
+    def __init__(self, model: nn.Module, rate: float) -> None:
+        blocks = list(model.blocks) if rate else []  # type: ignore[arg-type]
+        self.branches = []
+        for number, block in enumerate(blocks):
+            block.drop_path1, block.drop_path2 = (_Branch(rate * number / max(1, len(blocks) - 1)) for _ in range(2))
+            self.branches += [block.drop_path1, block.drop_path2]
+
+    @contextmanager
+    def dropping(self, draws: Tensor | None) -> Iterator[None]:
+        """Within: branches are dropped by `draws` [2 * depth, B], uniform in 0..1, a row a branch."""
+        if draws is None or not self.branches:
+            yield
+            return
+        for branch, row in zip(self.branches, draws, strict=True):
+            branch.draws = row
+        try:
+            yield
+        finally:
+            for branch in self.branches:
+                branch.draws = None
+
+
+class _Branch(nn.Module):
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.draws: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.draws is None or self.rate == 0:
+            return x
+        kept = (self.draws >= self.rate).to(x.dtype) / (1 - self.rate)
+        return x * kept.view(-1, *[1] * (x.dim() - 1))
 
 
 class _Prepacked(nn.Linear):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from families.attention import read_routes
+from families.fetch import fetch
 from families.initialise import initialise
 from families.spec import STANDARD, Component, Family, Host, Initial, Ref
-from families.weights import load_pretrained
+from families.weights import WeightsError, find_weights, load_pretrained
 
 
 class Adapter:
@@ -29,20 +31,42 @@ class Adapter:
         self.name, self.spec = name, spec
         self.native = {component.name: component.description for component in spec.native}
 
-    def teacher(self, size: str, pretrained: bool = True, seed: int | str = 0, **timm_overrides: Any) -> nn.Module:
+    def teacher(
+        self,
+        size: str,
+        pretrained: bool = True,
+        weights: Path | str | None = None,
+        seed: int | str = 0,
+        **timm_overrides: Any,
+    ) -> nn.Module:
         """The frozen teacher in eval mode, without a head unless `num_classes` is given.
 
-        With `pretrained=False` it has random weights, and `timm_overrides` (img_size, patch_size, embed_dim, depth,
-        num_heads, ...) give the same architecture at any size. Raises UnknownName for a size the family has not,
-        WeightsError when pre-trained weights cannot be loaded, ValueError for overrides of a pre-trained model.
+        `weights` is its file, or a weights folder (see `find_weights`); without it the file is fetched once, into the
+        folder attention-transfer-bench of torch's hub folder. With `pretrained=False` it has random weights, and
+        `timm_overrides` (img_size, patch_size, embed_dim, depth, num_heads, ...) give the same architecture at any size.
+        Raises UnknownName for a size the family has not, WeightsError when pre-trained weights cannot be had or are not
+        this teacher's, ValueError for overrides of a pre-trained model.
         """
         if not pretrained:
             model = self.architecture(size, seed, **{"num_classes": 0, **timm_overrides})
         elif timm_overrides:
             raise ValueError(f"pretrained weights have one geometry; pass pretrained=False to override {list(timm_overrides)}")
         else:
-            model = load_pretrained(self.spec.teacher(size), f"{self.name}-{size}")
+            model = load_pretrained(self.spec.teacher(size), self._weights(size, weights))
         return model.eval().requires_grad_(False)
+
+    def _weights(self, size: str, weights: Path | str | None) -> Path:
+        teacher, name = self.spec.teacher(size), f"{self.name}-{size}"
+        if weights is None:
+            return fetch(teacher, name, Path(torch.hub.get_dir()) / "attention-transfer-bench")
+        path = Path(weights)
+        found = path if path.is_file() else find_weights(path, self.name, size)
+        if found is None:
+            raise WeightsError(
+                f"{path}: no weights of {name}; run `bench fetch --family {self.name} --sizes {size} --weights {path}`,"
+                f" or put the file at {path / name}.<its suffix>"
+            )
+        return found
 
     def architecture(self, size: str, seed: int | str = 0, **timm_overrides: Any) -> nn.Module:
         """The teacher's architecture with random, trainable weights; native components start at the family's values.

@@ -1,8 +1,9 @@
 """BEiT v2, self-supervised: masked image modelling of CLIP-distilled visual tokens (Peng et al. 2022, arXiv 2208.06366).
 
 Native: LayerScale, one relative position bias shared by all blocks, no absolute position embedding. Traps: timm hosts
-only fine-tuned weights; the authors start LayerScale at .1 in base and 1e-5 in large, timm at 1e-5 in both; timm's Beit
-class has no key bias, which is vacuous under the softmax.
+only fine-tuned weights (the alternatives below: a table in each block and the patches' mean before the head, while a matched
+student has the one table, inert under Copy); the authors start LayerScale at .1 in base and 1e-5 in large, timm at 1e-5 in
+both; timm's Beit class has no key bias, which is vacuous under the softmax.
 """
 
 from families.spec import Component, Constant, Family, Host, Layout, Official, PerSize, Teacher
@@ -24,6 +25,10 @@ FAMILY = Family(
             "large", "beitv2_large_patch16_224", 1024, 24, 16, 16, "MIT", args={**_ARGS, "init_values": 1e-5},
             official=Official(f"{_FILES}/beitv2_large_patch16_224_pt1k.pth", _LAYOUT),
         ),
+    ),
+    alternatives=(
+        Teacher("base_ft", "beitv2_base_patch16_224.in1k_ft_in1k", 768, 12, 12, 16, "MIT"),
+        Teacher("large_ft", "beitv2_large_patch16_224.in1k_ft_in1k", 1024, 24, 16, 16, "MIT"),
     ),
     native=(
         Component(

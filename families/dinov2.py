@@ -1,4 +1,4 @@
-"""DINOv2: self-distillation on LVD-142M (Oquab et al. 2023, arXiv 2304.07193); small and base distilled from ViT-g.
+"""DINOv2: self-distillation on LVD-142M (Oquab et al. 2023, arXiv 2304.07193); small, base and large distilled from ViT-g.
 
 Native: LayerScale. Patch 14 is geometry: every student of these teachers has it, its baseline too. Traps: timm's default
 is 518 px (1,370 tokens), hence img_size 224; `init_values=None` does not remove LayerScale.
@@ -14,6 +14,7 @@ FAMILY = Family(
         Teacher("small", "vit_small_patch14_dinov2.lvd142m", 384, 12, 6, 14, "Apache-2.0", args={"img_size": 224}),
         Teacher("base", "vit_base_patch14_dinov2.lvd142m", 768, 12, 12, 14, "Apache-2.0", args={"img_size": 224}),
     ),
+    alternatives=(Teacher("large", "vit_large_patch14_dinov2.lvd142m", 1024, 24, 16, 14, "Apache-2.0", args={"img_size": 224}),),
     native=(
         Component(
             "layer_scale",

@@ -49,7 +49,10 @@ Initial = Constant | Normal | SinCos
 
 @dataclass(frozen=True)
 class PerSize:
-    """An initial value that upstream sets by model size: size -> value."""
+    """An initial value that upstream sets by model size: size -> value.
+
+    What stands before a label's `_` is its size: an alternative `base_ft` starts as `base` does.
+    """
 
     values: Mapping[str, Initial]
 
@@ -127,6 +130,8 @@ class Teacher:
         licence: of the weights, upstream.
         args: further timm arguments the teacher needs.
         official: the authors' checkpoint where timm hosts none.
+        revision: the commit of the hub repository to fetch, where one is pinned; without it the newest is fetched and
+            its commit recorded.
     """
 
     size: str
@@ -139,6 +144,7 @@ class Teacher:
     img_size: int = 224
     args: Mapping[str, Any] = field(default_factory=dict)
     official: Official | None = None
+    revision: str | None = None
 
     @property
     def geometry(self) -> dict[str, int]:
@@ -154,7 +160,11 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Family:
-    """A family of teachers: who made them, how they were pre-trained, and what is native to their architecture."""
+    """A family of teachers: who made them, how they were pre-trained, and what is native to their architecture.
+
+    `alternatives` are further checkpoints under labels of their own, as `large` or `base_ft`. They can be named wherever a
+    size can; `sizes`, and so a request for all of them, leaves them out.
+    """
 
     title: str
     paper: str
@@ -164,15 +174,16 @@ class Family:
     host: Host = STANDARD
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    alternatives: tuple[Teacher, ...] = ()
 
     @property
     def sizes(self) -> tuple[str, ...]:
-        """The sizes the family has, in the file's order."""
+        """The sizes the family has, in the file's order; without the alternatives'."""
         return tuple(teacher.size for teacher in self.teachers)
 
     def teacher(self, size: str) -> Teacher:
-        """The teacher of one size. Raises UnknownName for a size the family has not."""
-        by_size = {teacher.size: teacher for teacher in self.teachers}
+        """The teacher of one size or alternative. Raises UnknownName for a size the family has not."""
+        by_size = {teacher.size: teacher for teacher in (*self.teachers, *self.alternatives)}
         if size not in by_size:
             raise UnknownName(f"size of {self.title}", size, by_size)
         return by_size[size]
@@ -191,8 +202,9 @@ class Family:
 
 
 def _at_size(component: Component, size: str) -> Component:
+    plain = size.partition("_")[0]
     initial = {
-        pattern: value.values[size] if isinstance(value, PerSize) else value for pattern, value in component.initial.items()
+        pattern: value.values[plain] if isinstance(value, PerSize) else value for pattern, value in component.initial.items()
     }
     return replace(component, initial=initial)
 

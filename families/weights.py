@@ -1,74 +1,149 @@
-"""Real teachers' weights: timm's own loading for what timm hosts, verified conversions for authors' files. Always strict."""
+"""Real teachers' weights: found in a folder, checked, and loaded strictly or not at all.
+
+A file that timm hosts goes through timm's own loading, at the number of classes it was published with: at any other, timm
+loads non-strictly and a wrong file would pass. timm also resamples patch and position embeddings of another size without a
+word, so shapes are compared first. An authors' file is converted by its family's layout.
+"""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import pickle
+import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from hashlib import sha256
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from families.spec import Layout, Official, Teacher, UserError
 
+RECORD = "fetched.json"  # beside a fetched file: where it came from
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
+_UNFINISHED = (".part", ".incomplete", ".json")
+_TIMMS_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
+_NO_CHECKPOINT = {
+    b"<!doctype": "a web page, not a checkpoint",
+    b"<html": "a web page, not a checkpoint",
+    b"<?xml": "a web page, not a checkpoint",
+    b"version https://git-lfs": "a Git LFS pointer, not the checkpoint it points to",
+}
+
 
 class WeightsError(UserError):
-    """Weights that are missing, damaged or not those of the model; the message names the file or repository."""
+    """Weights that are missing, damaged or not those of the model; the message names the file or address."""
 
 
-def load_pretrained(teacher: Teacher, cache_name: str) -> nn.Module:
-    """The teacher with its pre-trained weights and no head.
+# ---- which file
 
-    Hub models are created with their own number of classes: with another one timm would load non-strictly and a wrong
-    file would pass. Raises WeightsError when the weights cannot be had or do not fit.
+
+def find_weights(folder: Path, family: str, size: str) -> Path | None:
+    """A teacher's file in a weights folder, or None: `<family>-<size>.<any suffix>`, or the file with a checkpoint's suffix
+    inside the folder `<family>-<size>`. Unfinished downloads and JSON are passed over.
+
+    Raises WeightsError, which names them, for several.
     """
+    name = f"{family}-{size}"
+    found = [path for path in _files(folder) if path.name.startswith(f"{name}.")]
+    found += [path for path in _files(folder / name) if path.name.endswith(SUFFIXES)]
+    if len(found) > 1:
+        raise WeightsError(f"{folder}: several files for {name}: {', '.join(map(str, found))}; keep one")
+    return found[0] if found else None
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(_UNFINISHED))
+
+
+def file_digest(path: Path) -> str:
+    """The file's sha256 in hex, computed once for as long as the file is untouched."""
+    stat = path.stat()
+    return _digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache
+def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source_of(teacher: Teacher) -> str:
+    """Where a teacher's weights come from: the authors' address, or `hub:` and the hub repository that timm names."""
     if teacher.official is not None:
-        model: nn.Module = timm.create_model(teacher.model, pretrained=False, **{**teacher.args, "num_classes": 0})
-        load_official(model, teacher.official, _download(teacher.official, cache_name))
-        return model
+        return teacher.official.url
+    return f"hub:{timm.get_pretrained_cfg(teacher.model).hf_hub_id}"
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What was written beside a weights file when it was fetched, if it is still that file; else nothing."""
     try:
-        model = timm.create_model(teacher.model, pretrained=True, **teacher.args)
-    except Exception as error:
-        raise WeightsError(f"weights of {teacher.model}: {_line(error)}; they come from the Hugging Face hub") from error
-    model.reset_classifier(0)  # type: ignore[operator]
-    return model
+        record = json.loads((path.parent / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and record.get("sha256") == file_digest(path) else {}
+
+
+def record_of(teacher: Teacher, path: Path) -> dict[str, str | None]:
+    """What a run writes about the weights it loaded: source, revision (None where nothing vouches for it) and sha256."""
+    record = read_record(path)
+    known = record.get("source") == source_of(teacher)
+    return {"source": source_of(teacher), "revision": record.get("revision") if known else None, "sha256": file_digest(path)}
+
+
+# ---- loading
+
+
+def load_pretrained(teacher: Teacher, path: Path) -> nn.Module:
+    """The teacher with the file's weights, in eval mode and without a head.
+
+    Raises WeightsError, naming file and key, for a file that is not exactly this teacher's.
+    """
+    args = {key: value for key, value in teacher.args.items() if key != "num_classes"}
+    if teacher.official is None:
+        return _load_hosted(teacher, args, path).eval()
+    model: nn.Module = timm.create_model(teacher.model, pretrained=False, num_classes=0, **args)
+    _check_geometry(teacher, model, path)
+    load_official(model, teacher.official, path)
+    return model.eval()
 
 
 def load_official(model: nn.Module, official: Official, path: Path) -> None:
     """Load an authors' checkpoint into a headless timm model.
 
-    Raises WeightsError naming the file for one that is unreadable, of another digest or layout, or whose keys or shapes
-    are not exactly the model's.
+    Raises WeightsError naming the file for one that is unreadable, of another digest or layout, or whose keys, shapes or
+    values are not such as the model's.
     """
-    if official.sha256 is not None and sha256(path.read_bytes()).hexdigest() != official.sha256:
-        raise WeightsError(f"{path}: sha256 is not {official.sha256}; delete the file and fetch it again")
+    if official.sha256 is not None and file_digest(path) != official.sha256:
+        raise WeightsError(f"{path}: sha256 is {file_digest(path)}, not {official.sha256}; delete the file and fetch it again")
+    checkpoint = read_checkpoint(path)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(f"{path}: not a readable checkpoint ({_line(error)})") from error
-    try:
-        model.load_state_dict(convert(checkpoint, official.layout))
+        state = convert(checkpoint, official.layout)
+        _check_values(path, state)
+        model.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError) as error:
-        raise WeightsError(f"{path}: not the layout of {official.url}: {_line(error)}") from error
+        raise WeightsError(f"{path}: not the layout of {official.url}: {one_line(error)}") from error
 
 
 def convert(checkpoint: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
-    """An authors' checkpoint as a timm state dict. Raises TypeError or KeyError when it has none of the containers."""
-    if not isinstance(checkpoint, Mapping):
-        raise TypeError(f"a {type(checkpoint).__name__}, not a dictionary")
+    """An authors' checkpoint as a timm state dict. Raises KeyError when it has none of the containers."""
     container = next((name for name in layout.containers if isinstance(checkpoint.get(name), Mapping)), None)
     if container is None:
         raise KeyError(f"none of {', '.join(layout.containers)} among its keys {', '.join(map(str, list(checkpoint)[:5]))}")
     state = {}
     for key, value in checkpoint[container].items():
-        if not key.startswith(layout.only):
+        if not str(key).startswith(layout.only):
             continue
-        name = key.removeprefix(layout.only)
+        name = str(key).removeprefix(layout.only)
         for prefix in layout.strip:
             name = name.removeprefix(prefix)
         if not any(fnmatchcase(name, pattern) for pattern in layout.drop):
@@ -76,16 +151,121 @@ def convert(checkpoint: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
     return state
 
 
-def _download(official: Official, cache_name: str) -> Path:
-    path = Path(torch.hub.get_dir()) / "checkpoints" / f"{cache_name}-{official.url.rsplit('/', 1)[-1]}"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(official.url, str(path), progress=False)
-        except OSError as error:
-            raise WeightsError(f"{official.url}: {_line(error)}; download it yourself to {path}") from error
-    return path
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """The content of a .safetensors or torch file, tensors and plain values alone: nothing in it is ever run.
+
+    Raises WeightsError for a file that is missing, empty, a web page, damaged, no dictionary, or asks for code.
+    """
+    refuse_at_sight(path)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # authors keep their command line beside the weights
+            content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(f"{path}: {_unreadable(error)}") from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{path}: a {type(content).__name__}, not a dictionary of tensors")
+    return content
 
 
-def _line(error: BaseException) -> str:
+def refuse_at_sight(path: Path) -> None:
+    """Raise WeightsError for a file that is missing, or no checkpoint whatever its name says."""
+    try:
+        what = at_sight(path)
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror}") from error
+    if what is not None:
+        raise WeightsError(f"{path}: {what}; delete it and fetch it again")
+
+
+def at_sight(path: Path) -> str | None:
+    """What a file is that its first bytes show to be no checkpoint; None for any other. Raises OSError."""
+    with path.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if not start:
+        return "an empty file"
+    return next((what for sign, what in _NO_CHECKPOINT.items() if start.startswith(sign)), None)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's text as one line of at most 300 characters."""
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def _unreadable(error: Exception) -> str:
+    code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if code:
+        return f"asks for {code[1]}, which could run code, and is not loaded; get the file from its authors"
+    return f"not a readable checkpoint, perhaps cut off ({one_line(error)[:120]}); delete it and fetch it again"
+
+
+def _load_hosted(teacher: Teacher, args: Mapping[str, Any], path: Path) -> nn.Module:
+    with torch.device("meta"):
+        native = timm.create_model(teacher.model, pretrained=False, **{k: v for k, v in args.items() if k != "img_size"})
+    _check_geometry(teacher, native, path)
+    arrays = path.suffix == ".npz"
+    (_check_arrays if arrays else _check_shapes)(path, native)
+    overlay = {"file": str(path), "custom_load": arrays}
+    try:
+        model: nn.Module = timm.create_model(teacher.model, pretrained=True, pretrained_cfg_overlay=overlay, **args)
+    except Exception as error:
+        raise WeightsError(f"{path}: does not fit {teacher.model}: {one_line(error)}") from error
+    model.reset_classifier(0)  # type: ignore[operator]
+    return model
+
+
+def _check_geometry(teacher: Teacher, model: nn.Module, path: Path) -> None:
+    """What shapes do not show: a model of another head count takes the same file and computes something else."""
+    built: Any = model
+    found = {
+        "num_heads": built.blocks[0].attn.num_heads,
+        "embed_dim": built.embed_dim,
+        "depth": len(built.blocks),
+        "patch_size": built.patch_embed.patch_size[0],
+    }
+    for name, value in found.items():
+        if value != teacher.geometry[name]:
+            raise WeightsError(
+                f"{path}: not loaded, since the family's file says {name} {teacher.geometry[name]} and timm's"
+                f" {teacher.model} has {value}; give {name} in the teacher's args"
+            )
+
+
+def _check_shapes(path: Path, native: nn.Module) -> None:
+    content = read_checkpoint(path)
+    container = next((name for name in _TIMMS_CONTAINERS if isinstance(content.get(name), Mapping)), None)
+    state = {str(key).removeprefix("module."): value for key, value in (content[container] if container else content).items()}
+    anchor = "patch_embed.proj.weight"
+    if anchor not in state:
+        raise WeightsError(f"{path}: no key {anchor!r}, so not the file that timm hosts; its keys: {', '.join(list(state)[:5])}")
+    _check_values(path, state)
+    for name, value in native.state_dict().items():
+        if name in state and state[name].shape != value.shape:
+            raise WeightsError(f"{path}: key {name!r} has shape {_shape(state[name])}, the model's has {_shape(value)}")
+
+
+def _shape(value: Tensor) -> str:
+    return str(tuple(value.shape))
+
+
+def _check_values(path: Path, state: Mapping[str, Any]) -> None:
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise WeightsError(f"{path}: key {name!r} holds a {type(value).__name__}, not a tensor")
+        if not bool(torch.isfinite(value).all()):
+            raise WeightsError(f"{path}: key {name!r} has values that are not finite; delete the file and fetch it again")
+
+
+def _check_arrays(path: Path, native: nn.Module) -> None:
+    """From an .npz, timm copies what it looks for and resizes it: as many numbers as the model has leave no room for that."""
+    refuse_at_sight(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except Exception as error:
+        raise WeightsError(f"{path}: {_unreadable(error)}") from error
+    _check_values(path, state)
+    found, expected = (sum(value.numel() for value in values) for values in (state.values(), native.parameters()))
+    if found != expected:
+        raise WeightsError(
+            f"{path}: {found} numbers in {len(state)} arrays ({', '.join(list(state)[:5])}, ...); the model has {expected}"
+        )

@@ -34,6 +34,8 @@ ORDER = [
     "plan",
     "transfer",
     "explicit",
+    "ranks",
+    "models",
     "train",
     "store",
     "launch",

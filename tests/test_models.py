@@ -1,4 +1,4 @@
-"""Building models: initial values, fixed tables, official checkpoints, the adapter's own errors."""
+"""Building models: initial values, fixed tables, alternatives, the adapter's own errors."""
 
 import pytest
 import timm
@@ -6,12 +6,9 @@ import torch
 from timm.layers import build_sincos2d_pos_embed
 
 import families
-from benchmark.check import TINY
+from benchmark.check import TINY, geometry_is_timms
 from families.adapter import Adapter
 from families.spec import Component, Family, Teacher, UnknownName
-from families.weights import WeightsError, load_official
-
-TINY_HEADLESS = {**TINY, "num_classes": 0, "global_pool": "token"}
 
 
 @pytest.mark.parametrize(("family", "swapped"), [("mae", False), ("mocov3", True)])
@@ -64,8 +61,8 @@ def test_teachers_are_frozen_and_need_their_own_geometry():
 def test_unknown_words_name_the_nearest():
     with pytest.raises(UnknownName, match="did you mean 'deit3'"):
         families.load("diet3")
-    with pytest.raises(UnknownName, match="valid: base, large"):
-        families.load("deit3").student("small", 5)
+    with pytest.raises(UnknownName, match="did you mean 'small'.*valid: base, large, small, small_in22k"):
+        families.load("deit3").student("smal", 5)
     with pytest.raises(UnknownName, match="did you mean 'layer_scale'"):
         families.load("deit3").student("base", 5, native=["layerscale"])
 
@@ -90,72 +87,30 @@ def test_a_parameter_without_initial_value_is_an_error():
         Adapter("careless", careless).student("base", 5, native=["layer_scale"], **TINY)
 
 
-# ---- official checkpoints, in their authors' layouts, made from a model of our own
+ALTERNATIVES = [(name, teacher.size) for name in families.names() for teacher in families.spec(name).alternatives]
 
 
-def donor(family, size="base"):
+@pytest.mark.parametrize(("family", "size"), ALTERNATIVES, ids=lambda value: value)
+def test_an_alternative_is_what_timm_builds(family, size):
+    """Its geometry and normalisation are timm's, and no request for all sizes meets it."""
     adapter = families.load(family)
+    assert size not in adapter.spec.sizes
+    assert geometry_is_timms(adapter, size)
     teacher = adapter.spec.teacher(size)
-    model = timm.create_model(teacher.model, **{**teacher.args, **TINY_HEADLESS})
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.2)
-    empty = timm.create_model(teacher.model, **{**teacher.args, **TINY_HEADLESS})
-    return model.eval(), empty.eval(), teacher.official
+    if teacher.official is None:
+        assert timm.get_pretrained_cfg(teacher.model).hf_hub_id.startswith("timm/")
 
 
-def mocov3_layout(state):
-    keys = {f"module.base_encoder.{name}": value for name, value in state.items()}
-    keys |= {f"module.momentum_encoder.{name}": value + 1 for name, value in state.items()}
-    keys |= {f"module.base_encoder.head.{i}.weight": torch.zeros(4, 4) for i in (0, 3, 6)}
-    return {"epoch": 300, "state_dict": keys | {"module.predictor.0.weight": torch.zeros(4, 4)}}
+def test_an_alternative_starts_as_its_size_does():
+    beitv2 = families.spec("beitv2")
+    for size in ("base", "large"):
+        assert beitv2.components(f"{size}_ft") == beitv2.components(size)
+    teacher = families.load("beitv2").teacher("base_ft", pretrained=False, **TINY)
+    assert bool((teacher.blocks[0].gamma_1 == 0.1).all())
 
 
-def ibot_layout(state):
-    keys = {f"module.backbone.{name}": value for name, value in state.items()}
-    return {
-        "state_dict": keys | {"module.backbone.masked_embed": torch.zeros(1, 48), "module.head.mlp.0.weight": torch.zeros(4, 4)}
-    }
-
-
-def beitv2_layout(state):
-    keys = dict(state) | {"mask_token": torch.zeros(1, 1, 48), "lm_head.weight": torch.zeros(8, 48)}
-    keys |= {"cls_pt_layers.0.norm1.weight": torch.zeros(48), "rel_pos_bias.relative_position_index": torch.zeros(17, 17)}
-    return {"model": keys}
-
-
-LAYOUTS = {"mocov3": mocov3_layout, "ibot": ibot_layout, "beitv2": beitv2_layout}
-
-
-@pytest.mark.parametrize("family", LAYOUTS)
-def test_official_layouts_load_and_compute_the_same(family, tmp_path):
-    model, empty, official = donor(family)
-    path = tmp_path / "official.pth"
-    torch.save(LAYOUTS[family](model.state_dict()), path)
-    load_official(empty, official, path)
-    x = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(empty.forward_features(x), model.forward_features(x))
-
-
-@pytest.mark.parametrize("family", LAYOUTS)
-def test_a_wrong_official_file_is_refused(family, tmp_path):
-    model, empty, official = donor(family)
-    good = LAYOUTS[family](model.state_dict())
-    container = next(name for name in official.layout.containers if name in good)
-    first = next(name for name in good[container] if name.endswith("blocks.0.norm1.weight"))
-
-    def refused(content, words):
-        path = tmp_path / "wrong.pth"
-        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-        with pytest.raises(WeightsError, match=words) as caught:
-            load_official(empty, official, path)
-        assert str(path) in str(caught.value)
-
-    refused(b"<html>404</html>", "not a readable checkpoint")
-    refused([good], "a list, not a dictionary")
-    refused({container: torch.zeros(3)}, "none of")
-    refused({"teacher_weights": good[container]}, "none of")
-    refused({container: {k: v for k, v in good[container].items() if k != first}}, "Missing key.*blocks.0.norm1.weight")
-    prefix = first.removesuffix("blocks.0.norm1.weight")
-    refused({container: good[container] | {f"{prefix}blocks.0.extra": torch.zeros(1)}}, "Unexpected key.*extra")
-    refused({container: good[container] | {first: torch.zeros(7)}}, "size mismatch")
+def test_a_label_names_one_teacher():
+    for name in families.names():
+        spec = families.spec(name)
+        labels = [teacher.size for teacher in (*spec.teachers, *spec.alternatives)]
+        assert len(labels) == len(set(labels)), name

@@ -7,7 +7,7 @@ import yaml
 
 import families
 from benchmark.launch import units
-from benchmark.plan import Cell, Run, make_plan, run_of, student_run, teacher_run, teachers_of, together
+from benchmark.plan import Cell, Run, make_plan, run_of, teacher_run, teachers_of, together
 from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, shipped, validated
 from families.spec import UnknownName, UserError
 
@@ -15,6 +15,10 @@ from .conftest import tiny_protocol
 
 TINY = validated(Protocol, tiny_protocol(), "tiny")
 MAIN = load_study("main")[1]
+
+
+def student_run(protocol, family, size, arm, seed):
+    return run_of(protocol, Cell("tiny", family, size, arm.name, seed))
 
 
 def plan_for(names, sizes=None, seeds=(0, 1), study="main"):
@@ -27,7 +31,7 @@ def test_a_family_with_native_parts():
     assert plan.distinct_comparisons == 4
     first, second = plan.stages
     assert [item.run.role for item in first] == ["teacher"]
-    assert {item.requires for item in second} == {first[0].key, None}
+    assert {item.requires for item in second} == {(first[0].key,), ()}
 
 
 def test_what_trains_together():
@@ -152,8 +156,7 @@ def test_every_cell_leads_back_to_its_run():
 
 
 def test_two_runs_for_one_path_are_refused(monkeypatch):
-    monkeypatch.setattr(Cell, "__hash__", lambda self: hash((self.family, self.size, self.arm)))
-    monkeypatch.setattr(Cell, "__eq__", lambda self, other: (self.family, self.arm) == (other.family, other.arm))
+    monkeypatch.setattr(Cell, "path", property(lambda self: f"{self.family}/{self.size}/{self.arm}"))
     with pytest.raises(UserError, match="two different runs claim"):
         plan_for("deit3", "base", seeds=(0, 1))
 

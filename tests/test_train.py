@@ -7,10 +7,12 @@ import pytest
 import torch
 import yaml
 
-from benchmark import data, train
+from benchmark import data, models
+from benchmark.data import Place
+from benchmark.models import reader_of
 from benchmark.plan import Item, make_plan, together
 from benchmark.protocol import Protocol, Study, validated
-from benchmark.train import CHECKPOINT, WEIGHTS, Together, Training, Watcher, normalised, read_teacher, weights_digest
+from benchmark.train import CHECKPOINT, WEIGHTS, Means, Together, Training, Watcher, normalised, weights_digest
 
 from .conftest import tiny_protocol
 
@@ -31,8 +33,8 @@ class Killed(BaseException):
 def training_of(item: Item, folder, teacher=None, code="code", reader=None):
     folder.mkdir(exist_ok=True)
     family, size = item.cells[0].family, item.cells[0].size
-    if item.requires is not None and reader is None:
-        reader = read_teacher(item.run, family, size, teacher, "cpu")
+    if item.requires and reader is None:
+        reader = reader_of(item.run, family, size, {"run": teacher}, "cpu")
     return Training(item.run, family, size, folder, reader if item.requires else None, "cpu", 2, code)
 
 
@@ -51,7 +53,7 @@ def train_all(trainings, stop_at=None, stepped=None):
         lambda training, payload: payloads.update({training.folder.name: payload}),
         lambda training, error: failures.update({training.folder.name: error}),
     )
-    Together(trainings, watcher, checkpoint_seconds=0 if stop_at else 1e9).train()
+    Together(trainings, watcher, Means(checkpoint_seconds=0 if stop_at else 1e9)).train()
     return payloads, failures
 
 
@@ -72,8 +74,12 @@ def item_of(plan, arm):
 QUIET = Watcher(lambda training, loss: None, lambda training, payload: None, lambda training, error: pytest.fail(str(error)))
 
 
+def digits(run):
+    return data.load(run.protocol.data, Place(), 24, run.protocol.normalisation)
+
+
 def score_of(training, name):
-    ((_, score),) = Together([training], QUIET, 1e9).evaluate([training], name)
+    ((_, score),) = Together([training], QUIET, Means()).evaluate([training], name)
     return score
 
 
@@ -88,7 +94,7 @@ def test_a_stopped_training_goes_on_exactly(family, arm, tmp_path):
     teacher_item = next(item for item in plan.items.values() if item.run.role == "teacher")
     fit(teacher_item, tmp_path / "teacher")
     item = next(item for item in plan.items.values() if item.cells[0].arm == arm)
-    teacher = None if item.requires is None else tmp_path / "teacher" / WEIGHTS
+    teacher = None if not item.requires else tmp_path / "teacher" / WEIGHTS
     whole = fit(item, tmp_path / "whole", teacher)
     for stop in (2, 4, STEPS):
         folder = tmp_path / f"stopped-{stop}"
@@ -149,9 +155,20 @@ def test_one_way_of_evaluating_a_distilled_student(tmp_path):
     plan = plan_of("deit", ["standard-distill"], precision="bfloat16")
     fit(item_of(plan, "teacher"), tmp_path / "teacher")
     training = training_of(item_of(plan, "standard-distill"), tmp_path / "student", tmp_path / "teacher" / WEIGHTS)
-    group = Together([training], QUIET, 1e9)
+    group = Together([training], QUIET, Means())
     ((_, plain),), ((_, compared),) = (group.evaluate([training], "test", attention=each) for each in (False, True))
     assert compared["attention_kl"] is not None and plain == {key: compared[key] for key in plain}
+
+
+class One:
+    def __init__(self, batches):
+        self.batches = batches
+
+    def classes(self, name):
+        return None
+
+    def evaluate(self, name, size):
+        return iter(self.batches)
 
 
 def test_one_precision_in_training_and_evaluation(tmp_path, monkeypatch):
@@ -164,11 +181,11 @@ def test_one_precision_in_training_and_evaluation(tmp_path, monkeypatch):
     training.model.head.register_forward_hook(
         lambda module, args, output: seen.append((output.detach(), [route.weights.clone() for route in bond.handed.values()]))
     )
-    images, labels = next(data.load(student.run.protocol.data).evaluate("test", 16))
+    images, labels = next(digits(student.run).evaluate("test", 16))
     training.student.optimizer.step = lambda: None
-    alone = Together([training], QUIET, 1e9)
+    alone = Together([training], QUIET, Means())
     alone._step([training], iter([(images, labels)]))
-    monkeypatch.setattr(alone, "dataset", type("One", (), {"evaluate": lambda self, name, size: iter([(images, labels)])})())
+    monkeypatch.setattr(alone, "dataset", One([(images, labels)]))
     alone.evaluate([training], "test")
     (trained, taught), (evaluated, shown) = seen
     assert torch.equal(trained, evaluated)
@@ -178,17 +195,18 @@ def test_one_precision_in_training_and_evaluation(tmp_path, monkeypatch):
     assert not torch.equal(exact[0].weights, taught[0])
 
 
-def test_every_image_is_counted_once(tmp_path, monkeypatch):
+def test_every_image_is_counted_once(tmp_path):
     """Batches that do not divide the set: top-1 and loss equal those of one whole batch."""
     plan = plan_of("deit", ["standard-none"])
     (item,) = plan.items.values()
     training = training_of(item, tmp_path / "a")
     whole = score_of(training, "test")
-    monkeypatch.setattr(train, "EVALUATION_BATCH", 33)
-    parts = score_of(training, "test")
+    group = Together([training], QUIET, Means())
+    group.evaluation_batch = 33
+    ((_, parts),) = group.evaluate([training], "test")
     assert parts["top1"] == whole["top1"] and parts["loss"] == pytest.approx(whole["loss"])
     with torch.no_grad():
-        images, labels = next(data.load(item.run.protocol.data).evaluate("test", 1000))
+        images, labels = next(digits(item.run).evaluate("test", 1000))
         logits = training.model.eval()((images - 0.19) / 0.33)
     assert whole["top1"] == pytest.approx(100 * (logits.argmax(1) == labels).float().mean().item())
     assert whole["loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
@@ -233,7 +251,7 @@ def test_runs_that_train_together_equal_those_trained_alone(family, tmp_path):
     for item in students:
         alone[item.key] = fit(item, tmp_path / item.key, weights)
     shared.mkdir()
-    reader = read_teacher(students[0].run, family, "base", weights, "cpu")
+    reader = reader_of(students[0].run, family, "base", {"run": weights}, "cpu")
 
     def trainings(items):
         return [training_of(item, shared / item.key, reader=reader) for item in items]
@@ -263,12 +281,12 @@ def test_the_teacher_and_the_batch_are_paid_once(tmp_path, monkeypatch):
     plan = plan_of("deit3", ["standard-copy", "standard-distill", "matched-copy", "matched-distill"])
     teacher, *students = plan.items.values()
     fit(teacher, tmp_path / "teacher")
-    reader = read_teacher(students[0].run, "deit3", "base", tmp_path / "teacher" / WEIGHTS, "cpu")
+    reader = reader_of(students[0].run, "deit3", "base", {"run": tmp_path / "teacher" / WEIGHTS}, "cpu")
     reads, composed = [], []
-    real_read, digits = reader.read, data.load(students[0].run.protocol.data)
-    real_compose = digits.compose
-    monkeypatch.setattr(reader, "read", lambda x: reads.append(len(x)) or real_read(x))
-    monkeypatch.setattr(digits, "compose", lambda split, *a, **k: composed.append(split) or real_compose(split, *a, **k))
+    real_read, shown = reader.read, digits(students[0].run)
+    real_compose = shown.compose
+    monkeypatch.setattr(reader, "read", lambda x, draws: reads.append(len(x)) or real_read(x))
+    monkeypatch.setattr(shown, "compose", lambda split, *a, **k: composed.append(split) or real_compose(split, *a, **k))
     trainings = [training_of(item, tmp_path / item.key, reader=reader) for item in students]
     payloads, _ = train_all(trainings)
     assert len(payloads) == 6
@@ -280,7 +298,7 @@ def test_a_teacher_that_raises_fails_its_students_alone(tmp_path, monkeypatch):
     plan = plan_of("deit3", ["standard-copy", "standard-distill"])
     teacher, *students = plan.items.values()
     fit(teacher, tmp_path / "teacher")
-    reader = read_teacher(students[0].run, "deit3", "base", tmp_path / "teacher" / WEIGHTS, "cpu")
+    reader = reader_of(students[0].run, "deit3", "base", {"run": tmp_path / "teacher" / WEIGHTS}, "cpu")
     monkeypatch.setattr(reader, "_routes", lambda images, held: 1 / 0)
     payloads, failures = train_all([training_of(item, tmp_path / item.cells[0].arm, reader=reader) for item in students])
     assert sorted(failures) == ["standard-copy", "standard-distill"] and list(payloads) == ["standard-none"]
@@ -289,7 +307,7 @@ def test_a_teacher_that_raises_fails_its_students_alone(tmp_path, monkeypatch):
 def test_a_teacher_without_weights_fails_its_students_alone(bench, tmp_path, monkeypatch):
     protocol = tmp_path / "tiny.yaml"
     protocol.write_text(yaml.safe_dump(tiny_protocol()))
-    monkeypatch.setattr(train, "read_teacher", lambda *given: 1 / 0)
+    monkeypatch.setattr(models, "reader_of", lambda *given: 1 / 0)
     code, out, _ = run_debug(bench, protocol, tmp_path)
     assert code == 1 and "ZeroDivisionError" in out
     written = sorted(path.stem for path in (tmp_path / "results").rglob("*.json"))
@@ -300,7 +318,7 @@ def test_runs_of_other_batches_do_not_train_together(tmp_path):
     (one,), (other,) = (plan_of("deit", ["standard-none"], batch_size=size).items.values() for size in (8, 16))
     assert len(together([one, other])) == 2
     with pytest.raises(ValueError, match="same data, order and batch"):
-        Together([training_of(one, tmp_path / "one"), training_of(other, tmp_path / "other")], QUIET, 1e9)
+        Together([training_of(one, tmp_path / "one"), training_of(other, tmp_path / "other")], QUIET, Means())
 
 
 # ---- failures, through the command
@@ -340,22 +358,22 @@ def test_a_loss_that_is_not_finite_is_no_result(bench, tmp_path, monkeypatch):
     """It fails, says why, leaves its traceback in the work folder, and the same command tries it again."""
     protocol = tmp_path / "tiny.yaml"
     protocol.write_text(yaml.safe_dump(tiny_protocol()))
-    honest = Training.step
+    honest = Training.begin
 
-    def poisoned(self, *given):
+    def poisoned(self):
         if self.run.transfer.method == "copy" and self.state.step == 2:
             with torch.no_grad():
                 next(self.model.parameters()).fill_(math.nan)
-        return honest(self, *given)
+        return honest(self)
 
-    monkeypatch.setattr(Training, "step", poisoned)
+    monkeypatch.setattr(Training, "begin", poisoned)
     code, out, _ = run_debug(bench, protocol, tmp_path)
     assert code == 1 and "the loss is nan at step 3" in out
     assert not list((tmp_path / "results").rglob("*copy*"))
     assert len(list((tmp_path / "results").rglob("*.json"))) == 5
     (error,) = (tmp_path / "work" / "runs").glob("*/error.txt")
     assert "Traceback" in error.read_text()
-    monkeypatch.setattr(Training, "step", honest)
+    monkeypatch.setattr(Training, "begin", honest)
     code, out, _ = run_debug(bench, protocol, tmp_path)
     assert code == 0 and "trained 1 runs" in out
     assert len(list((tmp_path / "results").rglob("*.json"))) == 7

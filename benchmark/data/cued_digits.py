@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import colorsys
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,50 +19,61 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from benchmark.data import Place, part_of
+
 if TYPE_CHECKING:
     from benchmark.data import Batch
     from benchmark.protocol import CuedDigits as Settings
+    from benchmark.protocol import Normalisation, Recipe
 
 CELL, GRID = 8, 3
 DISTRACTED = GRID * GRID - 1  # cells that hold a digit
 SPLITS = {"train": (0.0, 0.6), "val": (0.6, 0.75), "test": (0.75, 1.0)}  # of the source images
 
 
-def load(settings: Settings) -> CuedDigits:
-    """The data set of a protocol's `data` block."""
-    return CuedDigits(settings)
+def load(settings: Settings, place: Place, img_size: int, normalisation: Normalisation) -> CuedDigits:
+    """The data set of a protocol's `data` block. Raises ValueError for another image size than its own."""
+    if img_size != GRID * CELL:
+        raise ValueError(f"cued digits are {GRID * CELL} pixels a side, not {img_size}")
+    return CuedDigits(settings, place)
+
+
+def check(settings: Settings, place: Place, progress: Callable[[str, int, int], None]) -> None:
+    """Nothing to look at: the images are made on the spot."""
 
 
 class CuedDigits:
     """See the module's docstring; `settings` gives the sizes of the evaluation sets and the noise of the shifted one."""
 
-    num_classes = 10
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, place: Place) -> None:
+        self.settings, self.place, self.num_classes = settings, place, settings.num_classes
         bunch = load_digits()
         order = np.random.default_rng(0).permutation(len(bunch.target))
         self.digits = torch.from_numpy(bunch.images[order]).float() / 16.0
-        self.classes = torch.from_numpy(bunch.target[order])
+        self.answers = torch.from_numpy(bunch.target[order])
         self.cache: dict[str, Batch] = {}
 
-    def train(self, stream: str, batch_size: int, start: int) -> Iterator[Batch]:
+    def train(self, stream: str, recipe: Recipe, start: int) -> Iterator[Batch]:
         """Fresh compositions of the training digits, a pure function of (stream, step)."""
-        step = start
-        while True:
-            yield self.compose("train", batch_size, generator(stream, step))
-            step += 1
+        mine = part_of(self.place, recipe.batch_size)
+        for step in count(start):
+            images, labels = self.compose("train", recipe.batch_size, generator(stream, step))
+            yield (images, labels) if len(mine) == len(labels) else (images[mine], labels[mine])
 
     def sets(self) -> tuple[str, ...]:
         """val, test and the two shifted test sets."""
         return ("val", "test", "unseen_colours", "noise")
+
+    def classes(self, name: str) -> None:
+        """Every set has all digits."""
 
     def evaluate(self, name: str, batch_size: int) -> Iterator[Batch]:
         """The fixed images of a set, batch by batch."""
         if name not in self.cache:
             self.cache[name] = self._evaluation_set(name)
         images, labels = self.cache[name]
-        yield from zip(images.split(batch_size), labels.split(batch_size), strict=True)
+        batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
+        yield from islice(batches, self.place.rank, None, self.place.ranks)
 
     def _evaluation_set(self, name: str) -> Batch:
         size = self.settings.val_images if name == "val" else self.settings.test_images
@@ -73,7 +85,7 @@ class CuedDigits:
 
     def compose(self, split: str, count: int, draw: torch.Generator, shifted: bool = False) -> Batch:
         """`count` images [count, 3, 24, 24] in 0..1 with labels [count], from one split's source images."""
-        low, high = (int(share * len(self.classes)) for share in SPLITS[split])
+        low, high = (int(share * len(self.answers)) for share in SPLITS[split])
         which = torch.randint(low, high, (count, DISTRACTED), generator=draw)
         colours = palette(shifted)[torch.rand(count, DISTRACTED, generator=draw).argsort(dim=1)]
         cued = torch.randint(DISTRACTED, (count,), generator=draw)
@@ -82,7 +94,7 @@ class CuedDigits:
         cells[:, 0] = colours[rows, cued][:, :, None, None]
         cells[:, 1:] = self.digits[which][:, :, None] * colours[:, :, :, None, None]
         grid = cells.view(count, GRID, GRID, 3, CELL, CELL).permute(0, 3, 1, 4, 2, 5)
-        return grid.reshape(count, 3, GRID * CELL, GRID * CELL), self.classes[which[rows, cued]]
+        return grid.reshape(count, 3, GRID * CELL, GRID * CELL), self.answers[which[rows, cued]]
 
 
 def palette(shifted: bool) -> Tensor:

@@ -1,0 +1,404 @@
+"""Weights from the network, from servers on this machine: whole, verified, once, and explained when they do not come."""
+
+import hashlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import families
+from families.fetch import fetch
+from families.spec import Layout, Official, Teacher
+from families.weights import RECORD, WeightsError, find_weights
+
+from .conftest import ROOT
+
+CONTENT = os.urandom(3_000_000)
+OTHER = os.urandom(2_500_000)
+
+
+class Server(ThreadingHTTPServer):
+    """One file, served as told: with or without Range, cut off after some bytes, another status or type; it keeps a log."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        self.serve(CONTENT, "one")
+        super().__init__(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def serve(self, content, etag):
+        """This content under this tag, as a server does that nothing is wrong with."""
+        self.content, self.etag, self.headers, self.log = content, f'"{etag}"', {}, []
+        self.ranges, self.cut, self.status, self.files, self.silent = True, None, 200, None, False
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers as its server is told to."""
+
+    def log_message(self, *words):
+        pass
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body):
+        server, start = self.server, 0
+        asked = self.headers.get("Range")
+        server.log.append((self.command, self.path, asked))
+        if server.silent:
+            return self.connection.shutdown(socket.SHUT_RDWR)
+        there = server.files is None or self.path.endswith(server.files)
+        if server.status != 200 or not there:
+            self.send_response(404 if not there else server.status)
+            for name, value in (server.headers if there else {"X-Error-Code": "EntryNotFound"}).items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        condition = self.headers.get("If-Range")
+        if asked and server.ranges and condition in (None, server.etag, server.headers.get("Last-Modified")):
+            start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
+        if start and start >= len(server.content):
+            self.send_response(416)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        self.send_response(206 if asked and start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(server.content) - 1}/{len(server.content)}")
+        if server.etag:
+            self.send_header("ETag", server.etag)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(server.content) - start))
+        for name, value in server.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            rest = server.content[start:]
+            cut, server.cut = server.cut, None
+            self.wfile.write(rest if cut is None else rest[:cut])
+            if cut is not None:
+                self.wfile.flush()
+                self.connection.shutdown(socket.SHUT_RDWR)
+        return None
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def official(server, sha256=None):
+    file = Official(f"{server.address}/files/weights.pth", Layout(("model",)), sha256)
+    return Teacher("base", "vit_base_patch16_224", 768, 12, 12, 16, "MIT", official=file)
+
+
+def explained(teacher, folder, words, name="ours-base"):
+    """The one line that a failed fetch gives."""
+    with pytest.raises(WeightsError, match=words) as caught:
+        fetch(teacher, name, folder)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def gets(server):
+    return [asked for command, _, asked in server.log if command == "GET"]
+
+
+# ---- the authors' servers
+
+
+def test_a_file_is_fetched_once_and_its_origin_recorded(server, tmp_path):
+    teacher, seen = official(server, hashlib.sha256(CONTENT).hexdigest()), []
+    path = fetch(teacher, "ours-base", tmp_path / "new" / "folder", lambda done, total: seen.append((done, total)))
+    assert path == tmp_path / "new" / "folder" / "ours-base" / "weights.pth" == find_weights(path.parent.parent, "ours", "base")
+    assert path.read_bytes() == CONTENT
+    assert seen[-1] == (len(CONTENT), len(CONTENT)) and seen == sorted(seen) and len(seen) > 1
+    record = json.loads((path.parent / RECORD).read_text())
+    assert record.pop("date").endswith("+00:00")
+    assert record == {
+        "source": teacher.official.url,
+        "revision": None,
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "bytes": len(CONTENT),
+    }
+    assert sorted(file.name for file in path.parent.iterdir()) == [RECORD, "weights.pth"]
+    assert fetch(teacher, "ours-base", tmp_path / "new" / "folder") == path
+    assert gets(server) == [None]
+
+
+@pytest.mark.parametrize("validator", ["etag", "date"])
+def test_what_was_cut_off_goes_on_where_it_was(server, tmp_path, validator):
+    if validator == "date":
+        server.etag, server.headers = None, {"Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    server.cut = 2_000_000
+    explained(official(server), tmp_path, r"connection lost.*the same command goes on")
+    part = tmp_path / "ours-base" / "weights.pth.part"
+    have = part.stat().st_size
+    assert 0 < have <= 2_000_000
+    assert find_weights(tmp_path, "ours", "base") is None
+    seen = []
+    path = fetch(official(server), "ours-base", tmp_path, lambda done, total: seen.append((done, total)))
+    assert path.read_bytes() == CONTENT
+    assert gets(server) == [None, f"bytes={have}-"]
+    assert seen[0][0] > have and seen[-1] == (len(CONTENT), len(CONTENT))
+    assert not list(path.parent.glob("*.part"))
+
+
+@pytest.mark.parametrize("how", ["another etag", "no Range", "weak etag", "shorter now"])
+def test_what_cannot_go_on_starts_over(server, tmp_path, how):
+    if how == "weak etag":
+        server.etag = 'W/"one"'
+    server.cut = 2_600_000 if how == "shorter now" else 2_000_000
+    explained(official(server), tmp_path, "connection lost")
+    part = tmp_path / "ours-base" / "weights.pth.part"
+    assert part.stat().st_size > 0
+    if how == "another etag":
+        server.content, server.etag = OTHER, '"two"'
+    elif how == "no Range":
+        server.ranges = False
+    elif how == "shorter now":
+        server.content = OTHER[:100]  # under the same tag: the rest of it cannot be had
+    path = fetch(official(server), "ours-base", tmp_path)
+    assert path.read_bytes() == server.content
+    if how == "weak etag":
+        assert gets(server) == [None, None]
+
+
+def test_another_file_than_the_pinned_one_is_refused(server, tmp_path):
+    message = explained(official(server, "0" * 64), tmp_path, "sha256 is")
+    assert hashlib.sha256(CONTENT).hexdigest() in message and "0" * 64 in message and server.address in message
+    assert not list((tmp_path / "ours-base").iterdir())
+
+
+@pytest.mark.parametrize(("content", "words"), [(b"<!DOCTYPE html><p>Sign in</p>", "a web page"), (b"", "an empty file")])
+def test_no_checkpoint_is_refused(server, tmp_path, content, words):
+    server.content = content
+    message = explained(official(server), tmp_path, words)
+    assert server.address in message and str(tmp_path / "ours-base" / "weights.pth") in message
+    assert not list((tmp_path / "ours-base").iterdir())
+
+
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_an_http_error_says_where_a_file_by_hand_goes(server, tmp_path, status):
+    server.status = status
+    message = explained(official(server), tmp_path, f"HTTP {status}")
+    assert official(server).official.url in message
+    assert message.endswith(str(tmp_path / "ours-base" / "weights.pth"))
+    (tmp_path / "ours-base" / "weights.pth").write_bytes(b"by hand")
+    assert fetch(official(server), "ours-base", tmp_path).read_bytes() == b"by hand"
+
+
+def test_no_network_is_explained(server, tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        closed = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    for address in (closed, "http://weights.invalid"):
+        file = Official(f"{address}/weights.pth", Layout(("model",)))
+        message = explained(replace(official(server), official=file), tmp_path, "no network")
+        assert "`bench fetch --family ours --sizes base --weights DIR`" in message
+        assert address in message and str(tmp_path / "ours-base") in message
+
+
+def test_a_folder_that_cannot_be_written_is_explained(server, tmp_path):
+    (tmp_path / "file").write_text("")
+    explained(official(server), tmp_path / "file", r"Not a directory|File exists")
+    assert not server.log
+
+
+def test_a_damaged_file_or_one_from_elsewhere_is_fetched_again(server, tmp_path):
+    path = fetch(official(server), "ours-base", tmp_path)
+    path.write_bytes(b"damaged")
+    assert fetch(official(server), "ours-base", tmp_path).read_bytes() == CONTENT
+    moved = replace(official(server).official, url=f"{server.address}/moved/new.pth")
+    path = fetch(replace(official(server), official=moved), "ours-base", tmp_path)
+    assert path.name == "new.pth"
+    assert find_weights(tmp_path, "ours", "base") == path
+    assert len(gets(server)) == 3
+
+
+def test_a_file_of_the_users_is_left_as_it_is(server, tmp_path):
+    path = tmp_path / "ours-base.pth"
+    path.write_bytes(b"mine")
+    assert fetch(official(server), "ours-base", tmp_path) == path
+    assert not server.log
+
+
+# ---- the Hugging Face hub: its own client, in a process of its own, since it reads its settings at import
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPO = "timm/vit_base_patch16_clip_224.openai"
+ASK = """
+import json, sys
+from dataclasses import replace
+from pathlib import Path
+from huggingface_hub import constants
+import families
+from families.fetch import fetch
+from families.spec import UserError
+teacher = families.spec("clip").teacher("base")
+for line in sys.stdin:
+    folder, revision, constants.HF_HUB_OFFLINE = json.loads(line)
+    seen = []
+    try:
+        got = str(fetch(replace(teacher, revision=revision), "clip-base", Path(folder), lambda *a: seen.append(a)))
+    except UserError as error:
+        got = str(error)
+    print(json.dumps([got, seen]), flush=True)
+"""
+
+
+class Asker:
+    """A process that fetches CLIP base from a hub of ours."""
+
+    def __init__(self, home, endpoint):
+        quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", ASK],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**kept, **quiet, "HF_HOME": str(home), "HF_ENDPOINT": endpoint},
+        )
+
+    def __call__(self, folder, revision=None, offline=False):
+        """(the path or the error's one line, what the progress was told)."""
+        self.process.stdin.write(json.dumps([str(folder), revision, offline]) + "\n")
+        self.process.stdin.flush()
+        got, seen = json.loads(self.process.stdout.readline())
+        assert "\n" not in got
+        return got, seen
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def hub_and_asker(tmp_path_factory):
+    server = Server()
+    asker = Asker(tmp_path_factory.mktemp("hf"), server.address)
+    yield server, asker
+    asker.close()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def hub(hub_and_asker):
+    server, _ = hub_and_asker
+    server.serve(CONTENT, hashlib.sha256(CONTENT).hexdigest())
+    server.headers, server.files = {"X-Repo-Commit": COMMIT}, "model.safetensors"
+    return server
+
+
+@pytest.fixture
+def ask(hub_and_asker):
+    return hub_and_asker[1]
+
+
+def asked_of(hub):
+    return [(command, path, asked) for command, path, asked in hub.log if "/resolve/" in path]
+
+
+def test_the_hubs_file_is_fetched_once_with_its_revision(hub, ask, tmp_path):
+    big = CONTENT * 4  # the hub's client keeps what it has in steps of 10 MiB
+    hub.content, hub.etag, hub.cut = big, f'"{hashlib.sha256(big).hexdigest()}"', 11_000_000
+    path = tmp_path / "clip-base" / "model.safetensors"
+    assert ask(tmp_path) == (str(path), [[0, len(big)], [len(big), len(big)]])
+    assert path.read_bytes() == big
+    ranges = [asked for command, _, asked in asked_of(hub) if command == "GET"]
+    assert ranges == [None, "bytes=10485760-"]
+    assert ask(tmp_path) == (str(path), [])
+    assert len(asked_of(hub)) == 4  # the client asks for the file's metadata twice
+    assert all(asked.startswith(f"/{REPO}/resolve/") for _, asked, _ in asked_of(hub))
+    record = json.loads((path.parent / RECORD).read_text())
+    assert (record["source"], record["revision"], record["bytes"]) == (f"hub:{REPO}", COMMIT, len(big))
+    assert record["sha256"] == hashlib.sha256(big).hexdigest()
+    assert find_weights(tmp_path, "clip", "base") == path
+
+
+def test_a_damaged_file_of_the_hubs_is_fetched_again(hub, ask, tmp_path):
+    path = tmp_path / "clip-base" / "model.safetensors"
+    ask(tmp_path)
+    path.write_bytes(b"damaged")
+    ask(tmp_path)
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_pinned_revision_is_the_one_asked_for(hub, ask, tmp_path):
+    ask(tmp_path, COMMIT)
+    assert asked_of(hub)[0][1] == f"/{REPO}/resolve/{COMMIT}/model.safetensors"
+    hub.log.clear()
+    ask(tmp_path, COMMIT)
+    assert not asked_of(hub)
+    ask(tmp_path, "f" * 40)
+    assert asked_of(hub)[0][1] == f"/{REPO}/resolve/{'f' * 40}/model.safetensors"
+
+
+def test_the_hubs_older_format_is_taken_where_there_is_no_other(hub, ask, tmp_path):
+    hub.files = "pytorch_model.bin"
+    assert ask(tmp_path)[0] == str(tmp_path / "clip-base" / "pytorch_model.bin")
+    hub.files = "nothing"
+    assert f"hub:{REPO}: none of model.safetensors, pytorch_model.bin" in ask(tmp_path / "other")[0]
+
+
+def test_a_file_that_is_not_what_the_hub_says_is_refused(hub, ask, tmp_path):
+    hub.content = OTHER
+    message, _ = ask(tmp_path)
+    assert hashlib.sha256(CONTENT).hexdigest() in message and hashlib.sha256(OTHER).hexdigest() in message
+    assert find_weights(tmp_path, "clip", "base") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (401, "GatedRepo", f"accept its licence at https://huggingface.co/{REPO}, then `hf auth login`"),
+        (403, "GatedRepo", "HF_TOKEN"),
+        (401, "RepoNotFound", "HF_TOKEN"),
+        (404, "RevisionNotFound", "HTTP 404; a file downloaded by hand goes into "),
+    ],
+)
+def test_what_the_hub_refuses_is_explained(hub, ask, tmp_path, status, code, words):
+    hub.status, hub.headers = status, {"X-Error-Code": code}
+    message, _ = ask(tmp_path)
+    assert message.startswith(f"hub:{REPO}: ") and words in message
+    assert find_weights(tmp_path, "clip", "base") is None
+
+
+@pytest.mark.parametrize("how", ["offline", "no answer"])
+def test_no_hub_is_explained(hub, ask, tmp_path, how):
+    hub.silent = how == "no answer"
+    message, _ = ask(tmp_path, offline=how == "offline")
+    assert message.startswith(f"hub:{REPO}: no network (")
+    assert "`bench fetch --family clip --sizes base --weights DIR`" in message
+    assert bool(asked_of(hub)) == hub.silent
+
+
+def test_names_part_at_the_first_hyphen():
+    """`<family>-<size>` is unambiguous: neither word has a hyphen."""
+    for name in families.names():
+        spec = families.spec(name)
+        assert not [word for word in (name, *(t.size for t in (*spec.teachers, *spec.alternatives))) if "-" in word]
+        assert Path(name).name == name
