@@ -408,6 +408,14 @@ def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) 
         f"{plan.distinct_comparisons} distinct comparisons",
         highlight=False,
     )
+    if items and launcher.protocol.teacher is None:
+        from benchmark.speed import ASSUMED, bill
+
+        needs = bill(items, launcher.protocol.together)
+        console.print(
+            f"by arithmetic: {needs['gpu_hours']:,.0f} GPU-hours ({ASSUMED}), {needs['disk_gb']:,.0f} GB in --work",
+            highlight=False,
+        )
     if cost is not None and cost["covered"]:
         console.print(
             f"estimated for {cost['covered']} of {cost['runs']} runs: {_duration(cost['hours'])} "
@@ -417,7 +425,7 @@ def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) 
         )
     elif todo:
         console.print(
-            f"no estimate: bench speed --protocol {plan.protocol} --family NAME --size SIZE measures what a step costs here",
+            f"no measured estimate: bench speed --protocol {plan.protocol} --family NAME --size SIZE measures what a step costs here",
             highlight=False,
         )
 
@@ -463,11 +471,7 @@ def _fetch(args: argparse.Namespace) -> int:
 def _fetched(family: str, size: str, folder: Path, console: Console) -> Path:
     """The file of a teacher, downloaded where it is not there. Raises WeightsError."""
     from families.fetch import fetch
-    from families.weights import find_weights
 
-    found = find_weights(folder, family, size)
-    if found is not None:
-        return found
     with _counting(console) as progress:
         return fetch(families.spec(family).teacher(size), f"{family}-{size}", folder, lambda done, of: progress(
             f"fetching {family} {size}", done, of or 0
@@ -704,9 +708,10 @@ def _list(args: argparse.Namespace) -> int:
              ", ".join(c["name"] for c in f["native"]) or "none", f["paper"]) for f in catalogue["families"]
         ))  # fmt: skip
     elif args.what == "teachers":
-        _fill(table, ("family", "size", "model", "weights", "dim/depth/heads", "patch", "licence"), (
-            (f["name"], t["size"], t["model"], t["weights"], f"{t['embed_dim']}/{t['depth']}/{t['num_heads']}",
-             str(t["patch_size"]), t["licence"]) for f in catalogue["families"] for t in f["teachers"]
+        listed = [(f, kind, t) for f in catalogue["families"] for kind in ("teachers", "alternatives") for t in f[kind]]
+        _fill(table, ("family", "size", "", "model", "weights", "dim/depth/heads", "patch", "licence"), (
+            (f["name"], t["size"], "alternative" if kind == "alternatives" else "", t["model"], t["weights"],
+             f"{t['embed_dim']}/{t['depth']}/{t['num_heads']}", str(t["patch_size"]), t["licence"]) for f, kind, t in listed
         ))  # fmt: skip
     else:
         _fill(table, (args.what[:-1] if args.what == "protocols" else "study", "title"),
@@ -738,21 +743,25 @@ def _catalogue() -> dict[str, Any]:
 
 def _described(name: str) -> dict[str, Any]:
     spec = families.spec(name)
-    teachers = [
-        {
-            "size": teacher.size,
-            "model": teacher.model,
-            "weights": "timm" if teacher.official is None else teacher.official.url,
-            **teacher.geometry,
-            "licence": teacher.licence,
-        }
-        for teacher in spec.teachers
-    ]
+    teachers, alternatives = (
+        [
+            {
+                "size": teacher.size,
+                "model": teacher.model,
+                "weights": "timm" if teacher.official is None else teacher.official.url,
+                **teacher.geometry,
+                "licence": teacher.licence,
+            }
+            for teacher in group
+        ]
+        for group in (spec.teachers, spec.alternatives)
+    )
     native = [
         {"name": c.name, "description": c.description, "source": c.source, "inert_under_copy": c.inert_under_copy}
         for c in spec.native
     ]
-    return {"name": name, "title": spec.title, "paper": spec.paper, "recipe": spec.recipe, "teachers": teachers, "native": native}
+    about = {"name": name, "title": spec.title, "paper": spec.paper, "recipe": spec.recipe}
+    return about | {"teachers": teachers, "alternatives": alternatives, "native": native}
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -354,7 +354,8 @@ def _geometry(scale: Scale | None, teacher: Teacher) -> Geometry:
 
 
 def teachers_of(names: str, sizes: str | None) -> list[tuple[str, str]]:
-    """(family, size) pairs of a request: `names` as `deit3,dino` or `all`, `sizes` as `base,large` or None for all.
+    """(family, size) pairs of a request: `names` as `deit3,dino` or `all`, `sizes` as `base,large` or None for all. Families that
+    are named may be asked for alternatives too.
 
     Raises UnknownName for a family that is none, or a size that a named family has not.
     """
@@ -368,10 +369,10 @@ def teachers_of(names: str, sizes: str | None) -> list[tuple[str, str]]:
     for name in dict.fromkeys(listed):
         spec = families.spec(name)
         for size in dict.fromkeys(wanted or spec.sizes):
-            if size in spec.sizes:
+            if size in (spec.sizes if names == "all" else spec.labels):
                 pairs.append((name, size))
             elif names != "all":
-                raise UnknownName(f"size of {name}", size, spec.sizes)
+                raise UnknownName(f"size of {name}", size, spec.labels)
     return pairs
 
 

@@ -254,18 +254,21 @@ class Protocol(Record):
 
 def _with_steps(content: dict[str, Any]) -> dict[str, Any]:
     """A protocol file's content with its recipes' epochs turned into steps of whole batches; the rest as it is."""
-    data = content.get("data")
+    data: Any = content.get("data")
 
     def stepped(recipe: Any) -> Any:
         if not isinstance(recipe, dict) or recipe.get("epochs") is None:
             return recipe
         if recipe.get("steps") is not None:
             raise ValueError("a recipe gives epochs or steps, not both (write null for the one that is not meant)")
-        if not isinstance(data, Mapping) or data.get("name") != "images":
-            raise ValueError("epochs need data whose images are counted; give steps")
-        images = Images.model_validate(data).training_images
-        batches = images // recipe["batch_size"]
-        if batches < 1:
+        try:
+            images = data["train"]["images"] - data.get("held_out", 0)
+            batches = images // recipe["batch_size"]
+        except (TypeError, KeyError, AttributeError, ZeroDivisionError):  # what is wrong with them is said by their own records
+            if isinstance(data, dict) and data.get("name") != "images":
+                raise ValueError("epochs need data whose images are counted; give steps") from None
+            return recipe | {"steps": 1, "epochs": None}
+        if batches < 1 <= images:
             raise ValueError(f"a batch of {recipe['batch_size']} is more than the {images} training images")
         return recipe | {"steps": max(1, round(recipe["epochs"] * batches)), "epochs": None}
 

@@ -1,7 +1,9 @@
 """Weights from the network to a weights folder: each file once, verified, with a record of where it came from.
 
-A file that the user put there is left as it is. An authors' file that was cut off goes on where it was, unless it changed
-meanwhile; the hub's client does the same for the hub's files, within one call.
+A file that the user put there is left as it is. A download that was cut off goes on where it was, in this call or a later
+one, unless the file changed meanwhile: the authors' servers tell by a validator of their own; of the hub's files, whose bytes
+come from servers with other validators, the hub's client tells commit, etag, size and address. What arrives is refused if it
+is a web page or has another sha256 than the authors' pinned one or the hub's. The hub's token goes to the hub alone.
 """
 
 from __future__ import annotations
@@ -9,21 +11,49 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from families.spec import Teacher
+from families.spec import Official, Teacher
 from families.weights import RECORD, WeightsError, at_sight, file_digest, find_weights, one_line, read_record, source_of
 
 Progress = Callable[[int, int | None], None]
 TIMEOUT = 60  # seconds without a byte
 _CHUNK = 1 << 20
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm's order
+_AGENT = "attention-transfer-bench"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One file to download.
+
+    Attributes:
+        label: what messages call it; not every url is for showing.
+        url: where its bytes are, perhaps signed and for a while.
+        file: its name in the weights folder.
+        sha256: the one it must have; None where nobody says.
+        revision: the commit it is of; None where there are none.
+        size: its bytes; None where only the server of the url tells.
+        version: what tells it from the file it was, or will be, at the same place; None where only that server tells.
+        headers: for this url alone: they do not follow a redirect.
+    """
+
+    label: str
+    url: str
+    file: str
+    sha256: str | None = None
+    revision: str | None = None
+    size: int | None = None
+    version: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 def silent(done: int, total: int | None) -> None:
@@ -33,19 +63,18 @@ def silent(done: int, total: int | None) -> None:
 def fetch(teacher: Teacher, name: str, folder: Path, progress: Progress = silent) -> Path:
     """The teacher's file in a weights folder, downloaded to `<folder>/<name>/` unless it is there; `name` is `<family>-<size>`.
 
-    `progress` is called with the bytes there are and their total (None where the server does not tell); for the hub, whose
-    client shows a bar of its own, only at the beginning and the end. A file is there if it is the one that was fetched
-    (same source, revision and sha256) or if nothing was recorded of it, so that it is the user's.
-    Raises WeightsError: no network, not found, no permission, not the pinned file, a web page, no room.
+    `progress` is called with the bytes there are and their total (None where nobody tells) as they come. A file is there if
+    it is the one that was fetched (same source, revision and sha256) or if nothing was recorded of it, so that it is the
+    user's. Raises WeightsError: no network, cut off, not found, no permission, not the pinned file, a web page, no room.
     """
     there = find_weights(folder, *name.split("-", 1))
     if there is not None and _is_good(teacher, there):
         return there
     target = folder / name
-    get = _from_hub if teacher.official is None else _from_authors
     try:
         target.mkdir(parents=True, exist_ok=True)
-        path = get(teacher, name, target, progress)
+        source = _at_the_hub(teacher, target) if teacher.official is None else _at_the_authors(teacher.official)
+        path = _bring(source, teacher, target, progress)
     except OSError as error:
         raise WeightsError(f"{target}: {one_line(error)}; make room or choose another weights folder") from error
     if there not in (None, path):
@@ -65,89 +94,93 @@ def _is_good(teacher: Teacher, path: Path) -> bool:
     )
 
 
-def _write_record(path: Path, teacher: Teacher, revision: str | None, digest: str, size: int) -> None:
-    record = {
-        "source": source_of(teacher),
-        "revision": revision,
-        "sha256": digest,
-        "bytes": size,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    (path.parent / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-
-
-def _no_network(source: str, name: str, target: Path, reason: object) -> WeightsError:
-    family, _, size = name.partition("-")
-    command = f"bench fetch --family {family} --sizes {size} --weights DIR"
-    return WeightsError(f"{source}: no network ({reason}); run `{command}` where there is one, then copy DIR/{name} to {target}")
-
-
-def _require(digest: str, expected: str | None, path: Path, source: str) -> None:
-    """Delete the file and raise WeightsError if its sha256 is not the expected one."""
-    if expected not in (None, digest):
-        path.unlink()
-        raise WeightsError(f"{source}: sha256 is {digest}, not {expected}; it was deleted: fetch again, or ask its authors")
-
-
-# ---- the authors' servers
-
-
-def _from_authors(teacher: Teacher, name: str, target: Path, progress: Progress) -> Path:
-    official = teacher.official
-    assert official is not None
-    path = target / official.url.rsplit("/", 1)[-1]
+def _bring(source: _Source, teacher: Teacher, target: Path, progress: Progress) -> Path:
+    """Download the file into the folder `target`, with its record. Raises WeightsError; what it refuses it deletes."""
+    path = target / source.file
     part = path.with_name(f"{path.name}.part")
-    _download(official.url, name, part, progress)
+    _download(source, part, progress)
     what = at_sight(part)
     if what is not None:
         part.unlink()
-        raise WeightsError(f"{official.url}: {what}; a file downloaded by hand goes to {path}")
+        raise WeightsError(f"{source.label}: {what}; {_by_hand(part)}")
     digest = file_digest(part)
-    _require(digest, official.sha256, part, official.url)
-    _write_record(path, teacher, None, digest, part.stat().st_size)
+    if source.sha256 not in (None, digest):
+        part.unlink()
+        raise WeightsError(
+            f"{source.label}: sha256 is {digest}, not {source.sha256}; it was deleted: fetch again, or ask its authors"
+        )
+    record = {
+        "source": source_of(teacher),
+        "revision": source.revision,
+        "sha256": digest,
+        "bytes": part.stat().st_size,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    (target / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     os.replace(part, path)
     return path
 
 
-def _download(url: str, name: str, part: Path, progress: Progress) -> None:
-    """Bring `part` to the length that the server tells, from where it is if the server still has the same file."""
+def _no_network(label: str, target: Path, reason: object) -> WeightsError:
+    family, _, size = target.name.partition("-")
+    command = f"bench fetch --family {family} --sizes {size} --weights DIR"
+    return WeightsError(
+        f"{label}: no network ({reason}); run `{command}` where there is one, then copy DIR/{target.name} to {target}"
+    )
+
+
+def _by_hand(part: Path) -> str:
+    return f"a file downloaded by hand goes to {part.with_suffix('')}"
+
+
+# ---- the bytes
+
+
+def _download(source: _Source, part: Path, progress: Progress) -> None:
+    """Bring `part` to the length that the server tells, from where it is if that is of the same file.
+
+    While it is unfinished, `.etag.part` beside it says what it is of. Raises WeightsError: no network, HTTP error, cut off.
+    """
     tag = part.with_name(f"{part.name.removesuffix('.part')}.etag.part")
-    with _open(url, name, part, tag) as response:
+    with _open(source, part, tag) as response:
         resumed = response.status == 206
         done = part.stat().st_size if resumed else 0
         length = response.headers.get("Content-Length")
-        total = None if length is None else done + int(length)
-        tag.write_text(_validator(response.headers), encoding="utf-8")
-        with part.open("ab" if resumed else "wb") as file:
-            for chunk in _chunks(response, url):
+        total = source.size if length is None else done + int(length)
+        with part.open("ab" if resumed else "wb") as file:  # emptied before it is said to be of another file
+            tag.write_text(source.version or _validator(response.headers), encoding="utf-8")
+            for chunk in _chunks(response, source.label):
                 file.write(chunk)
                 done += len(chunk)
                 progress(done, total)
     if total is not None and done < total:
-        raise WeightsError(f"{url}: connection lost after {done} of {total} bytes; the same command goes on from there")
+        raise WeightsError(f"{source.label}: connection lost after {done} of {total} bytes; the same command goes on from there")
     tag.unlink()
 
 
-def _open(url: str, name: str, part: Path, tag: Path) -> Any:
-    request = Request(url, headers=_continuation(part, tag))
+def _open(source: _Source, part: Path, tag: Path) -> Any:
+    request = Request(source.url, headers={"User-Agent": _AGENT, **_continuation(source, part, tag)})
+    for name, value in source.headers.items():
+        request.add_unredirected_header(name, value)
     try:
         return urlopen(request, timeout=TIMEOUT)
     except HTTPError as error:
-        if error.code == 416:  # nothing after these bytes: the file there is another one
+        if error.code == 416 and part.exists():  # nothing after these bytes: the file there is another one
             part.unlink()
-            return _open(url, name, part, tag)
-        path = part.with_suffix("")
-        raise WeightsError(f"{url}: HTTP {error.code} {error.reason}; a file downloaded by hand goes to {path}") from error
+            return _open(source, part, tag)
+        raise WeightsError(f"{source.label}: HTTP {error.code} {error.reason}; {_by_hand(part)}") from error
     except (OSError, HTTPException) as error:
         reason = error.reason if isinstance(error, URLError) else one_line(error)
-        raise _no_network(url, name, part.parent, reason) from error
+        raise _no_network(source.label, part.parent, reason) from error
 
 
-def _continuation(part: Path, tag: Path) -> dict[str, str]:
-    """Ask for the rest of the file, provided that it is still the one whose validator was written down."""
-    headers = {"User-Agent": "attention-transfer-bench"}
-    validator = tag.read_text(encoding="utf-8") if part.exists() and tag.exists() else ""
-    return headers | {"Range": f"bytes={part.stat().st_size}-", "If-Range": validator} if validator else headers
+def _continuation(source: _Source, part: Path, tag: Path) -> dict[str, str]:
+    """What asks for the rest of the file, provided that it is still the one that was written down; else nothing."""
+    known = tag.read_text(encoding="utf-8") if part.exists() and tag.exists() else ""
+    if not known or source.version not in (None, known):
+        return {}
+    rest = {"Range": f"bytes={part.stat().st_size}-"}
+    return rest if source.version else rest | {"If-Range": known}
 
 
 def _validator(headers: Any) -> str:
@@ -156,59 +189,65 @@ def _validator(headers: Any) -> str:
     return str(etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", ""))
 
 
-def _chunks(response: Any, url: str) -> Iterator[bytes]:
+def _chunks(response: Any, label: str) -> Iterator[bytes]:
     try:
         while chunk := response.read(_CHUNK):
             yield chunk
     except (OSError, HTTPException) as error:
-        raise WeightsError(f"{url}: connection lost ({one_line(error)}); the same command goes on from there") from error
+        raise WeightsError(f"{label}: connection lost ({one_line(error)}); the same command goes on from there") from error
+
+
+# ---- the authors' servers
+
+
+def _at_the_authors(official: Official) -> _Source:
+    return _Source(official.url, official.url, official.url.rsplit("/", 1)[-1], official.sha256)
 
 
 # ---- the Hugging Face hub
 
 
-def _from_hub(teacher: Teacher, name: str, target: Path, progress: Progress) -> Path:
+def _at_the_hub(teacher: Teacher, target: Path) -> _Source:
+    """The teacher's file as the hub describes it. Raises WeightsError: no network, gated, not found."""
     repo = source_of(teacher).removeprefix("hub:")
-    try:
-        path, metadata = _download_from_hub(repo, teacher.revision, target, progress)
-    except Exception as error:
-        raise _explained(error, repo, name, target) from error
-    digest = file_digest(path)
-    stated = str(metadata.etag)
-    _require(digest, stated if re.fullmatch("[0-9a-f]{64}", stated) else None, path, f"hub:{repo}")
-    _write_record(path, teacher, metadata.commit_hash, digest, path.stat().st_size)
-    progress(path.stat().st_size, metadata.size)
-    return path
-
-
-def _download_from_hub(repo: str, revision: str | None, target: Path, progress: Progress) -> tuple[Path, Any]:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import EntryNotFoundError
-
     for file in _HUB_FILES:
-        try:
-            metadata = get_hf_file_metadata(hf_hub_url(repo, file, revision=revision))
-        except EntryNotFoundError:
-            continue
-        progress(0, metadata.size)
-        again = (target / file).exists()  # not good, or it would not be fetched
-        got = hf_hub_download(repo, file, revision=metadata.commit_hash, local_dir=target, force_download=again)
-        return Path(got), metadata
+        metadata = _metadata(repo, file, teacher.revision, target)
+        if metadata is not None:
+            return _Source(
+                label=f"hub:{repo}",
+                url=metadata.location,
+                file=file,
+                sha256=metadata.etag if re.fullmatch("[0-9a-f]{64}", metadata.etag or "") else None,
+                revision=metadata.commit_hash,
+                size=metadata.size,
+                version=f"{metadata.commit_hash}:{metadata.etag}" if metadata.commit_hash and metadata.etag else None,
+                headers=_hub_headers(metadata.location),
+            )
     raise WeightsError(f"hub:{repo}: none of {', '.join(_HUB_FILES)} there; a file downloaded by hand goes into {target}")
 
 
-def _explained(error: Exception, repo: str, name: str, target: Path) -> Exception:
-    from huggingface_hub.errors import HfHubHTTPError
+def _metadata(repo: str, file: str, revision: str | None, target: Path) -> Any | None:
+    """What the hub's client tells of a file, None if it is not there. Raises WeightsError: no network, gated, HTTP error."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-    if isinstance(error, HfHubHTTPError):
+    try:
+        return get_hf_file_metadata(hf_hub_url(repo, file, revision=revision))
+    except EntryNotFoundError:
+        return None
+    except HfHubHTTPError as error:
         status = error.response.status_code
-        if status in (401, 403):
-            page = f"https://huggingface.co/{repo}"
-            return WeightsError(
-                f"hub:{repo}: gated (HTTP {status}); accept its licence at {page}, then `hf auth login` or HF_TOKEN"
-            )
-        return WeightsError(f"hub:{repo}: HTTP {status}; a file downloaded by hand goes into {target}")
-    disk = isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError)
-    if disk or isinstance(error, WeightsError):
-        return error
-    return _no_network(f"hub:{repo}", name, target, one_line(error))
+        page = f"https://huggingface.co/{repo}"
+        gated = f"gated (HTTP {status}); accept its licence at {page}, then `hf auth login` or HF_TOKEN"
+        other = f"HTTP {status}; a file downloaded by hand goes into {target}"
+        raise WeightsError(f"hub:{repo}: {gated if status in (401, 403) else other}") from error
+    except Exception as error:  # of its several HTTP clients, or offline
+        raise _no_network(f"hub:{repo}", target, one_line(error)) from error
+
+
+def _hub_headers(url: str) -> dict[str, str]:
+    """The hub's headers, the user's token among them, for an address at the hub; nothing for one elsewhere."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    return build_hf_headers() if urlsplit(url)[:2] == urlsplit(constants.ENDPOINT)[:2] else {}

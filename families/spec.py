@@ -181,6 +181,11 @@ class Family:
         """The sizes the family has, in the file's order; without the alternatives'."""
         return tuple(teacher.size for teacher in self.teachers)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The sizes, then the alternatives' labels."""
+        return self.sizes + tuple(teacher.size for teacher in self.alternatives)
+
     def teacher(self, size: str) -> Teacher:
         """The teacher of one size or alternative. Raises UnknownName for a size the family has not."""
         by_size = {teacher.size: teacher for teacher in (*self.teachers, *self.alternatives)}

@@ -55,11 +55,11 @@ def make_data(folder):
     (folder / "each_arm.yaml").write_text(yaml.safe_dump({"title": "Each arm", "arms": list(ARMS)}))
 
 
-def make_weights(family, size, folder):
+def make_weights(family, size, folder, seed=0):
     """Random weights of a teacher as its authors or timm publish them."""
     folder.mkdir(parents=True, exist_ok=True)
     teacher = families.spec(family).teacher(size)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     if teacher.official is None:
         model = perturbed(timm.create_model(teacher.model, pretrained=False))
         save_file(model.state_dict(), folder / f"{family}-{size}.safetensors")

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,7 +27,8 @@ OTHER = os.urandom(2_500_000)
 
 
 class Server(ThreadingHTTPServer):
-    """One file, served as told: with or without Range, cut off after some bytes, another status or type; it keeps a log."""
+    """One file, served as told: with or without Range, cut off or stalled after some bytes, with another status, from
+    elsewhere; it keeps a log."""
 
     daemon_threads = True
 
@@ -39,6 +41,7 @@ class Server(ThreadingHTTPServer):
         """This content under this tag, as a server does that nothing is wrong with."""
         self.content, self.etag, self.headers, self.log = content, f'"{etag}"', {}, []
         self.ranges, self.cut, self.status, self.files, self.silent = True, None, 200, None, False
+        self.stalled, self.moved, self.sent, self.tokens = None, None, 0, []
 
     @property
     def address(self):
@@ -61,8 +64,14 @@ class Handler(BaseHTTPRequestHandler):
         server, start = self.server, 0
         asked = self.headers.get("Range")
         server.log.append((self.command, self.path, asked))
+        server.tokens.append(self.headers.get("Authorization"))
         if server.silent:
             return self.connection.shutdown(socket.SHUT_RDWR)
+        if server.moved and body:
+            self.send_response(302)
+            self.send_header("Location", server.moved)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         there = server.files is None or self.path.endswith(server.files)
         if server.status != 200 or not there:
             self.send_response(404 if not there else server.status)
@@ -88,11 +97,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if body:
-            rest = server.content[start:]
             cut, server.cut = server.cut, None
-            self.wfile.write(rest if cut is None else rest[:cut])
+            rest = server.content[start:][:cut]
+            self.wfile.write(rest)
+            server.sent += len(rest)
             if cut is not None:
                 self.wfile.flush()
+                if server.stalled:
+                    server.stalled.wait(30)
                 self.connection.shutdown(socket.SHUT_RDWR)
         return None
 
@@ -241,9 +253,10 @@ def test_a_file_of_the_users_is_left_as_it_is(server, tmp_path):
     assert not server.log
 
 
-# ---- the Hugging Face hub: its own client, in a process of its own, since it reads its settings at import
+# ---- the Hugging Face hub: its client in a process of its own, since it reads its settings at import
 
 
+TOKEN = "hf_secret"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPO = "timm/vit_base_patch16_clip_224.openai"
 ASK = """
@@ -278,13 +291,16 @@ class Asker:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**kept, **quiet, "HF_HOME": str(home), "HF_ENDPOINT": endpoint},
+            env={**kept, **quiet, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_TOKEN": TOKEN},
         )
+
+    def say(self, folder, revision=None, offline=False):
+        self.process.stdin.write(json.dumps([str(folder), revision, offline]) + "\n")
+        self.process.stdin.flush()
 
     def __call__(self, folder, revision=None, offline=False):
         """(the path or the error's one line, what the progress was told)."""
-        self.process.stdin.write(json.dumps([str(folder), revision, offline]) + "\n")
-        self.process.stdin.flush()
+        self.say(folder, revision, offline)
         got, seen = json.loads(self.process.stdout.readline())
         assert "\n" not in got
         return got, seen
@@ -318,25 +334,115 @@ def ask(hub_and_asker):
     return hub_and_asker[1]
 
 
+@pytest.fixture
+def storage(hub, server):
+    """The host that the hub sends to for the bytes of its large files, under validators of its own."""
+    hub.status = 302
+    hub.headers = {
+        "X-Repo-Commit": COMMIT,
+        "X-Linked-Etag": f'"{hashlib.sha256(CONTENT).hexdigest()}"',
+        "X-Linked-Size": str(len(CONTENT)),
+        "Location": f"{server.address}/blob?signature=signed",
+        "ETag": '"of the answer"',
+    }
+    return server
+
+
 def asked_of(hub):
     return [(command, path, asked) for command, path, asked in hub.log if "/resolve/" in path]
 
 
-def test_the_hubs_file_is_fetched_once_with_its_revision(hub, ask, tmp_path):
-    big = CONTENT * 4  # the hub's client keeps what it has in steps of 10 MiB
-    hub.content, hub.etag, hub.cut = big, f'"{hashlib.sha256(big).hexdigest()}"', 11_000_000
+def test_the_hubs_file_is_fetched_once_with_its_revision(hub, ask, storage, tmp_path):
     path = tmp_path / "clip-base" / "model.safetensors"
-    assert ask(tmp_path) == (str(path), [[0, len(big)], [len(big), len(big)]])
-    assert path.read_bytes() == big
-    ranges = [asked for command, _, asked in asked_of(hub) if command == "GET"]
-    assert ranges == [None, "bytes=10485760-"]
+    got, seen = ask(tmp_path)
+    assert got == str(path)
+    assert path.read_bytes() == CONTENT
+    assert seen == sorted(seen) and len(seen) > 1 and seen[-1] == [len(CONTENT), len(CONTENT)]
+    assert {total for _, total in seen} == {len(CONTENT)}
     assert ask(tmp_path) == (str(path), [])
-    assert len(asked_of(hub)) == 4  # the client asks for the file's metadata twice
-    assert all(asked.startswith(f"/{REPO}/resolve/") for _, asked, _ in asked_of(hub))
+    assert [(command, asked) for command, asked, _ in hub.log] == [("HEAD", f"/{REPO}/resolve/main/model.safetensors")]
+    assert storage.log == [("GET", "/blob?signature=signed", None)]
     record = json.loads((path.parent / RECORD).read_text())
-    assert (record["source"], record["revision"], record["bytes"]) == (f"hub:{REPO}", COMMIT, len(big))
-    assert record["sha256"] == hashlib.sha256(big).hexdigest()
+    assert (record["source"], record["revision"], record["bytes"]) == (f"hub:{REPO}", COMMIT, len(CONTENT))
+    assert record["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+    assert sorted(file.name for file in path.parent.iterdir()) == [RECORD, "model.safetensors"]
     assert find_weights(tmp_path, "clip", "base") == path
+
+
+def test_a_killed_process_is_gone_on_from_by_another(hub, ask, storage, tmp_path):
+    storage.cut, storage.stalled = 2_500_000, threading.Event()
+    killed = Asker(tmp_path / "hf", hub.address)
+    part = tmp_path / "clip-base" / "model.safetensors.part"
+    try:
+        killed.say(tmp_path)
+        end = time.monotonic() + 60
+        while not part.exists() or part.stat().st_size < 2_000_000:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    finally:
+        killed.process.kill()
+        killed.close()
+        storage.stalled.set()
+    have = part.stat().st_size
+    storage.etag = '"of another edge"'  # says nothing about the hub's file
+    path, seen = ask(tmp_path)
+    assert Path(path).read_bytes() == CONTENT
+    assert gets(storage) == [None, f"bytes={have}-"]
+    assert storage.sent < 1.5 * len(CONTENT)
+    assert seen[0][0] > have and seen == sorted(seen) and seen[-1] == [len(CONTENT), len(CONTENT)]
+    assert not list(part.parent.glob("*.part"))
+
+
+@pytest.mark.parametrize("how", ["another commit", "another etag", "no Range", "shorter now"])
+def test_what_cannot_go_on_at_the_hub_starts_over(hub, ask, storage, tmp_path, how):
+    hub.headers["X-Linked-Etag"] = f'"{"a" * 40}"'  # of git, not a sha256
+    storage.cut = 2_000_000
+    message, _ = ask(tmp_path)
+    assert message.startswith(f"hub:{REPO}: connection lost ") and message.endswith("; the same command goes on from there")
+    have = (tmp_path / "clip-base" / "model.safetensors.part").stat().st_size
+    assert have > 0
+    assert find_weights(tmp_path, "clip", "base") is None
+    if how == "no Range":
+        storage.ranges = False
+    else:
+        storage.content = OTHER[:100] if how == "shorter now" else OTHER
+        hub.headers["X-Linked-Size"] = str(len(storage.content))
+    if how == "another commit":
+        hub.headers["X-Repo-Commit"] = "f" * 40
+    elif how == "another etag":
+        hub.headers["X-Linked-Etag"] = f'"{"b" * 40}"'
+    path = Path(ask(tmp_path)[0])
+    assert path.read_bytes() == storage.content
+    again = [None] if how.startswith("another") else [f"bytes={have}-"]
+    assert gets(storage) == [None, *again, *([None] if how == "shorter now" else [])]
+    assert json.loads((path.parent / RECORD).read_text())["revision"] == hub.headers["X-Repo-Commit"]
+    assert not list(path.parent.glob("*.part"))
+
+
+def test_the_token_goes_to_the_hub_alone(hub, ask, storage, tmp_path):
+    ask(tmp_path / "sent elsewhere by the metadata")
+    assert hub.tokens == [f"Bearer {TOKEN}"] and storage.tokens == [None]
+    hub.serve(CONTENT, hashlib.sha256(CONTENT).hexdigest())
+    hub.headers, hub.moved = {"X-Repo-Commit": COMMIT}, f"{storage.address}/blob"
+    path, _ = ask(tmp_path / "sent elsewhere by the download alone")
+    assert Path(path).read_bytes() == CONTENT
+    assert hub.tokens == [f"Bearer {TOKEN}"] * 2 and storage.tokens == [None] * 2
+    hub.moved = None
+    ask(tmp_path / "at the hub itself")
+    assert hub.tokens == [f"Bearer {TOKEN}"] * 4 and len(storage.tokens) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(403, "HTTP 403 Forbidden; a file downloaded by hand goes to "), (503, "HTTP 503"), (None, "no network (")],
+)
+def test_a_download_that_fails_after_the_hub_answered_is_explained(hub, ask, storage, tmp_path, status, words):
+    storage.status, storage.silent = status or 200, status is None
+    message, _ = ask(tmp_path)
+    assert message.startswith(f"hub:{REPO}: {words}")
+    assert str(tmp_path / "clip-base") in message
+    assert "signed" not in message and storage.address not in message
+    assert find_weights(tmp_path, "clip", "base") is None
 
 
 def test_a_damaged_file_of_the_hubs_is_fetched_again(hub, ask, tmp_path):
@@ -364,11 +470,20 @@ def test_the_hubs_older_format_is_taken_where_there_is_no_other(hub, ask, tmp_pa
     assert f"hub:{REPO}: none of model.safetensors, pytorch_model.bin" in ask(tmp_path / "other")[0]
 
 
-def test_a_file_that_is_not_what_the_hub_says_is_refused(hub, ask, tmp_path):
-    hub.content = OTHER
+def test_a_file_that_is_not_what_the_hub_says_is_refused(hub, ask, storage, tmp_path):
+    storage.cut = 2_000_000
+    ask(tmp_path)
+    have = (tmp_path / "clip-base" / "model.safetensors.part").stat().st_size
+    storage.content = bytes(len(CONTENT))  # so that the rest is another file's
     message, _ = ask(tmp_path)
-    assert hashlib.sha256(CONTENT).hexdigest() in message and hashlib.sha256(OTHER).hexdigest() in message
-    assert find_weights(tmp_path, "clip", "base") is None
+    assert message.startswith(f"hub:{REPO}: sha256 is ") and hashlib.sha256(CONTENT).hexdigest() in message
+    assert gets(storage) == [None, f"bytes={have}-"]
+    assert not list((tmp_path / "clip-base").iterdir())
+    storage.content = b"<!DOCTYPE html><p>Sign in"
+    message, _ = ask(tmp_path)
+    assert message.startswith(f"hub:{REPO}: a web page, ")
+    assert message.endswith(str(tmp_path / "clip-base" / "model.safetensors"))
+    assert not list((tmp_path / "clip-base").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -30,12 +30,12 @@ class Killed(BaseException):
     """As a kill would, it ends everything at once."""
 
 
-def training_of(item: Item, folder, teacher=None, code="code", reader=None):
+def training_of(item: Item, folder, teacher=None, code="code", reader=None, files=None):
     folder.mkdir(exist_ok=True)
-    family, size = item.cells[0].family, item.cells[0].size
-    if item.requires and reader is None:
+    family, size, transfers = item.cells[0].family, item.cells[0].size, item.run.transfer.method != "none"
+    if transfers and reader is None:
         reader = reader_of(item.run, family, size, {"run": teacher}, "cpu")
-    return Training(item.run, family, size, folder, reader if item.requires else None, "cpu", 2, code)
+    return Training(item.run, family, size, folder, reader if transfers else None, "cpu", 2, code, files)
 
 
 def train_all(trainings, stop_at=None, stepped=None):
