@@ -425,7 +425,8 @@ def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) 
         )
     elif todo:
         console.print(
-            f"no measured estimate: bench speed --protocol {plan.protocol} --family NAME --size SIZE measures what a step costs here",
+            f"no measured estimate: bench speed --protocol {plan.protocol} --family NAME --size SIZE"
+            " measures what a step costs here",
             highlight=False,
         )
 

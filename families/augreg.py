@@ -12,8 +12,8 @@ FAMILY = Family(
     recipe="supervised, ImageNet-21k 300 epochs, then ImageNet-1k",
     teachers=(Teacher("base", "vit_base_patch16_224.augreg_in21k_ft_in1k", 768, 12, 12, 16, "Apache-2.0"),),
     alternatives=(
-        Teacher("small", "vit_small_patch16_224.augreg_in21k_ft_in1k", 384, 12, 6, 16, "Apache-2.0"),
-        Teacher("large", "vit_large_patch16_224.augreg_in21k_ft_in1k", 1024, 24, 16, 16, "Apache-2.0"),
+        Teacher("small_in21k", "vit_small_patch16_224.augreg_in21k_ft_in1k", 384, 12, 6, 16, "Apache-2.0"),
+        Teacher("large_in21k", "vit_large_patch16_224.augreg_in21k_ft_in1k", 1024, 24, 16, 16, "Apache-2.0"),
     ),
     mean=HALF,
     std=HALF,

@@ -12,7 +12,7 @@ FAMILY = Family(
     paper="Radford et al. 2021, arXiv 2103.00020",
     recipe="image-text contrastive, WIT-400M",
     teachers=(Teacher("base", "vit_base_patch16_clip_quickgelu_224.openai", 768, 12, 12, 16, "MIT"),),
-    alternatives=(Teacher("large", "vit_large_patch14_clip_quickgelu_224.openai", 1024, 24, 16, 14, "MIT"),),
+    alternatives=(Teacher("large_p14", "vit_large_patch14_clip_quickgelu_224.openai", 1024, 24, 16, 14, "MIT"),),
     native=(
         Component(
             "norm_pre",

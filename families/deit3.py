@@ -15,7 +15,7 @@ FAMILY = Family(
         Teacher("large", "deit3_large_patch16_224.fb_in1k", 1024, 24, 16, 16, "Apache-2.0"),
     ),
     alternatives=(
-        Teacher("small", "deit3_small_patch16_224.fb_in1k", 384, 12, 6, 16, "Apache-2.0"),
+        Teacher("small_in1k", "deit3_small_patch16_224.fb_in1k", 384, 12, 6, 16, "Apache-2.0"),
         Teacher("small_in22k", "deit3_small_patch16_224.fb_in22k_ft_in1k", 384, 12, 6, 16, "Apache-2.0"),
         Teacher("base_in22k", "deit3_base_patch16_224.fb_in22k_ft_in1k", 768, 12, 12, 16, "Apache-2.0"),
         Teacher("large_in22k", "deit3_large_patch16_224.fb_in22k_ft_in1k", 1024, 24, 16, 16, "Apache-2.0"),

@@ -14,7 +14,9 @@ FAMILY = Family(
         Teacher("small", "vit_small_patch14_dinov2.lvd142m", 384, 12, 6, 14, "Apache-2.0", args={"img_size": 224}),
         Teacher("base", "vit_base_patch14_dinov2.lvd142m", 768, 12, 12, 14, "Apache-2.0", args={"img_size": 224}),
     ),
-    alternatives=(Teacher("large", "vit_large_patch14_dinov2.lvd142m", 1024, 24, 16, 14, "Apache-2.0", args={"img_size": 224}),),
+    alternatives=(
+        Teacher("large_lvd142m", "vit_large_patch14_dinov2.lvd142m", 1024, 24, 16, 14, "Apache-2.0", args={"img_size": 224}),
+    ),
     native=(
         Component(
             "layer_scale",

@@ -15,7 +15,7 @@ FAMILY = Family(
         Teacher("base", "vit_base_patch14_reg4_dinov2.lvd142m", 768, 12, 12, 14, "Apache-2.0", args={"img_size": 224}),
     ),
     alternatives=(
-        Teacher("large", "vit_large_patch14_reg4_dinov2.lvd142m", 1024, 24, 16, 14, "Apache-2.0", args={"img_size": 224}),
+        Teacher("large_lvd142m", "vit_large_patch14_reg4_dinov2.lvd142m", 1024, 24, 16, 14, "Apache-2.0", args={"img_size": 224}),
     ),
     native=(
         Component(

@@ -27,7 +27,7 @@ FAMILY = Family(
     ),
     alternatives=(
         Teacher(
-            "large", "vit_large_patch16_224", 1024, 24, 16, 16, "Apache-2.0",
+            "large_in1k", "vit_large_patch16_224", 1024, 24, 16, 16, "Apache-2.0",
             official=Official(f"{_FILES}/vitl_16/checkpoint_teacher.pth", _LAYOUT),
         ),
         Teacher(

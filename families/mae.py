@@ -14,7 +14,7 @@ FAMILY = Family(
         Teacher("base", "vit_base_patch16_224.mae", 768, 12, 12, 16, "CC-BY-NC-4.0"),
         Teacher("large", "vit_large_patch16_224.mae", 1024, 24, 16, 16, "CC-BY-NC-4.0"),
     ),
-    alternatives=(Teacher("huge", "vit_huge_patch14_224.mae", 1280, 32, 16, 14, "CC-BY-NC-4.0"),),
+    alternatives=(Teacher("huge_in1k", "vit_huge_patch14_224.mae", 1280, 32, 16, 14, "CC-BY-NC-4.0"),),
     native=(
         Component(
             "sincos_pos_embed",

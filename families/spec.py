@@ -162,7 +162,7 @@ class Teacher:
 class Family:
     """A family of teachers: who made them, how they were pre-trained, and what is native to their architecture.
 
-    `alternatives` are further checkpoints under labels of their own, as `large` or `base_ft`. They can be named wherever a
+    `alternatives` are further checkpoints under labels with a `_`, as `base_ft` or `large_p14`. They can be named wherever a
     size can; `sizes`, and so a request for all of them, leaves them out.
     """
 

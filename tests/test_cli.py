@@ -239,9 +239,12 @@ def test_families_that_share_all_runs_share_a_row(bench, tiny, tmp_path):
 
 
 def readme_commands():
-    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
-    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", text, re.S)
-    return [line for block in blocks for line in block.splitlines() if line.startswith("bench ")]
+    """Also those of the other documents, and what torchrun is given."""
+    texts = [path.read_text() for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))]
+    blocks = re.findall(r"```(?:sh|bash)\n(.*?)```", "".join(texts), re.S)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    started = [re.sub(r"^.* -m benchmark.cli ", "bench ", line) for line in lines]
+    return [line for line in started if line.startswith("bench ")]
 
 
 @pytest.mark.parametrize("line", readme_commands())

@@ -311,7 +311,7 @@ def test_other_wrong_requests(bench, images, tmp_path):
 def hosted(images, tmp_path_factory):
     """DeiT tiny's architecture at its real size: a folder with its weights, a protocol of one step, and what came of it."""
     folder = tmp_path_factory.mktemp("hosted")
-    make_weights("deit", "tiny", folder / "weights")
+    make_weights("deit", "tiny_in1k", folder / "weights")
     content = yaml.safe_load(protocol_file(folder).read_text())
     kept = {key: content[key] for key in ("extends", "data", "seeds")} | {"evaluation_batch": 12, "curve_points": 1}
     kept["data"]["shifted"] = {}
@@ -319,7 +319,7 @@ def hosted(images, tmp_path_factory):
     kept["recipes"] = {"finetune": None}
     (folder / "small.yaml").write_text(yaml.safe_dump(kept))
     (folder / "few.yaml").write_text("title: Few\narms: [standard-copy, finetune]\n")
-    given = words(folder, images, "--weights", folder / "weights", "--sizes", "tiny", "--family", "deit", cluster="debug")
+    given = words(folder, images, "--weights", folder / "weights", "--sizes", "tiny_in1k", "--family", "deit", cluster="debug")
     assert main([str(word) for word in given]) == 0
     return folder, given
 
@@ -328,7 +328,7 @@ def test_a_result_tells_which_weights_it_loaded(hosted):
     folder, _ = hosted
     results = results_of(folder)
     assert sorted(results) == ["finetune", "standard-copy", "standard-none"]
-    digest = file_digest(folder / "weights" / "deit-tiny.safetensors")
+    digest = file_digest(folder / "weights" / "deit-tiny_in1k.safetensors")
     for arm in ("finetune", "standard-copy"):
         teacher = results[arm].teacher
         assert (teacher.source, teacher.sha256, teacher.top1) == ("hub:timm/deit_tiny_patch16_224.fb_in1k", digest, None)
@@ -338,7 +338,7 @@ def test_a_result_tells_which_weights_it_loaded(hosted):
 
 def test_other_weights_do_not_mix_with_results_of_the_first(bench, hosted, tmp_path):
     folder, given = hosted
-    make_weights("deit", "tiny", tmp_path / "weights", seed=1)
+    make_weights("deit", "tiny_in1k", tmp_path / "weights", seed=1)
     code, _, err = bench(*given, "--weights", tmp_path / "weights", "--seeds", "0,1")
     assert code == 2 and "is not the file that made" in err and str(folder / "results") in err
 
@@ -346,7 +346,7 @@ def test_other_weights_do_not_mix_with_results_of_the_first(bench, hosted, tmp_p
 def test_wrong_weights_are_said_before_the_first_step(bench, hosted, tmp_path):
     _, given = hosted
     (tmp_path / "weights").mkdir()
-    wrong = tmp_path / "weights" / "deit-tiny.pth"
+    wrong = tmp_path / "weights" / "deit-tiny_in1k.pth"
     for content, said in ((b"<!DOCTYPE html><html>404</html>", "web page"), (b"", "empty")):
         wrong.write_bytes(content)
         code, _, err = bench(*given, "--weights", tmp_path / "weights", "--seeds", "0,1", "--results", tmp_path / "results")
@@ -361,12 +361,16 @@ def test_missing_weights_offline_are_explained(bench, hosted, tmp_path, monkeypa
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     where = ("--weights", tmp_path / "weights", "--seeds", "0,1", "--results", tmp_path / "results")
     code, _, err = bench(*given, *where)
-    assert code == 2 and "bench fetch --family deit --sizes tiny" in err and len(err.splitlines()) == 1
-    code, out, _ = bench("fetch", "--family", "deit", "--sizes", "tiny", "--weights", tmp_path / "weights")
-    assert code == 1 and "bench fetch --family deit --sizes tiny" in " ".join(out.split())
+    assert code == 2 and "bench fetch --family deit --sizes tiny_in1k" in err and len(err.splitlines()) == 1
+    code, out, _ = bench("fetch", "--family", "deit", "--sizes", "tiny_in1k", "--weights", tmp_path / "weights")
+    assert code == 1 and "bench fetch --family deit --sizes tiny_in1k" in " ".join(out.split())
 
 
 def test_fetch_lists_what_is_there(bench, hosted):
     folder, _ = hosted
-    code, out, _ = bench("fetch", "--family", "deit", "--sizes", "tiny", "--weights", folder / "weights")
-    assert code == 0 and "deit-tiny.safetensors" in out and file_digest(folder / "weights" / "deit-tiny.safetensors")[:12] in out
+    code, out, _ = bench("fetch", "--family", "deit", "--sizes", "tiny_in1k", "--weights", folder / "weights")
+    assert (
+        code == 0
+        and "deit-tiny_in1k.safetensors" in out
+        and file_digest(folder / "weights" / "deit-tiny_in1k.safetensors")[:12] in out
+    )

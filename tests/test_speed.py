@@ -17,7 +17,7 @@ def test_speed_and_the_estimate_by_it(bench, tiny, tmp_path):
     work, results = ("--work", tmp_path / "work"), ("--results", tmp_path / "results")
     request = ("run", "--family", "deit3", "--sizes", "base", "--protocol", tiny, "--seeds", "0", "--dry-run", *work, *results)
     code, out, _ = bench(*request)
-    assert code == 0 and "no estimate" in out
+    assert code == 0 and "no measured estimate" in out
     words = ("--family", "deit3", "--size", "base", "--protocol", tiny, "--rounds", "3", *work)
     code, out, err = bench("speed", *words, "--json")
     assert code == 0, err
@@ -52,7 +52,7 @@ def test_speed_and_the_estimate_by_it(bench, tiny, tmp_path):
     assert code == 0 and "estimated for 7 of 7 runs" in out and "measured with other code" in out
     found["setting"]["batch"] = 17
     path.write_text(json.dumps(found))
-    assert "no estimate" in bench(*request)[1]
+    assert "no measured estimate" in bench(*request)[1]
 
 
 def perturbed(model):

@@ -9,7 +9,7 @@ import torch
 
 import families
 from benchmark.board import sort_results
-from benchmark.data import load
+from benchmark.data import Place, load
 from benchmark.protocol import Protocol, validated
 from benchmark.store import Rejected, Results, Workspace, read_result, read_results, write_json
 from families.spec import UserError
@@ -53,7 +53,7 @@ def test_schema_1(results):
     assert [run[name] for name in ("family", "size", "arm", "seed")] == ["dinov2_reg", "base", "standard-distill", 1]
     assert run["protocol"]["name"] == "tiny" and run["student"]["components"] == {}
     given = {"method": "distill", "blocks": [0, 1], "loss": "ce", "weight": 1.0, "source": "teacher"}
-    assert run["transfer"] == given | {"teacher_precision": None, "compile_teacher": False}
+    assert run["transfer"] == given | {"teacher_precision": None, "compile_teacher": False, "teacher_drop_path": False}
     metrics = content["metrics"]
     assert 0 <= metrics["top1"] <= metrics["top5"] <= 100
     assert set(metrics["shift"]) == {"unseen_colours", "noise"}
@@ -65,7 +65,7 @@ def test_schema_1(results):
     assert len(content["teacher"]["sha256"]) == 64
     assert content["cost"]["images_per_second"] > 0
     provenance = content["provenance"]
-    assert set(provenance["versions"]) == {"python", "torch", "timm", "numpy", "scikit-learn"}
+    assert set(provenance["versions"]) == {"python", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow"}
     assert len(provenance["code"]) == 64
 
 
@@ -81,7 +81,8 @@ def test_dropped_mass_is_recorded_where_tokens_are_dropped(measured, results):
     for block in teacher.blocks:
         block.attn.fused_attn = False
         block.attn.attn_drop.register_forward_hook(lambda module, args, output: maps.append(args[0]))
-    images = next(load(validated(Protocol, tiny_protocol(), "tiny").data).evaluate("test", 1000))[0]
+    protocol = validated(Protocol, tiny_protocol(), "tiny")
+    images = next(load(protocol.data, Place(), 24, protocol.normalisation).evaluate("test", 1000))[0]
     with torch.no_grad():
         teacher((images - 0.19) / 0.33)
     kept = [0, *range(5, 14)]

@@ -247,7 +247,7 @@ def test_another_head_count_is_refused(tmp_path):
 # ---- files that timm hosts, at their real size: ViT-Ti has 5.7 M parameters
 
 
-TINY_HEADED = families.spec("deit").teacher("tiny")
+TINY_HEADED = families.spec("deit").teacher("tiny_in1k")
 SELF_SUPERVISED = Teacher("small", "vit_small_patch16_224.dino", 384, 12, 6, 16, "Apache-2.0")
 AUGREG = Teacher("tiny", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", 192, 12, 3, 16, "Apache-2.0")
 
@@ -414,16 +414,16 @@ def test_the_record_of_a_run(tmp_path):
 
 def test_the_adapter_takes_a_folder_or_a_file(headed, tmp_path):
     deit = families.load("deit")
-    with pytest.raises(WeightsError, match="no weights of deit-tiny; run `bench fetch --family deit --sizes tiny"):
-        deit.teacher("tiny", weights=tmp_path)
-    path = tmp_path / "deit-tiny.safetensors"
+    with pytest.raises(WeightsError, match="no weights of deit-tiny_in1k; run `bench fetch --family deit --sizes tiny"):
+        deit.teacher("tiny_in1k", weights=tmp_path)
+    path = tmp_path / "deit-tiny_in1k.safetensors"
     save_file(headed, path)
     for where in (tmp_path, str(path)):
-        teacher = deit.teacher("tiny", weights=where)
+        teacher = deit.teacher("tiny_in1k", weights=where)
         assert not teacher.training and not any(parameter.requires_grad for parameter in teacher.parameters())
         torch.testing.assert_close(teacher.blocks[7].mlp.fc1.weight.detach(), headed["blocks.7.mlp.fc1.weight"])
     with pytest.raises(ValueError, match="pretrained=False"):
-        deit.teacher("tiny", weights=tmp_path, img_size=32)
+        deit.teacher("tiny_in1k", weights=tmp_path, img_size=32)
 
 
 def test_without_a_folder_the_default_one_is_fetched_into(tmp_path, monkeypatch):
@@ -436,10 +436,10 @@ def test_without_a_folder_the_default_one_is_fetched_into(tmp_path, monkeypatch)
 
     monkeypatch.setattr("families.adapter.fetch", fetched)
     with pytest.raises(WeightsError, match="no network"):
-        families.load("deit").teacher("tiny")
-    assert asked == [("tiny", "deit-tiny", tmp_path / "attention-transfer-bench")]
+        families.load("deit").teacher("tiny_in1k")
+    assert asked == [("tiny_in1k", "deit-tiny_in1k", tmp_path / "attention-transfer-bench")]
 
 
 def test_a_family_of_ones_own_may_pin_a_revision():
     pinned = replace(TINY_HEADED, revision="0123abc")
-    assert Family(title="-", paper="-", recipe="-", teachers=(pinned,)).teacher("tiny").revision == "0123abc"
+    assert Family(title="-", paper="-", recipe="-", teachers=(pinned,)).teacher("tiny_in1k").revision == "0123abc"

@@ -1,0 +1,68 @@
+"""The documents' arithmetic is the code's, and their Python does what they say."""
+
+import json
+import re
+
+import families
+from benchmark.plan import Geometry, make_plan, teachers_of
+from benchmark.protocol import load_protocol, load_study
+from benchmark.speed import bill, forward_flops, weights_bytes
+
+from .conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def cost_of(teachers):
+    protocol, study = load_protocol("imagenet")[1], load_study("main")[1]
+    plan = make_plan("imagenet", protocol, "main", study, teachers, protocol.seeds)
+    return len(plan.items), bill(list(plan.items.values()), protocol.together)
+
+
+def cost_rows():
+    """The README's table: what each teacher needs by itself."""
+    for family, size in teachers_of("all", None):
+        runs, needs = cost_of([(family, size)])
+        geometry = Geometry(**families.spec(family).teacher(size).geometry)
+        weights, macs = weights_bytes(geometry) / 1e6, forward_flops(geometry) / 2e9
+        columns = (
+            f"{family} {size}",
+            f"{weights:,.0f}",
+            f"{macs:.1f}",
+            str(runs),
+            f"{needs['gpu_hours']:,.0f}",
+            f"{needs['disk_gb']:.0f}",
+        )
+        yield f"| {' | '.join(columns)} |"
+
+
+def test_the_readmes_costs_are_those_of_the_code():
+    rows = list(cost_rows())
+    assert len(rows) == 20
+    assert "\n".join(rows) in README, "\n".join(rows)
+    runs, needs = cost_of(teachers_of("all", None))
+    assert f"{runs} runs, {needs['gpu_hours']:,.0f} GPU-hours and {needs['disk_gb']:.0f} GB" in " ".join(README.split())
+
+
+def test_the_arithmetic_is_that_of_known_models():
+    """Multiplications and parameters of ViT-B/16 and ViT-L/16 as timm's results list them: 17.6 and 61.6 G, 86 and 304 M."""
+    for size, macs, parameters in (("base", 17.6, 86), ("large", 61.6, 304)):
+        geometry = Geometry(**families.spec("mae").teacher(size).geometry)
+        assert abs(forward_flops(geometry) / 2e9 - macs) < 0.1
+        assert abs(weights_bytes(geometry) / 4e6 - parameters) < 2
+
+
+def test_inaturalists_folders(tmp_path):
+    (tmp_path / "images").mkdir()
+    for number, split in enumerate(("train", "train", "val")):
+        (tmp_path / "images" / f"{number}.jpg").write_bytes(b"an image")
+        path = tmp_path / f"{split}2018.json"
+        content = json.loads(path.read_text()) if path.exists() else {"images": [], "annotations": []}
+        content["images"].append({"id": number + 7, "file_name": f"images/{number}.jpg"})
+        content["annotations"].append({"image_id": number + 7, "category_id": number * 11})
+        path.write_text(json.dumps(content))
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "imagenet.md").read_text(), re.S)
+    exec(block.replace("/data/inat2018", str(tmp_path)), {})
+    found = sorted(str(path.relative_to(tmp_path)) for split in ("train", "val") for path in (tmp_path / split).glob("*/*"))
+    assert found == ["train/00000/0.jpg", "train/00011/1.jpg", "val/00022/2.jpg"]
+    assert (tmp_path / found[0]).read_bytes() == b"an image"
