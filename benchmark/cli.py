@@ -158,8 +158,10 @@ def _run(args: argparse.Namespace) -> int:
     if args.json and not args.dry_run:
         raise UserError("--json goes with --dry-run; a finished run's numbers come from bench report --json")
     plan = make_plan(name, protocol, study_name, study, teachers, _seeds(args.seeds, protocol))
-    _check_batches(plan, args.processes)
-    jobs = args.jobs or max(1, _cores() // args.processes)
+    if args.cluster == "debug" and args.processes > 1:
+        raise UserError("--processes goes with --cluster local; for debug, torchrun starts them")
+    _check_batches(plan, args)
+    jobs = 1 if args.cluster == "debug" else args.jobs or max(1, _cores() // args.processes)
     setup = Setup(args.device, jobs, args.processes)
     launcher = Launcher(plan, protocol, Workspace(args.work), Results(args.results), args.cluster, setup)
     if args.dry_run:
@@ -200,7 +202,7 @@ def _joined(args: argparse.Namespace) -> Any:
     """The processes that torchrun started this command in; without it, this one."""
     from contextlib import nullcontext
 
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if _started_together() == 1:
         from types import SimpleNamespace
 
         return nullcontext(SimpleNamespace(first=True, tell=lambda said: said))
@@ -221,12 +223,18 @@ def _help_out(ranks: Any) -> int:
     return DONE
 
 
-def _check_batches(plan: Plan, processes: int) -> None:
-    ranks = processes * int(os.environ.get("WORLD_SIZE", "1"))
-    for item in plan.items.values() if ranks > 1 else ():
+def _started_together() -> int:
+    return int(os.environ.get("WORLD_SIZE") or 1)  # torchrun's
+
+
+def _check_batches(plan: Plan, args: argparse.Namespace) -> None:
+    ranks = args.processes * _started_together()
+    for item in plan.items.values():
         size = item.run.protocol.recipe.batch_size
-        if size % (2 * ranks):
+        if ranks > 1 and size % (2 * ranks):
             raise UserError(f"a batch of {size} ({item.cells[0]}) is not a multiple of twice the {ranks} processes that share it")
+        if item.run.transfer.source == "other-image" and (ranks > 1 or args.micro_batch):
+            raise UserError(f"{item.cells[0]} needs whole batches: no --micro-batch, and one process")
 
 
 def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], console: Console) -> Any:
@@ -239,11 +247,13 @@ def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], consol
     setup, protocol = launcher.setup, launcher.protocol
     if args.tensorboard:
         _check_tensorboard()
-    if todo and torch_device(args.device) == "cuda":
+    on_gpus = bool(todo) and torch_device(args.device) == "cuda"
+    if on_gpus and args.cluster == "local":
         import torch
 
         setup = replace(setup, jobs=args.jobs or max(1, torch.cuda.device_count() // args.processes))
-    share = _cores() // (setup.jobs * setup.processes) if todo and torch_device(args.device) == "cuda" else 0
+    beside = setup.jobs * setup.processes * int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    share = _cores() // beside if on_gpus else 0
     place = Place(args.data, args.work.absolute(), share if args.workers is None else args.workers)
     weights = args.weights or args.work / "weights"
     setup = replace(
@@ -361,6 +371,8 @@ def _check_device(name: str) -> None:
         return
     import torch
 
+    if ":" in name:
+        raise UserError(f"--device {name!r}: GPUs are chosen by CUDA_VISIBLE_DEVICES; valid: auto, cpu, cuda")
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
@@ -648,7 +660,7 @@ def _boards(results: Path, protocol: tuple[str, Protocol] | None, study: tuple[s
     """
     from benchmark.board import leaderboard, sort_results
     from benchmark.plan import make_plan, teachers_of
-    from benchmark.protocol import load_protocol, load_study, shipped
+    from benchmark.protocol import Arm, load_protocol, load_study, shipped
     from benchmark.store import read_results
 
     protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
@@ -658,14 +670,16 @@ def _boards(results: Path, protocol: tuple[str, Protocol] | None, study: tuple[s
     for name, content in protocols.items():
         measured = {result.cell.arm for result in found.current if result.cell.protocol == name}
         teachers = [pair for pair in teachers_of("all", None) if content.scale is None or pair[1] in content.scale.sizes]
+        shown = {(result.cell.family, result.cell.size) for result in found.current if result.cell.protocol == name}
+        others = sorted(shown - set(teachers))  # alternatives: their comparisons are in the table too
         assigned: set[str] = set()
         for study_name in sorted(studies, key=lambda each: (each != "main", each != given, each)):
             listed = studies[study_name]
-            arms = {arm for arm in listed.arms if "-none" not in arm}
+            arms = {arm for arm in listed.arms if Arm.parse(arm).transfers}
             own = arms if study_name == given else arms - assigned
             assigned |= arms
             if measured & own:
-                whole = make_plan(name, content, study_name, listed, teachers, content.seeds)
+                whole = make_plan(name, content, study_name, listed, [*teachers, *others], content.seeds)
                 board = leaderboard(name, listed, found.current, whole.distinct_comparisons)
                 boards.append((study_name, board, content.says))
     return boards, found

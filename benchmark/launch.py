@@ -12,10 +12,11 @@ import json
 import math
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,9 +24,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import families
 from benchmark.data import Place
-from benchmark.plan import Item, Plan, together
+from benchmark.plan import Item, Plan, Run, together
 from benchmark.protocol import Protocol
-from benchmark.store import Result, Results, Workspace, code_version, labelled, provenance, read_result, utc_now, write_json
+from benchmark.store import (
+    Labelled,
+    Result,
+    Results,
+    Workspace,
+    code_version,
+    labelled,
+    provenance,
+    read_result,
+    utc_now,
+    write_json,
+)
 from families.spec import UserError
 
 if TYPE_CHECKING:
@@ -36,12 +48,13 @@ Cluster = Literal["local", "debug"]
 CLUSTERS: tuple[Cluster, ...] = ("local", "debug")
 WEEK_MIN = 7 * 24 * 60
 PROGRESS_SECONDS, LINE_SECONDS = 0.5, 10.0
+PATIENCE_SECONDS = 3.0  # for the process that has the reason to tell it
 DIED = "its worker died (killed, or out of memory)"
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How runs are trained here; nothing of it changes a number but for rounding.
+    """How runs are trained here; nothing of it changes a number but for rounding (and a streamed source's order).
 
     Attributes:
         device: as torch names it, or auto.
@@ -199,7 +212,8 @@ class Launcher:
             return False
         with _locked(self.workspace.run(item.key), wait=True):
             if progress["state"] == "running":
-                mark_failed(self.workspace, item, self.name, DIED)
+                told = self.workspace.run(item.key) / "error.txt"  # by a process that another one's progress came after
+                mark_failed(self.workspace, item, self.name, told.read_text(encoding="utf-8") if told.exists() else DIED)
         return True
 
     def _submit(self, items: list[Item]) -> None:
@@ -208,7 +222,8 @@ class Launcher:
         executor = submitit.AutoExecutor(folder=self.workspace.jobs, cluster=self.cluster)
         local, setup = self.cluster == "local", self.setup
         executor.update_parameters(timeout_min=WEEK_MIN, **({"tasks_per_node": setup.processes} if local else {}))
-        alone = {item.key for item in items if self.workspace.error(item.key) == DIED}
+        shared = setup.processes > 1 or not local  # where a failure may take its process along
+        alone = {item.key for item in items if (error := self.workspace.error(item.key)) and (shared or error == DIED)}
         shares = units(items, setup.jobs, self.protocol.together, alone)
         process = os.getpid() if local else None
         order = Order(shares, self.protocol, self.workspace, self.results, setup, self.name, process)
@@ -223,15 +238,10 @@ class Launcher:
         for folder in {self.results.path(cell).parent for cell in item.cells}:
             for path in sorted(folder.glob("*.json")):
                 found = read_result(path)
-                taught = found.run.teacher if isinstance(found, Result) else None
-                if (
-                    isinstance(found, Result)
-                    and found.teacher
-                    and taught
-                    and "run" not in taught
-                    and found.teacher.sha256 != sha256
-                ):
-                    return path
+                if isinstance(found, Result) and found.teacher and pretrained_by(found.run) == pretrained_by(item.run):
+                    first_hand = "run" not in (found.run.teacher or {})
+                    if first_hand and found.teacher.sha256 != sha256:
+                        return path
         return None
 
     def _recorded(self, item: Item) -> Result | None:
@@ -240,6 +250,11 @@ class Launcher:
             if isinstance(result, Result) and result.key == item.key:
                 return result
         return None
+
+
+def pretrained_by(run: Run | Labelled) -> dict[str, str]:
+    """What names a run's pre-trained teacher; empty without one."""
+    return {name: value for name, value in (run.teacher or {}).items() if name in ("weights", "revision", "sha256")}
 
 
 @contextmanager
@@ -257,7 +272,7 @@ def units(items: Sequence[Item], workers: int, most: int, alone: Collection[str]
 
     A group of more than `most` runs is split, and one that is more than half of a worker's share, so that no worker is left
     without; a teacher then runs once for each part. Runs whose keys are in `alone`, since a worker died over them, are
-    units of their own: which of them was the reason would otherwise never be known.
+    units of their own: which of them was the reason would otherwise never be known. They come last.
     """
     limit = sum(map(effort, items)) / (2 * workers) if workers > 1 else math.inf
     found = [[item] for item in items if item.key in alone]
@@ -265,7 +280,7 @@ def units(items: Sequence[Item], workers: int, most: int, alone: Collection[str]
         share = math.ceil(_total(group) / limit) if limit else 1
         parts = max(math.ceil(len(group) / most), min(len(group), share))
         found += [group[number::parts] for number in range(parts)]
-    return sorted(found, key=lambda unit: -_total(unit))
+    return sorted(found, key=lambda unit: (any(item.key in alone for item in unit), -_total(unit)))
 
 
 def effort(item: Item) -> float:
@@ -369,8 +384,8 @@ def advice_on(error: Exception, setup: Setup) -> str:
         return ""
     micro = f"--micro-batch below {setup.micro_batch}" if setup.micro_batch else "--micro-batch N"
     return (
-        f"out of memory: {micro} or more --processes hold less at a time; so do, in the protocol file, grad_checkpointing: true"
-        " and precision: bfloat16 in its recipe, a smaller evaluation_batch, and a smaller together."
+        f"out of memory: {micro}, more --processes or a smaller together in the protocol file hold less at a time, and change no"
+        " number; so do grad_checkpointing: true, precision: bfloat16 and a smaller evaluation_batch, as another protocol."
         f" ({' '.join(told.split())[:160]})"
     )
 
@@ -405,17 +420,24 @@ def below_floor(item: Item, payload: dict[str, Any], protocol: Protocol) -> str 
 
 
 def _train(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
-    """Train runs together; each is delivered or failed by itself. Of several processes the first one writes; an error that
-    not all of them see ends its process, and the others with it."""
+    """Train runs together; each is delivered or failed by itself.
+
+    Of several processes the first one writes. An error that one of them alone sees, of one run, ends them all: the others
+    would wait for it for ever. That run is failed, those beside it are given back to be trained without it.
+    """
     group = _Group(order, ranks)
     try:
         group.begin(items)
         ranks.wait()  # an older error is gone before anyone can write a new one
         group.train()
-    except Exception as error:  # of what they share
-        for item, _ in list(group.going.values()):
-            group.failed(item, error)
-        if ranks.size > 1:
+    except Exception as error:
+        if ranks.size == 1:  # of what they share
+            for item, _ in list(group.going.values()):
+                group.failed(item, error)
+            return
+        try:
+            group.give_up(error)
+        finally:
             os._exit(1)
 
 
@@ -426,6 +448,7 @@ class _Group:
         self.order, self.ranks, self.started = order, ranks, utc_now()
         self.device = device_of(order, ranks)
         self.going: dict[str, tuple[Item, _Reporter]] = {}
+        self.raised: str | None = None
 
     def begin(self, items: Sequence[Item]) -> None:
         for item in items:
@@ -444,54 +467,103 @@ class _Group:
             setup = self.order.setup
             place = replace(setup.place, rank=self.ranks.rank, ranks=self.ranks.size)
             means = Means(self.order.protocol.checkpoint_seconds, place, self.ranks, setup.micro_batch)
-            watcher = Watcher(self._stepped, self._ended, lambda each, error: self.failed(self.going[each.run.key][0], error))
+            watcher = Watcher(self._stepped, self._ended, self._failed)
             together = Together(trainings, watcher, means)
             trainings.clear()  # what has ended or failed shall leave the memory
             together.train()
 
     def failed(self, item: Item, error: Exception) -> None:
-        if self.going.pop(item.key, None) is None:
-            return
-        said_by_another = self.ranks.size > 1 and (self.order.workspace.run(item.key) / "error.txt").exists()
-        if not said_by_another:
+        """A run has failed, and all processes know."""
+        if self.going.pop(item.key, None) is not None and self.ranks.first:
             _fail(self.order, item, error)
+
+    def give_up(self, error: Exception) -> None:
+        """After an error that the other processes have not met, or the loss of one of them. Who fails a run first is right: the
+        others only see a connection close."""
+        time.sleep(0.0 if self.raised is not None else PATIENCE_SECONDS)
+        folders = {key: self.order.workspace.run(key) for key in self.going}
+        if any((folder / "error.txt").exists() for folder in folders.values()):
+            return
+        blamed = self.raised or next(iter(self.going), None)
+        for key, (item, report) in self.going.items():
+            if key == blamed:
+                _fail(self.order, item, error)
+            else:
+                report.give_back()
+        print(f"bench: {self.going[blamed][0].cells[0] if blamed else 'a worker'}: {error}", file=sys.stderr, flush=True)
 
     def _trainings(self) -> list[Training]:
         from benchmark.models import reader_of
         from benchmark.train import Training
 
-        order, reader, trainings = self.order, None, []
-        code, points = code_version()["code"], order.protocol.curve_points
+        order, reader = self.order, None
+        trainings: dict[str, Training] = {}
+        errors: dict[str, Exception] = {}
+        points = order.protocol.curve_points
         for item in [item for item, _ in self.going.values()]:
             first = item.cells[0]
-            with self._isolated(item):
+            try:
                 files = files_of(order, item)
                 transfers = item.run.transfer.method != "none"
                 if transfers and reader is None:
                     reader = reader_of(item.run, first.family, first.size, files, self.device)
                 mine, folder = reader if transfers else None, order.workspace.run(item.key)
-                trainings.append(
-                    Training(item.run, first.family, first.size, folder, mine, self.device, points, code, files, self.ranks)
+                trainings[item.key] = Training(
+                    item.run,
+                    first.family,
+                    first.size,
+                    folder,
+                    mine,
+                    self.device,
+                    points,
+                    made_by(order, files),
+                    files,
+                    self.ranks,
                 )
-        return trainings
+            except Exception as error:
+                errors[item.key] = error
+        for key in dict.fromkeys(key for each in self.ranks.all(list(errors)) for key in each):
+            self.failed(self.going[key][0], errors.get(key) or RuntimeError("it could not be built in another process"))
+            trainings.pop(key, None)
+        return list(trainings.values())
 
     @contextmanager
     def _isolated(self, item: Item) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            if self.ranks.size > 1:
-                raise
             self.failed(item, error)
+
+    def _failed(self, training: Training, error: Exception) -> None:
+        """A training has failed: in every process, or in this one alone, which then raises on."""
+        if self.ranks.size > 1 and not isinstance(error, FloatingPointError):  # which is of a loss that all of them share
+            self.raised = self.raised or training.run.key
+            raise error
+        self.failed(self.going[training.run.key][0], error)
 
     def _stepped(self, training: Training, loss: float) -> None:
         self.going[training.run.key][1].step(training)
 
     def _ended(self, training: Training, found: dict[str, Any]) -> None:
         item, report = self.going[training.run.key]
+        error: Exception | None = None
         if self.ranks.first:
-            _deliver(self.order, item, found, self.started, report)
-        del self.going[item.key]
+            try:
+                _deliver(self.order, item, found, self.started, report)
+            except Exception as raised:
+                error = raised
+        if self.ranks.tell(error is not None):
+            self.failed(item, error or RuntimeError("it could not be delivered"))
+        else:
+            del self.going[item.key]
+
+
+def made_by(order: Order, files: Mapping[str, Path]) -> str:
+    """What a checkpoint must agree on to be gone on from: the code, and which pre-trained file and images."""
+    from families.weights import file_digest
+
+    weights = file_digest(files["weights"]) if "weights" in files else ""
+    return ":".join((code_version()["code"], weights, order.setup.data or "")).rstrip(":")
 
 
 def files_of(order: Order, item: Item) -> dict[str, Path]:
@@ -601,6 +673,7 @@ class _Reporter:
         return {
             "loss": training.loss if math.isfinite(training.loss) else None,
             "batch_size": training.recipe.batch_size,
+            "together": training.together,
             "images_per_second": round(training.images_per_second, 1),
             "peak_memory_mb": round(peak_memory(training.device) / 2**20, 1),
         }
@@ -625,6 +698,10 @@ class _Reporter:
                 if line[name] is not None:
                     self.events.add_scalar(name, line[name], state.step)
             self.events.flush()
+
+    def give_back(self) -> None:
+        """Nobody trains it now; what it has is in its checkpoint."""
+        write_json(self.folder / "progress.json", self.record("interrupted", 0) | {"launcher": None})
 
     def record(self, state: str, step: int, **numbers: Any) -> dict[str, Any]:
         """What progress.json holds."""

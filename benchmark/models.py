@@ -70,7 +70,8 @@ def timm_args(run: Run) -> dict[str, Any]:
 
 
 def _with_new_head(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """Take a backbone's state in place; the head and its norm stay as they start. Raises WeightsError for any other gap."""
+    """Take a backbone's state in place; the head stays as it starts, and so does its norm where the teacher has none of that
+    name. Raises WeightsError for any other gap."""
     own = model.state_dict()
     taken = {name: value for name, value in state.items() if name in own and not name.startswith("head.")}
     gaps = [name for name in own.keys() ^ taken.keys() if not name.startswith(HEADS)]

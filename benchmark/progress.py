@@ -98,7 +98,8 @@ def pace(progress: Mapping[str, Any]) -> str:
     rate = progress.get("images_per_second")
     if not rate or not progress["step"]:
         return ""
-    left = round((progress["steps"] - progress["step"]) * progress.get("batch_size", 0) / rate)
+    each = progress.get("batch_size", 0) / rate * progress.get("together", 1)  # runs beside it take their steps in between
+    left = round((progress["steps"] - progress["step"]) * each)
     hours, minutes = divmod(left // 60, 60)
     remaining = f"{hours} h {minutes} min" if hours else f"{minutes} min {left % 60} s"
     return f"{rate:.0f} images/s, {progress['peak_memory_mb'] / 1024:.1f} GiB, {remaining} left"

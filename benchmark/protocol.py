@@ -234,6 +234,8 @@ class Protocol(Record):
     def _consistent(self) -> Protocol:
         taught = [] if self.teacher is None else [self.teacher.recipe]
         for recipe in (self.recipe, *self.recipes.values(), *taught):
+            if recipe.epochs is not None:
+                raise ValueError("epochs need data whose images are counted; give steps")
             if isinstance(self.data, CuedDigits) and recipe.augment is not None:
                 raise ValueError("recipe.augment: cued_digits has no augmentation")
         if self.scale is not None and self.teacher is None:
@@ -261,16 +263,14 @@ def _with_steps(content: dict[str, Any]) -> dict[str, Any]:
             return recipe
         if recipe.get("steps") is not None:
             raise ValueError("a recipe gives epochs or steps, not both (write null for the one that is not meant)")
-        try:
-            images = data["train"]["images"] - data.get("held_out", 0)
-            batches = images // recipe["batch_size"]
-        except (TypeError, KeyError, AttributeError, ZeroDivisionError):  # what is wrong with them is said by their own records
-            if isinstance(data, dict) and data.get("name") != "images":
-                raise ValueError("epochs need data whose images are counted; give steps") from None
-            return recipe | {"steps": 1, "epochs": None}
-        if batches < 1 <= images:
-            raise ValueError(f"a batch of {recipe['batch_size']} is more than the {images} training images")
-        return recipe | {"steps": max(1, round(recipe["epochs"] * batches)), "epochs": None}
+        try:  # as pydantic reads numbers
+            images, size = int(data["train"]["images"]) - int(data.get("held_out", 0)), int(recipe["batch_size"])
+            steps = max(1, round(float(recipe["epochs"]) * (images // size)))
+        except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError):  # their own records say what is wrong
+            return recipe | {"steps": 1}
+        if images // size < 1 <= images:
+            raise ValueError(f"a batch of {size} is more than the {images} training images")
+        return recipe | {"steps": steps, "epochs": None}
 
     changed = dict(content)
     if "recipe" in content:

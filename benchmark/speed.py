@@ -37,7 +37,6 @@ METHODS = ("plain", "copy", "distill")
 YARDSTICKS = ("explicit_copy", "explicit_distill")
 WARM_UP = 2
 IMG_SIZE = 224  # of the real teachers
-IMG_SIZE = 224  # of the pre-trained teachers
 NO_END = 10**9
 
 
@@ -278,7 +277,6 @@ def _weigh(setting: Setting, kind: str, sender: Any) -> None:
 def measure_data(protocol: Protocol, place: Place, seconds: float = 2.0) -> dict[str, Any]:
     """Images/s that one core makes of a protocol's training batches. Raises UserError for images that are not there."""
     torch.set_num_threads(1)
-    data.check(protocol.data, place, lambda what, done, of: None)
     size = protocol.scale.img_size if protocol.scale else IMG_SIZE
     batches = data.load(protocol.data, place, size, protocol.normalisation).train("speed", protocol.recipe, 0)
     next(batches)

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.optim import create_optimizer_v2, param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
 from timm.scheduler import CosineLRScheduler
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -75,13 +75,21 @@ class Student:
             self.forward = torch.compile(self.forward)
 
     def _groups(self) -> list[dict[str, Any]]:
+        """One rule for every class: what is spared weight decay, and with layer decay (Clark et al. 2020, arXiv 2003.10555; BEiT)
+        a rate that falls from head and last norm by `layer_decay` per block down to the embeddings."""
         model, recipe = self.model, self.recipe
         spared = [name for name, _ in model.named_parameters() if any(fnmatchcase(name, each) for each in NO_DECAY)]
         if recipe.layer_decay is None:
             return list(param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=spared))
-        return list(
-            param_groups_layer_decay(model, recipe.weight_decay, no_weight_decay_list=spared, layer_decay=recipe.layer_decay)
-        )
+        depth = len(list(model.blocks))  # type: ignore[arg-type]
+        groups: dict[tuple[int, bool], dict[str, Any]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                below, decays = layers_below_head(name, depth), parameter.dim() > 1 and name not in spared
+                decay, scale = recipe.weight_decay if decays else 0.0, recipe.layer_decay**below
+                group = groups.setdefault((below, decays), {"params": [], "weight_decay": decay, "lr_scale": scale})
+                group["params"].append(parameter)
+        return list(groups.values())
 
     def begin(self, number: int) -> None:
         """Make ready for step `number`: its learning rate, no gradients."""
@@ -124,17 +132,17 @@ class Student:
         if self.average is None:
             yield
             return
-        own = [value.clone() for value in self.model.state_dict().values()]
         try:
-            self._put(list(self.average.module.state_dict().values()))
+            self._swap()
             yield
         finally:
-            self._put(own)
+            self._swap()
 
-    @torch.no_grad()
-    def _put(self, values: Sequence[Tensor]) -> None:
-        for into, value in zip(self.model.state_dict().values(), values, strict=True):
-            into.copy_(value)
+    def _swap(self) -> None:
+        assert self.average is not None
+        both = ([*model.parameters(), *model.buffers()] for model in (self.model, self.average.module))
+        for own, averaged in zip(*both, strict=True):
+            own.data, averaged.data = averaged.data, own.data
 
 
 @dataclass
@@ -263,7 +271,7 @@ class Watcher:
 
 @dataclass(frozen=True)
 class Means:
-    """What trains and from where: nothing of it changes a number but for rounding.
+    """What trains and from where: nothing of it changes a number but for rounding (and a streamed source's order).
 
     Attributes:
         checkpoint_seconds: between checkpoints.
@@ -281,9 +289,8 @@ class Means:
 class Together:
     """Trainings of one data order, each to its end, from their checkpoints where there are any.
 
-    One that raises is reported and leaves the others running; where several processes train, it ends them all, since they
-    would wait for it, unless all of them see it. One whose checkpoint is older catches up first: a batch is a pure function
-    of the step. Runs that cannot share a batch are refused with a ValueError.
+    One that raises is reported and leaves the others running, unless the watcher raises then. One whose checkpoint is older
+    catches up first: a batch is a pure function of the step. Runs that cannot share a batch are refused with a ValueError.
     """
 
     def __init__(self, trainings: Sequence[Training], watcher: Watcher, means: Means) -> None:
@@ -446,11 +453,9 @@ class Together:
         return time.monotonic()
 
     def _fail(self, training: Training, error: Exception) -> None:
-        if self.ranks.size > 1 and not isinstance(error, FloatingPointError):  # which is of a loss that all of them share
-            raise error
         if training in self.alive:
-            self.alive.remove(training)
             self.watcher.failed(training, error)
+            self.alive.remove(training)
 
     @contextmanager
     def _isolated(self, training: Training) -> Iterator[None]:
@@ -532,6 +537,14 @@ class _Tally:
 def mixed(one: Tensor, other: Tensor) -> Tensor:
     """Log-probabilities [B, classes] of an ensemble: the mean of the two models' probabilities."""
     return torch.stack([one.log_softmax(1), other.log_softmax(1)]).logsumexp(0) - math.log(2)
+
+
+def layers_below_head(name: str, depth: int) -> int:
+    """How far a parameter of a model of `depth` blocks lies below the head: 0 for the head and the norm before it."""
+    parts = name.split(".")
+    if parts[0] == "blocks":
+        return depth - int(parts[1])
+    return 0 if parts[0] in ("head", "norm", "fc_norm") else depth + 1
 
 
 def normalised(images: Tensor, chosen: Normalisation) -> Tensor:

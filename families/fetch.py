@@ -86,12 +86,19 @@ def _is_good(teacher: Teacher, path: Path) -> bool:
     if not (path.parent / RECORD).exists():
         return True  # the user's own
     record = read_record(path)
+    if not record and path.name not in _names(teacher):
+        return True  # the user's own too, beside what was left of a fetched one
     pinned = teacher.official.sha256 if teacher.official is not None else None
     return (
         record.get("source") == source_of(teacher)
         and teacher.revision in (None, record.get("revision"))
         and pinned in (None, record["sha256"])
     )
+
+
+def _names(teacher: Teacher) -> tuple[str, ...]:
+    """What the teacher's file may be called where it is fetched from."""
+    return _HUB_FILES if teacher.official is None else (_at_the_authors(teacher.official).file,)
 
 
 def _bring(source: _Source, teacher: Teacher, target: Path, progress: Progress) -> Path:

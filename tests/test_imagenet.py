@@ -173,8 +173,9 @@ def students_steps(folder):
     return [each["step"] for each in found if each["state"] == "running" and each["steps"] == 3 * BATCHES]
 
 
-def test_a_dead_rank_fails_its_run_and_the_command_goes_on_from_there(images, alone, tmp_path):
-    """The other rank does not wait for it for ever."""
+def test_a_dead_rank_fails_one_run_alone(images, alone, tmp_path):
+    """The other rank does not wait for it for ever; the runs beside it go on in the same command, from where they were, and
+    the next command makes good what is left."""
     with_teacher(tmp_path, alone)
     process = start(words(tmp_path, images, "--processes", "2"))
     rank = None
@@ -185,9 +186,28 @@ def test_a_dead_rank_fails_its_run_and_the_command_goes_on_from_there(images, al
         rank = next(iter(ranks_of(tmp_path / "work", 1)), None) if running else None
     os.kill(rank, signal.SIGKILL)
     out = finish(process, code=1)
-    assert "failed" in out
+    assert len([line for line in out.splitlines() if line.startswith("failed: ")]) == 1, out
+    assert len(results_of(tmp_path)) == 3, out
     finish(start(words(tmp_path, images, cluster="debug")))
     agree(tmp_path, alone)
+
+
+def test_a_loss_that_is_not_finite_fails_its_run_in_every_process(images, alone, tmp_path):
+    content = yaml.safe_load(protocol_file(tmp_path).read_text())
+    content["recipes"]["copy"] = {
+        **load_protocol("imagenet")[1].recipe.model_dump(mode="json"),
+        **content["recipe"],
+        "steps": None,
+        "lr": 1e30,
+    }
+    with_teacher(tmp_path, alone)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(content | {"extends": "imagenet"}))
+    out = finish(start(words(tmp_path, images, "--processes", "2")), code=1)
+    (line,) = (line for line in out.splitlines() if line.startswith("failed: "))
+    assert "standard-copy" in line and "the loss is nan" in line
+    found, expected = results_of(tmp_path), results_of(alone)
+    assert sorted(found) == ["standard-distill", "standard-none", "teacher"]
+    assert found["standard-distill"].curve[-1].loss == pytest.approx(expected["standard-distill"].curve[-1].loss, rel=1e-4)
 
 
 def ranks_of(work, rank):

@@ -241,7 +241,7 @@ def independent(path, interpolation, crop_pct=0.875):
 def test_evaluation_is_the_customary_one(folder, interpolation):
     data = load(folder, settings(interpolation=interpolation))
     pixels, labels = (torch.cat(part) for part in zip(*data.evaluate("test", 5), strict=True))
-    paths = [Path(path) for path, _ in data.parts["test"][0].reader.samples]
+    paths = [Path(data.parts["test"][0].reader.samples[index][0]) for index in data.parts["test"][1]]
     assert torch.equal(pixels, torch.stack([independent(path, interpolation) for path in paths]))
     assert labels.tolist() == [wnids(4).index(path.parent.name) for path in paths]
     assert pixels.min() >= 0 and pixels.max() <= 1 and len(paths) == 22
@@ -255,6 +255,14 @@ def test_evaluation_batches_do_not_depend_on_workers_or_ranks(folder):
         for ranks in (2, 3):  # of val, the third rank has none
             for rank in range(ranks):
                 assert same(whole[rank::ranks], list(load(folder, rank=rank, ranks=ranks).evaluate(name, 4)))
+
+
+def test_neighbours_in_an_evaluation_set_are_of_any_class(folder):
+    """One lends the other its attention in a control; files lie class by class. The order is the same each time."""
+    for name in ("val", "test"):
+        labels = torch.cat([labels for _, labels in load(folder).evaluate(name, 4)])
+        assert not torch.equal(labels, labels.sort().values)
+        assert torch.equal(labels, torch.cat([labels for _, labels in load(folder).evaluate(name, 7)]))
 
 
 def test_held_out_images_are_never_trained_on(folder):
@@ -280,8 +288,10 @@ def test_every_colour_mode_becomes_rgb(own):
         grey.save(path, kind)
         assert Image.open(path).mode == mode
     checked(own)
-    pixels, _ = next(load(own).evaluate("test", 22))
+    data = load(own)
+    pixels, _ = next(data.evaluate("test", 22))
     assert pixels.shape == (22, 3, SIZE, SIZE)
+    pixels = pixels[data.parts["test"][1].argsort()]
     assert torch.equal(pixels[0, 0], pixels[0, 1]) and torch.equal(pixels[0, 1], pixels[0, 2])
 
 
@@ -310,9 +320,9 @@ def test_shifted_sets_have_the_classes_of_training(shifting):
     data = load(root, described)
     assert data.sets() == ("val", "test", "renamed", "subset")
     for name in ("renamed", "subset"):
-        source, _ = data.parts[name]
+        source, order = data.parts[name]
         _, labels = next(data.evaluate(name, 24))
-        folders = [Path(path).parent.name for path, _ in source.reader.samples]
+        folders = [Path(source.reader.samples[index][0]).parent.name for index in order]
         names = [str(label) for label in range(12)] if name == "renamed" else wnids(12)
         assert labels.tolist() == [names.index(folder) for folder in folders]
     assert data.classes("renamed") is None and data.classes("test") is None

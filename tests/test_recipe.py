@@ -142,6 +142,18 @@ def test_layer_decay_scales_the_learning_rate_by_depth():
     assert decays["blocks.0.mlp.fc1.weight"] == decays["patch_embed.proj.weight"] == 0.05
 
 
+@pytest.mark.parametrize("family", ["dinov2_reg", "clip", "beitv2"])
+def test_layer_decay_is_one_rule_for_all_classes(family):
+    """Whatever a class calls its own: everything before the blocks is an embedding, registers and the stem's norm too."""
+    student = Student(student_of(family), Transfer(), None, recipe_of(layer_decay=0.5))
+    names = {id(parameter): name for name, parameter in student.model.named_parameters()}
+    scales = {names[id(p)]: group["lr_scale"] for group in student.optimizer.param_groups for p in group["params"]}
+    for name, scale in scales.items():
+        below = DEPTH - int(name.split(".")[1]) if name.startswith("blocks.") else DEPTH + 1
+        assert scale == 0.5 ** (0 if name.startswith(("head.", "norm.", "fc_norm.")) else below), name
+    assert len(scales) == len([p for p in student.model.parameters() if p.requires_grad])
+
+
 def test_smoothed_and_mixed_targets():
     """Smoothing is for labels; probabilities come smoothed already."""
     x, y = batch()
@@ -369,6 +381,18 @@ def test_a_wrong_image_protocol_is_one_clear_line(change, words, tmp_path):
     assert "\n" not in str(caught.value) and "mine.yaml" in str(caught.value)
 
 
+def test_numbers_as_pydantic_reads_them(tmp_path):
+    """Quoted ones, and 1e2, which YAML takes for text, give the steps that they say."""
+    data = IMAGES | {"train": {"split": "train", "images": "100"}, "held_out": "20"}
+    protocol = written(
+        tmp_path, extends="imagenet", data=data, recipe={"batch_size": "16", "epochs": "1e1"}, recipes={"finetune": None}
+    )
+    assert protocol.recipe.steps == 10 * (80 // 16)
+    for wrong, said in (({"epochs": "many"}, "recipe.epochs"), ({"batch_size": "few"}, "recipe.batch_size")):
+        with pytest.raises(UserError, match=said):
+            written(tmp_path, extends="imagenet", data=IMAGES, recipe={"batch_size": 16} | wrong, recipes={"finetune": None})
+
+
 def test_a_recipe_for_each_method(tmp_path):
     """li2024's: what is copied trains by Copy's recipe, everything else without one of its own by Distillation's."""
     protocol = load_protocol("li2024")[1]
@@ -419,4 +443,5 @@ def test_progress_tells_pace_and_what_is_left():
 
     at = {"step": 10, "steps": 110, "batch_size": 64, "images_per_second": 32.0, "peak_memory_mb": 2048}
     assert pace(at) == "32 images/s, 2.0 GiB, 3 min 20 s left"
+    assert pace(at | {"together": 6}).endswith("20 min 0 s left")
     assert pace(at | {"step": 0}) == "" and pace({"step": 3, "steps": 4}) == ""

@@ -1,4 +1,4 @@
-"""Data sets by name: `benchmark.data.<name>` offers `load(settings, place) -> Dataset` and `check(settings, place, ...)`."""
+"""Data sets by name: each `benchmark.data.<name>` offers `load` and `check`, which the functions here call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Batch = tuple["Tensor", "Tensor"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a data set lies and who reads it: nothing of it changes a number.
+    """Where a data set lies and who reads it: nothing of it changes a number (but workers do the order of a streamed source).
 
     Attributes:
         root: the data folder; None where the data needs none.

@@ -185,7 +185,7 @@ def _files(path: Path) -> Any:
     with _one_line(str(path)):
         if path.is_file() or any(path.glob("*.tar")):
             # Forked processes would share an open tar, and move each other's place in it.
-            return ReaderImageInTar(str(path), cache_tarfiles=False)
+            return ReaderImageInTar(str(path), cache_tarfiles=False, cache_tarinfo=False)
         return create_reader("", root=str(path))
 
 
@@ -418,6 +418,10 @@ class Photographs:
             source, images = self.parts["train"]
             rest, held_out = held_out_of(len(images), settings.held_out)
             self.parts |= {"train": (source, rest), "val": (source, held_out)}
+        for name in self.sets():  # files lie class by class: neighbours shall not be of one class
+            if name in self.parts:
+                source, images = self.parts[name]
+                self.parts[name] = (source, images[torch.randperm(len(images), generator=torch.Generator().manual_seed(1))])
 
     def train(self, stream: str, recipe: Recipe, start: int) -> Iterator[Batch]:
         """Draw this rank's part of the batches from step `start` on; step = epoch x batches of an epoch + number in the epoch.
