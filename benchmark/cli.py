@@ -392,7 +392,7 @@ def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) 
             "key": item.key,
             "stage": number,
             "cells": [cell.path for cell in item.cells],
-            "steps": item.run.protocol.recipe.steps,
+            "steps": 0 if item.run.role == "ensemble" else item.run.protocol.recipe.steps,
             "requires": list(item.requires),
             "finished": item.key not in todo,
         }
@@ -412,7 +412,7 @@ def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) 
     for row in rows:
         first = plan.items[str(row["key"])].cells[0]
         serves = len(plan.items[str(row["key"])].cells)
-        state = "finished" if row["finished"] else "to train"
+        state = "finished" if row["finished"] else "to train" if row["steps"] else "to evaluate"
         table.add_row(str(row["stage"]), str(first), f"{serves} cells" if serves > 1 else "", str(row["steps"]), state)
     console.print(table)
     console.print(
@@ -475,7 +475,8 @@ def _fetch(args: argparse.Namespace) -> int:
             f"{family} {size}", str(path.relative_to(folder)), f"{path.stat().st_size / 1e6:.0f}", record["source"],
             (record["revision"] or "not known")[:12], (record["sha256"] or "")[:12], teacher.licence,
         )  # fmt: skip
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     if any("NC" in families.spec(family).teacher(size).licence for family, size in teachers_of(args.family, args.sizes)):
         console.print("NC: not for commercial use; each licence is its authors', and holds for what is made with the weights.")
     return SOME_FAILED if failed else DONE
