@@ -263,6 +263,9 @@ def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], consol
         return setup
     with _counting(console) as progress:
         found = check(protocol.data, replace(place, workers=_cores()), progress)
+    other = launcher.other_images(found)
+    if other is not None:
+        raise UserError(f"the images in {args.data} are not those that made {other}: choose another --results, or those images")
     _check_weights(launcher, todo, setup.weights, console)
     return replace(setup, data=found)
 

@@ -244,6 +244,14 @@ class Launcher:
                         return path
         return None
 
+    def other_images(self, digest: str | None) -> Path | None:
+        """A finished result of this plan that other images than these made."""
+        for key in self.outcome.found:
+            found = self._recorded(self.plan.items[key])
+            if found is not None and found.provenance.data not in (None, digest):
+                return self.results.path(found.cell)
+        return None
+
     def _recorded(self, item: Item) -> Result | None:
         for cell in item.cells:
             result = self.results.get(cell)

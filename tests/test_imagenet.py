@@ -375,6 +375,15 @@ def test_other_weights_do_not_mix_with_results_of_the_first(bench, hosted, tmp_p
     assert code == 2 and "is not the file that made" in err and str(folder / "results") in err
 
 
+def test_other_images_do_not_mix_with_results_of_the_first(bench, hosted, images, tmp_path):
+    folder, given = hosted
+    shutil.copytree(images, tmp_path / "data")
+    changed = next((tmp_path / "data" / "train").glob("*/*"))
+    Image.open(changed).resize((40, 40)).save(changed)
+    code, _, err = bench(*given, "--data", tmp_path / "data", "--seeds", "0,1")
+    assert code == 2 and "are not those that made" in err and str(folder / "results") in err
+
+
 def test_wrong_weights_are_said_before_the_first_step(bench, hosted, tmp_path):
     _, given = hosted
     (tmp_path / "weights").mkdir()
