@@ -72,8 +72,7 @@ class Board:
             self._draw(steps, running)
         elif time.monotonic() - self.heartbeat > HEARTBEAT_SECONDS:
             self.heartbeat = time.monotonic()
-            now = "; ".join(f"{item.cells[0]} {at['step']}/{at['steps']} {pace(at)}".rstrip() for item, at in running)
-            self.console.print(f"running: {now or 'workers are starting'}", highlight=False, soft_wrap=True)
+            self.console.print(f"running: {summary(running) or 'workers are starting'}", highlight=False, soft_wrap=True)
 
     def _draw(self, steps: int, running: list[tuple[Item, dict[str, Any]]]) -> None:
         assert self.bars is not None
@@ -91,6 +90,19 @@ class Board:
         payload = self.workspace.payload(item.key)
         told = f"top-1 {payload['metrics']['top1']:.1f}" if payload and state == "finished" else self.workspace.error(item.key)
         self.console.print(f"{count} {state} {item.cells[0]}: {told}", highlight=False, markup=False, soft_wrap=True)
+
+
+def summary(running: Sequence[tuple[Item, Mapping[str, Any]]]) -> str:
+    """Running runs in a line: of each process that which is furthest behind, and how many are beside it."""
+    processes: dict[Any, list[tuple[Item, Mapping[str, Any]]]] = {}
+    for item, at in running:
+        processes.setdefault(at.get("pid"), []).append((item, at))
+    told = []
+    for beside in processes.values():
+        item, at = min(beside, key=lambda each: each[1]["step"] / each[1]["steps"])
+        others = f" and {len(beside) - 1} beside it" if len(beside) > 1 else ""
+        told.append(f"{item.cells[0]}{others} {at['step']}/{at['steps']} {pace(at)}".rstrip())
+    return "; ".join(told)
 
 
 def pace(progress: Mapping[str, Any]) -> str:
