@@ -203,7 +203,7 @@ def _joined(args: argparse.Namespace) -> Any:
     from contextlib import nullcontext
 
     if _started_together() == 1:
-        from types import SimpleNamespace
+        from types import SimpleNamespace  # benchmark.ranks would bring torch, before it is known to be needed
 
         return nullcontext(SimpleNamespace(first=True, tell=lambda said: said))
     from benchmark.launch import torch_device
@@ -423,7 +423,13 @@ def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) 
         f"{plan.distinct_comparisons} distinct comparisons",
         highlight=False,
     )
-    if items and launcher.protocol.teacher is None:
+    if items:
+        _show_costs(plan, launcher, items, cost, console)
+
+
+def _show_costs(plan: Plan, launcher: Launcher, items: list[Any], cost: dict[str, Any] | None, console: Console) -> None:
+    """What training `items` needs: by arithmetic where the teachers are real ones, and by measurement where there is one."""
+    if launcher.protocol.teacher is None:
         from benchmark.speed import ASSUMED, bill
 
         needs = bill(items, launcher.protocol.together)
@@ -438,7 +444,7 @@ def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) 
             + ("" if cost["same_code"] else "; measured with other code"),
             highlight=False,
         )
-    elif todo:
+    else:
         console.print(
             f"no measured estimate: bench speed --protocol {plan.protocol} --family NAME --size SIZE"
             " measures what a step costs here",

@@ -466,6 +466,8 @@ class _Group:
             shared = f", by {self.ranks.size} processes" if self.ranks.size > 1 else ""
             with self._isolated(item):
                 report.begin(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}{shared}")
+        # Only the first process writes, so it alone may have failed here: all go on with what it has.
+        self.going = {key: self.going[key] for key in self.ranks.tell(list(self.going))}
 
     def train(self) -> None:
         from benchmark.train import Means, Together, Watcher
