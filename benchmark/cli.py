@@ -7,8 +7,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,6 +19,7 @@ from families.spec import UnknownName, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.cluster import ClusterConfig
     from benchmark.launch import Launcher, Outcome
     from benchmark.plan import Plan
     from benchmark.protocol import Protocol, Study
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="for programs: everything")
     listing.set_defaults(verb=_list)
 
+    _work_parsers(verbs)
     _speed_parser(verbs)
     fetch = verbs.add_parser("fetch", help="put pre-trained teachers where nodes without network find them")
     fetch.add_argument("--family", default="all", metavar="NAMES|all", help="as in deit3,dinov2 (default: all)")
@@ -83,10 +86,12 @@ def _run_parser(verbs: Any) -> None:
     _request(run)
     _folders(run)
     run.add_argument("--seeds", metavar="0,1,2", help="default: the protocol's")
-    run.add_argument("--cluster", default="local", metavar="NAME", help="local (processes) or debug (in this process)")
-    run.add_argument("--jobs", type=int, metavar="N", help="workers at a time; default: one a core")
+    run.add_argument("--cluster", default="local", metavar="NAME", help="local (processes), debug (in this process) or slurm")
+    run.add_argument("--cluster-config", type=Path, metavar="FILE", help="what jobs on Slurm get (default: the user's file)")
+    run.add_argument("--wait", action="store_true", help="on Slurm: until all is done, then show the leaderboard")
+    run.add_argument("--jobs", type=int, metavar="N", help="workers, or jobs on Slurm, at a time; default: one a core")
     run.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
-    run.add_argument("--processes", type=int, default=1, metavar="N", help="that share each run's batches (default: 1)")
+    run.add_argument("--processes", type=int, metavar="N", help="on each node, that share each run's batches (default: 1)")
     run.add_argument("--data", type=Path, metavar="DIR", help="the images, for protocols that need some")
     run.add_argument("--workers", type=int, metavar="N", help="image loaders a process; default: none on a CPU, else its share")
     run.add_argument("--weights", type=Path, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
@@ -96,6 +101,24 @@ def _run_parser(verbs: Any) -> None:
     run.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
     run.add_argument("--json", action="store_true", help="with --dry-run: for programs")
     run.set_defaults(verb=_run)
+
+
+def _work_parsers(verbs: Any) -> None:
+    status = verbs.add_parser("status", help="what is finished, running, queued, failed, stale, missing")
+    status.add_argument("--watch", action="store_true", help="keep the table live until nothing is queued or running")
+    status.add_argument("--json", action="store_true", help="for programs: every run")
+    status.set_defaults(verb=_status)
+    cancel = verbs.add_parser("cancel", help="end what is queued or running; what is finished stays")
+    cancel.set_defaults(verb=_cancel)
+    logs = verbs.add_parser("logs", help="show a run's log, and why it failed")
+    logs.add_argument("run", metavar="RUN", help="as in deit3/base/standard-copy-s0, or its key")
+    logs.add_argument("--follow", action="store_true", help="go on while it runs")
+    logs.set_defaults(verb=_logs)
+    for parser in (status, cancel, logs):
+        _request(parser, "those of the requests made so far in --work", given=False)
+        parser.add_argument("--seeds", metavar="0,1,2")
+        parser.add_argument("--results", type=Path, metavar="DIR")
+        parser.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="default: .bench")
 
 
 def _speed_parser(verbs: Any) -> None:
@@ -124,11 +147,19 @@ def _speed_parser(verbs: Any) -> None:
     speed.set_defaults(verb=_speed)
 
 
-def _request(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--family", default="all", metavar="NAMES|all", help="as in deit3,dinov2 (default: all)")
-    parser.add_argument("--sizes", metavar="SIZES", help="as in base,large (default: all that the families have)")
-    parser.add_argument("--study", default="main", metavar="NAME|FILE", help="default: main")
-    parser.add_argument("--protocol", default="mini", metavar="NAME|FILE", help="default: mini")
+REQUEST: dict[str, str | None] = {"family": "all", "sizes": None, "study": "main", "protocol": "mini", "seeds": None}
+
+
+def _request(parser: argparse.ArgumentParser, otherwise: str = "", given: bool = True) -> None:
+    """The options that say which runs; without `given` they have no defaults of their own, but mean `otherwise`."""
+    for name, shape, told in (
+        ("family", "NAMES|all", "as in deit3,dinov2 (default: all)"),
+        ("sizes", "SIZES", "as in base,large (default: all that the families have)"),
+        ("study", "NAME|FILE", "default: main"),
+        ("protocol", "NAME|FILE", "default: mini"),
+    ):
+        note = told if given else f"{told.split(' (')[0].split('default')[0]} (default: {otherwise})".strip()
+        parser.add_argument(f"--{name}", default=REQUEST[name] if given else None, metavar=shape, help=note)
 
 
 def _folders(parser: argparse.ArgumentParser) -> None:
@@ -142,14 +173,11 @@ def _folders(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from benchmark.launch import CLUSTERS, Launcher, Setup
-    from benchmark.plan import make_plan, teachers_of
-    from benchmark.protocol import load_protocol, load_study
+    from benchmark.launch import CLUSTERS, Launcher
     from benchmark.store import Results, Workspace
+    from benchmark.work import Setup
 
-    name, protocol = load_protocol(args.protocol)
-    study_name, study = load_study(args.study)
-    teachers = teachers_of(args.family, args.sizes)
+    asked = _asked(vars(args))
     if args.cluster not in CLUSTERS:
         raise UnknownName("cluster", args.cluster, CLUSTERS)
     for option, least in (("jobs", 1), ("processes", 1), ("workers", 0), ("micro_batch", 1)):
@@ -157,34 +185,79 @@ def _run(args: argparse.Namespace) -> int:
             raise UserError(f"--{option.replace('_', '-')} {getattr(args, option)}: at least {least}")
     if args.json and not args.dry_run:
         raise UserError("--json goes with --dry-run; a finished run's numbers come from bench report --json")
-    plan = make_plan(name, protocol, study_name, study, teachers, _seeds(args.seeds, protocol))
-    if args.cluster == "debug" and args.processes > 1:
+    if args.cluster == "debug" and (args.processes or 1) > 1:
         raise UserError("--processes goes with --cluster local; for debug, torchrun starts them")
-    _check_batches(plan, args)
-    jobs = 1 if args.cluster == "debug" else args.jobs or max(1, _cores() // args.processes)
-    setup = Setup(args.device, jobs, args.processes)
-    launcher = Launcher(plan, protocol, Workspace(args.work), Results(args.results), args.cluster, setup)
+    config = _cluster_config(args)
+    processes = config.ranks if args.cluster == "slurm" else args.processes or 1
+    _check_batches(asked.plan, args, processes * _started_together())
+    jobs = {"debug": 1, "local": args.jobs or max(1, _cores() // processes), "slurm": config.parallel}[args.cluster]
+    setup = Setup("cuda" if config.gpus and args.device == "auto" else args.device, jobs, processes)
+    words = asked.words | {"results": str(args.results.absolute())}
+    workspace, results = Workspace(args.work), Results(args.results)
+    launcher = Launcher(asked.plan, asked.protocol, workspace, results, args.cluster, setup, config, words)
     if args.dry_run:
-        _show_plan(plan, launcher, launcher.survey(), args.json)
+        _show_plan(asked.plan, launcher, launcher.survey(), args.json)
         return DONE
     with _joined(args) as ranks:
         if not ranks.first:
             return _help_out(ranks)
         try:
-            return _lead(args, launcher, (name, protocol), (study_name, study), teachers)
+            return _lead(args, launcher, asked)
         finally:
             ranks.tell(None)
 
 
-def _lead(
-    args: argparse.Namespace, launcher: Launcher, protocol: tuple[str, Protocol], study: tuple[str, Study],
-    teachers: list[tuple[str, str]],
-) -> int:  # fmt: skip
-    """Train what is missing and show the leaderboard."""
+@dataclass(frozen=True)
+class _Asked:
+    """A request: its words, made whole, and what they name."""
+
+    words: dict[str, str | None]
+    protocol: Protocol
+    study_name: str
+    study: Study
+    teachers: list[tuple[str, str]]
+    plan: Plan
+
+
+def _asked(options: Mapping[str, Any]) -> _Asked:
+    """What the request's options name. Raises UserError."""
+    from benchmark.plan import make_plan, teachers_of
+    from benchmark.protocol import load_protocol, load_study, shipped
+
+    words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
+    name, protocol = load_protocol(str(words["protocol"]))
+    study_name, study = load_study(str(words["study"]))
+    teachers = teachers_of(str(words["family"]), words["sizes"])
+    plan = make_plan(name, protocol, study_name, study, teachers, _seeds(words["seeds"], protocol))
+    for kind, known in (("protocol", shipped("protocols")), ("study", shipped("studies"))):
+        if words[kind] not in known:  # a file, which later commands shall find from anywhere
+            words[kind] = str(Path(str(words[kind])).absolute())
+    return _Asked(words, protocol, study_name, study, teachers, plan)
+
+
+def _cluster_config(args: argparse.Namespace) -> ClusterConfig:
+    """What jobs get: from --cluster-config or the user's file, --jobs and --processes before both; the defaults off Slurm."""
+    from benchmark.cluster import ClusterConfig, load_config
+    from benchmark.protocol import validated
+
+    if args.cluster != "slurm":
+        for option in ("cluster_config", "wait"):
+            if getattr(args, option):
+                raise UserError(f"--{option.replace('_', '-')} goes with --cluster slurm")
+        return ClusterConfig()
+    chosen = {"parallel": args.jobs, "processes": args.processes}
+    given = load_config(args.cluster_config).model_dump(exclude_unset=True)
+    overruled = given | {name: value for name, value in chosen.items() if value is not None}
+    return validated(ClusterConfig, overruled, "--jobs and --processes with the cluster's settings")
+
+
+def _lead(args: argparse.Namespace, launcher: Launcher, asked: _Asked) -> int:
+    """Train what is missing and show the leaderboard; on Slurm submit it, and that only with --wait."""
     from benchmark.store import ensure_writable
 
     todo = launcher.survey()
-    _check_device(args.device)
+    if args.cluster != "slurm":
+        _check_device(args.device)
     reports = _reports_folder(args)
     ensure_writable("--reports", reports)
     ensure_writable("--work", args.work)
@@ -193,9 +266,22 @@ def _lead(
         ensure_writable("--results", folder)
     console = _console()
     launcher.setup = _setup(args, launcher, todo, console)
-    outcome = _train(launcher, todo, console)
-    _close(args.results, reports, protocol, study, launcher.plan, teachers, console)
+    outcome = _train(launcher, todo, console, args.wait)
+    if outcome.submitted or outcome.elsewhere:
+        _show_where_to_look(launcher, console)
+    else:
+        _close(args.results, reports, asked, console)
     return SOME_FAILED if outcome.failed else DONE
+
+
+def _show_where_to_look(launcher: Launcher, console: Console) -> None:
+    work = launcher.workspace.folder
+    option = "" if work == Path(".bench").absolute() else f" --work {work}"
+    console.print(
+        f"bench status{option}: how far they are; bench logs{option} RUN: what one says; bench cancel{option}: end them\n"
+        "The same command again submits what failed, and shows the leaderboard once all is done.",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _joined(args: argparse.Namespace) -> Any:
@@ -206,8 +292,8 @@ def _joined(args: argparse.Namespace) -> Any:
         from types import SimpleNamespace  # benchmark.ranks would bring torch, before it is known to be needed
 
         return nullcontext(SimpleNamespace(first=True, tell=lambda said: said))
-    from benchmark.launch import torch_device
     from benchmark.ranks import joined
+    from benchmark.work import torch_device
 
     if args.cluster != "debug":
         raise UserError("under torchrun it is --cluster debug: the processes are there already")
@@ -216,7 +302,7 @@ def _joined(args: argparse.Namespace) -> Any:
 
 def _help_out(ranks: Any) -> int:
     """Take part in what the first process orders, until it is done."""
-    from benchmark.launch import share_work
+    from benchmark.work import share_work
 
     while (order := ranks.tell(None)) is not None:
         share_work(order, ranks)
@@ -227,8 +313,7 @@ def _started_together() -> int:
     return int(os.environ.get("WORLD_SIZE") or 1)  # torchrun's
 
 
-def _check_batches(plan: Plan, args: argparse.Namespace) -> None:
-    ranks = args.processes * _started_together()
+def _check_batches(plan: Plan, args: argparse.Namespace, ranks: int) -> None:
     for item in plan.items.values():
         size = item.run.protocol.recipe.batch_size
         if ranks > 1 and size % (2 * ranks):
@@ -242,19 +327,23 @@ def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], consol
     from dataclasses import replace
 
     from benchmark.data import Place, check
-    from benchmark.launch import torch_device
+    from benchmark.work import torch_device
 
     setup, protocol = launcher.setup, launcher.protocol
     if args.tensorboard:
         _check_tensorboard()
-    on_gpus = bool(todo) and torch_device(args.device) == "cuda"
-    if on_gpus and args.cluster == "local":
-        import torch
+    if args.cluster == "slurm":
+        share = launcher.config.cpus - 1 if launcher.config.gpus else 0
+    else:
+        on_gpus = bool(todo) and torch_device(args.device) == "cuda"
+        if on_gpus and args.cluster == "local":
+            import torch
 
-        setup = replace(setup, jobs=args.jobs or max(1, torch.cuda.device_count() // args.processes))
-    beside = setup.jobs * setup.processes * int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
-    share = _cores() // beside if on_gpus else 0
-    place = Place(args.data, args.work.absolute(), share if args.workers is None else args.workers)
+            setup = replace(setup, jobs=args.jobs or max(1, torch.cuda.device_count() // setup.processes))
+        beside = setup.jobs * setup.processes * int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+        share = _cores() // beside if on_gpus else 0
+    root = None if args.data is None else args.data.absolute()
+    place = Place(root, args.work.absolute(), share if args.workers is None else args.workers)
     weights = args.weights or args.work / "weights"
     setup = replace(
         setup, place=place, weights=weights.absolute(), micro_batch=args.micro_batch, tensorboard=args.tensorboard
@@ -309,7 +398,7 @@ def _counting(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         yield progress
 
 
-def _train(launcher: Launcher, todo: list[Any], console: Console) -> Outcome:
+def _train(launcher: Launcher, todo: list[Any], console: Console, wait: bool) -> Outcome:
     from benchmark.progress import Board
 
     launcher.fill()
@@ -322,12 +411,22 @@ def _train(launcher: Launcher, todo: list[Any], console: Console) -> Outcome:
     )  # fmt: skip
     for key in outcome.retrained:
         console.print(f"{plan.items[key].cells[0]}: has a result but no weights here, so it is trained again", highlight=False)
-    if todo:
+    if todo and launcher.cluster == "slurm":
+        launcher.submit(todo)
+        _show_submitted(launcher, console)
+    if todo and (launcher.cluster != "slurm" or ((wait and outcome.submitted) or outcome.elsewhere)):
         begun = time.monotonic()
         with Board(console, todo, launcher.workspace):
-            launcher.train(todo)
+            if launcher.cluster == "slurm":
+                launcher.follow(lambda told: console.print(f"{told}; still waiting", style="yellow", markup=False))
+            else:
+                launcher.train(todo)
         minutes, seconds = divmod(round(time.monotonic() - begun), 60)
         console.print(f"trained {len(outcome.finished)} runs in {minutes} min {seconds} s", highlight=False)
+    for key in outcome.waiting:
+        console.print(
+            f"{plan.items[key].cells[0]}: left, since what it needs first is queued or running on Slurm", highlight=False
+        )
     for key, reason in outcome.failed.items():
         console.print(f"failed: {plan.items[key].cells[0]} ({key}): {reason}", style="red", highlight=False, markup=False)
     if outcome.failed:
@@ -335,20 +434,33 @@ def _train(launcher: Launcher, todo: list[Any], console: Console) -> Outcome:
     return outcome
 
 
-def _close(
-    results: Path, reports: Path, protocol: tuple[str, Protocol], study: tuple[str, Study],
-    plan: Plan, teachers: list[tuple[str, str]], console: Console,
-) -> None:  # fmt: skip
+def _show_submitted(launcher: Launcher, console: Console) -> None:
+    outcome, arrays = launcher.outcome, launcher.submission.arrays
+    if outcome.submitted:
+        jobs = sum(len(array.jobs) for array in arrays)
+        told = ", ".join(str(array.jobs[0].id).split("_")[0] for array in arrays)
+        console.print(
+            f"submitted {len(outcome.submitted)} runs as {jobs} jobs (Slurm {told}), at most {launcher.config.parallel} at a time",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if outcome.elsewhere:
+        console.print(
+            f"{len(outcome.elsewhere)} runs are queued or running already: left to those who have them", highlight=False
+        )
+
+
+def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> None:
     from benchmark.board import leaderboard, sort_results
     from benchmark.report import show
     from benchmark.store import read_results
 
-    found = sort_results(*read_results(results), {protocol[0]: protocol[1]})
+    plan = asked.plan
+    found = sort_results(*read_results(results), {plan.protocol: asked.protocol})
     wanted = set(plan.cells)
-    asked = [result for result in found.current if result.cell in wanted]
-    show(leaderboard(protocol[0], study[1], asked, plan.distinct_comparisons, teachers), console)
-    console.print(protocol[1].says.strip(), style="dim", markup=False, highlight=False)
-    _write_reports(results, reports, protocol, study, console)
+    current = [result for result in found.current if result.cell in wanted]
+    show(leaderboard(plan.protocol, asked.study, current, plan.distinct_comparisons, asked.teachers), console)
+    console.print(asked.protocol.says.strip(), style="dim", markup=False, highlight=False)
+    _write_reports(results, reports, (plan.protocol, asked.protocol), (asked.study_name, asked.study), console)
 
 
 def _reports_folder(args: argparse.Namespace) -> Path:
@@ -385,8 +497,8 @@ def _check_device(name: str) -> None:
 def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) -> None:
     todo, cost = {item.key for item in items}, None
     if items and (launcher.workspace.folder / "speed" / plan.protocol).is_dir():
-        from benchmark.launch import torch_device
         from benchmark.speed import estimate
+        from benchmark.work import torch_device
 
         device = torch_device(launcher.setup.device)
         cost = estimate(launcher.workspace, plan.protocol, launcher.protocol, items, launcher.setup.jobs, device)
@@ -528,9 +640,9 @@ def _speed(args: argparse.Namespace) -> int:
     spec.teacher(size)
     _check_device(args.device)
     from benchmark.data import Place
-    from benchmark.launch import torch_device
     from benchmark.speed import limits, measure, measure_data, measure_images, protocol_setting, save, setting_of
     from benchmark.store import Workspace, ensure_writable
+    from benchmark.work import torch_device
 
     device = torch_device(args.device)
     if protocol is not None:
@@ -630,6 +742,69 @@ def _advice(workers: float) -> str:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# ---- status, cancel, logs
+
+
+def _status(args: argparse.Namespace) -> int:
+    from benchmark.overview import Overview, as_json, show, watch
+    from benchmark.store import Workspace
+
+    overview = Overview(Workspace(args.work), _wanted(args))
+    if args.json:
+        print(json.dumps(as_json(overview.look()), indent=1))
+        return DONE
+    (watch if args.watch else show)(overview, _console())
+    return DONE
+
+
+def _cancel(args: argparse.Namespace) -> int:
+    from benchmark.overview import cancel
+    from benchmark.store import Workspace
+
+    only = _wanted(args) if _names_something(args) else None
+    jobs, runs = cancel(Workspace(args.work), only)
+    _console().print(
+        f"cancelled {jobs} jobs with {runs} runs; what they had is in their checkpoints, bench run goes on from there"
+        if jobs else "nothing is queued or running", highlight=False,
+    )  # fmt: skip
+    return DONE
+
+
+def _logs(args: argparse.Namespace) -> int:
+    from benchmark.overview import Overview, find_run, log_of
+    from benchmark.store import Workspace
+
+    workspace = Workspace(args.work)
+    overview = Overview(workspace, _wanted(args))
+    for line in log_of(overview, find_run(overview, args.run), args.follow):
+        print(line, flush=True)
+    return DONE
+
+
+def _names_something(args: argparse.Namespace) -> bool:
+    return any(getattr(args, name) is not None for name in REQUEST)
+
+
+def _wanted(args: argparse.Namespace) -> list[Any]:
+    """What status and others look at: the request that is given, else all that were made in the work folder."""
+    from benchmark.jobs import Jobs
+    from benchmark.overview import Wanted
+    from benchmark.store import Results, Workspace
+
+    if _names_something(args):
+        return [Wanted(_asked(vars(args)).plan, Results(args.results or Path("results")))]
+    requests = {json.dumps(each.request, sort_keys=True): each.request for each in Jobs(Workspace(args.work)).submissions()}
+    wanted = []
+    for request in requests.values():
+        try:
+            wanted.append(Wanted(_asked(request).plan, Results(args.results or Path(request["results"]))))
+        except UserError as error:  # a protocol file that is gone, say
+            print(f"bench: a request made before can not be read again: {error}", file=sys.stderr)
+    if not wanted:
+        raise UserError(f"nothing was submitted from --work {args.work} yet; or name a request, as in --family deit3")
+    return wanted
 
 
 # ---- report

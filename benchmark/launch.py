@@ -1,109 +1,58 @@
-"""Run a plan through submitit: workers take units from one list until it is empty; what one of them loses is visible.
+"""Run a plan through submitit: find what is finished, submit what is not, say what became of it.
 
-A unit is a list of runs that train together: of one teacher and seed, so that batch and teacher are paid once. A run is taken
-by locking its folder, so that no two workers, of this launcher or of another one, train it at the same time, and a worker
-that ends early leaves its share to the others. A failed or killed run is marked and passed over.
+On one machine workers share one list of units until it is empty, stage by stage. On Slurm each unit is a job, each stage an
+array, and a later stage begins when the jobs that it needs have ended. What somebody else's jobs have is left to them.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
 import math
 import os
 import signal
-import sys
-import threading
 import time
-import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import families
-from benchmark.data import Place
+from benchmark import cluster
+from benchmark.cluster import ClusterConfig, SchedulerError
+from benchmark.jobs import Array, Job, Jobs, Standing, Submission
 from benchmark.plan import Item, Plan, Run, together
 from benchmark.protocol import Protocol
-from benchmark.store import (
-    Labelled,
-    Result,
-    Results,
-    Workspace,
-    code_version,
-    labelled,
-    provenance,
-    read_result,
-    utc_now,
-    write_json,
-)
-from families.spec import UserError
+from benchmark.status import state_of
+from benchmark.store import Labelled, Result, Results, Workspace, frozen, read_result
+from benchmark.work import DIED, Order, Setup, Worker, below_floor, deliver, finished, locked, mark_failed, set_environment
 
-if TYPE_CHECKING:
-    from benchmark.ranks import Ranks
-    from benchmark.train import Training
-
-Cluster = Literal["local", "debug"]
-CLUSTERS: tuple[Cluster, ...] = ("local", "debug")
+Cluster = Literal["local", "debug", "slurm"]
+CLUSTERS: tuple[Cluster, ...] = ("local", "debug", "slurm")
 WEEK_MIN = 7 * 24 * 60
-PROGRESS_SECONDS, LINE_SECONDS = 0.5, 10.0
-PATIENCE_SECONDS = 3.0  # for the process that has the reason to tell it
-DIED = "its worker died (killed, or out of memory)"
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How runs are trained here; nothing of it changes a number but for rounding (and a streamed source's order).
-
-    Attributes:
-        device: as torch names it, or auto.
-        jobs: workers at a time.
-        processes: how many share one run's batches.
-        place: where the data lies, and how it is read.
-        weights: the folder of pre-trained teachers.
-        micro_batch: images that go through a model at a time; None: a batch at once.
-        tensorboard: whether runs write event files.
-        data: a digest of the images that were looked at; None for embedded data.
-    """
-
-    device: str = "auto"
-    jobs: int = 1
-    processes: int = 1
-    place: Place = field(default_factory=Place)
-    weights: Path = Path("weights")
-    micro_batch: int | None = None
-    tensorboard: bool = False
-    data: str | None = None
-
-
-@dataclass
-class Order:
-    """What a worker gets: units of runs, where everything lies, and whose it is (name, and process to end with)."""
-
-    units: list[list[Item]]
-    protocol: Protocol
-    workspace: Workspace
-    results: Results
-    setup: Setup
-    launcher: str
-    process: int | None
-    number: int = 0
-    visible_devices: str | None = os.environ.get("CUDA_VISIBLE_DEVICES")
+FOLLOW_SECONDS = 3.0
+NOT_ITS_FAULT = ("CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
 
 
 @dataclass
 class Outcome:
-    """What became of a plan: run keys by state, with the reason for those that failed."""
+    """What became of a plan: run keys by state, with the reason for those that failed.
+
+    Attributes:
+        finished, found, restored: trained here; found in results; found in the work folder.
+        retrained: to be trained again, since others need weights that are gone.
+        elsewhere: queued or running by another command.
+        waiting: not to be trained here, since they need what is elsewhere.
+        submitted: given to a scheduler.
+        failed: with the reason.
+    """
 
     finished: list[str] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
     retrained: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    submitted: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-
-
-# ---- the launcher's side
 
 
 class Launcher:
@@ -112,16 +61,21 @@ class Launcher:
     Args:
         plan, protocol: what is asked for.
         workspace, results: where runs and cells lie.
-        cluster: submitit's executor: local processes, or debug (in this process).
+        cluster: submitit's executor: local processes, debug (in this process), or slurm.
         setup: how runs are trained.
+        config: what jobs on a cluster are given.
+        request: the options that said what is asked for.
     """
 
     def __init__(
-        self, plan: Plan, protocol: Protocol, workspace: Workspace, results: Results, cluster: Cluster, setup: Setup
-    ) -> None:
+        self, plan: Plan, protocol: Protocol, workspace: Workspace, results: Results, cluster: Cluster, setup: Setup,
+        config: ClusterConfig | None = None, request: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.plan, self.protocol, self.workspace, self.results = plan, protocol, workspace, results
         self.cluster, self.setup = cluster, setup
+        self.config, self.jobs = config or ClusterConfig(), Jobs(workspace)
         self.name = f"{os.getpid()}-{time.time_ns()}"
+        self.submission = Submission(self.name, cluster, dict(request or {}))
         self.outcome = Outcome()
 
     def survey(self) -> list[Item]:
@@ -164,25 +118,171 @@ class Launcher:
             for cell in item.cells:
                 self.results.put(cell, item.run, payload, self.workspace.superseded)
 
+    def begin(self, todo: Sequence[Item]) -> list[Item]:
+        """Take what is to be trained and nobody else has, and put all of it down in a record; on Slurm submit it.
+
+        Only one command of a work folder does so at a time. Raises SchedulerError where Slurm refuses; what it has
+        taken by then is in the record.
+        """
+        with self.jobs.exclusively(), _interrupts_ignored():
+            standings = self.jobs.settle()
+            mine = self._left(todo, standings)
+            if self.cluster == "slurm":
+                self._submit_all(mine, standings)
+            elif mine:
+                self.submission.arrays = [Array(self.name, [Job(_runs(mine))], submitted=True)]
+                self.jobs.save(self.submission)
+        return mine
+
+    def _left(self, todo: Sequence[Item], standings: Mapping[str, Standing]) -> list[Item]:
+        """Of `todo` what is neither finished by now nor another's, nor (but on Slurm, where it can wait) needs what is."""
+        outcome, left = self.outcome, []
+        elsewhere = {key for key, at in standings.items() if at.live is not None and self._excludes(at)}
+        for item in todo:
+            if item.key in elsewhere:
+                outcome.elsewhere.append(item.key)
+            elif item.key not in outcome.retrained and finished(self.workspace, item):
+                self._take(item)
+            elif self.cluster != "slurm" and {*item.requires} & {*outcome.elsewhere, *outcome.waiting}:
+                outcome.waiting.append(item.key)
+            else:
+                left.append(item)
+                self._settle_death(item, standings.get(item.key))
+        return left
+
+    def _excludes(self, at: Standing) -> bool:
+        """Whether we leave a run to whoever has it. Commands on one machine share their runs by locks, as they go."""
+        return "slurm" in (at.submission.cluster, self.cluster)
+
+    def _settle_death(self, item: Item, at: Standing | None) -> None:
+        """Note that a job died over a run, so that it will be tried alone."""
+        if at is None or at.job.id is None or str(at.job.ended).startswith(NOT_ITS_FAULT):
+            return
+        if self.workspace.progress(item.key).get("state") == "running":
+            mark_failed(self.workspace, item, at.submission.name, f"{DIED}: Slurm says {at.job.ended}")
+
+    def _submit_all(self, items: Sequence[Item], standings: Mapping[str, Standing]) -> None:
+        """Every stage at once, as arrays no longer than Slurm allows."""
+        keys, most = {item.key for item in items}, cluster.longest_array()
+        holders = {key: at.job for key, at in standings.items() if at.live is not None}
+        for stage in self.plan.stages:
+            units_ = self._shares([item for item in stage if item.key in keys])
+            needed = {key for share in units_ for unit in share for item in unit for key in item.requires}
+            after = [holders[key] for key in needed if key in holders]
+            for at in range(0, len(units_), most):
+                array = self._submit_array(units_[at : at + most], after)
+                after = [*after, *array.jobs]  # so that no more than `parallel` run at a time
+                holders |= {key: job for job in array.jobs for key in job.runs}
+
+    def _shares(self, items: list[Item]) -> list[list[list[Item]]]:
+        """The units of each job: of groups that train together as many as it takes for a job's number of runs."""
+        shares: list[list[list[Item]]] = []
+        for unit in units(items, 1, self.protocol.together, self._alone(items)):
+            if not shares or sum(map(len, shares[-1])) >= self.config.runs_per_job:
+                shares.append([])
+            shares[-1].append(unit)
+        return shares
+
+    def _submit_array(self, shares: list[list[list[Item]]], after: Sequence[Job]) -> Array:
+        jobs = [Job(_runs(item for unit in share for item in unit)) for share in shares]
+        array = Array(f"bench-{self.name}-{len(self.submission.arrays)}", jobs)
+        self.submission.arrays.append(array)
+        self.jobs.save(self.submission)
+        found = self._submit([replace(self._order(), units=share) for share in shares], array.name, sorted(_ids(after)))
+        for job, submitted in zip(jobs, found, strict=True):
+            job.id = str(submitted.job_id)
+        array.submitted = True
+        self.jobs.save(self.submission)
+        self.outcome.submitted += [key for job in jobs for key in job.runs]
+        return array
+
+    def _order(self) -> Order:
+        results, local = Results(self.results.folder.absolute()), self.cluster == "local"
+        order = Order([], self.protocol, self.workspace, results, self.setup, self.name, os.getpid() if local else None)
+        # submitit would hide all GPUs from processes of this machine
+        visible = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")} if local else {}
+        return replace(order, announce=self.cluster == "debug", environment=visible)
+
+    def _submit(self, orders: Sequence[Order], name: str, after: Sequence[str] = ()) -> list[Any]:
+        """Jobs of submitit's, one for each order, that run the code as it is now."""
+        import submitit
+
+        code = str(frozen(self.workspace.code))
+        paths = [code, *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}  # or the current folder's code came first
+        folder = self.jobs.folder(self.submission)
+        executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster, slurm_max_num_timeout=cluster.FOREVER)
+        executor.update_parameters(**self._parameters(name, environment, after))
+        with _within(environment if self.cluster == "local" else {}):
+            try:
+                return list(executor.map_array(Worker(), orders))
+            except submitit.core.utils.FailedJobError as error:
+                raise SchedulerError(f"Slurm refuses: {cluster.refusal(str(error))}") from None
+
+    def _parameters(self, name: str, environment: Mapping[str, str], after: Sequence[str]) -> dict[str, Any]:
+        if self.cluster == "slurm":
+            return self.config.parameters(name, environment, after)
+        return {"timeout_min": WEEK_MIN} | ({"tasks_per_node": self.setup.processes} if self.cluster == "local" else {})
+
+    def _alone(self, items: Sequence[Item]) -> set[str]:
+        """Runs over which a worker died, or that a failure took along: which of several was the reason is to be found out."""
+        shared = self.setup.processes > 1 or self.cluster == "debug"  # where a failure may take its process along
+        errors = {item.key: self.workspace.error(item.key) for item in items}
+        return {key for key, error in errors.items() if error and (shared or error.startswith(DIED))}
+
+    def submit(self, todo: Sequence[Item]) -> Outcome:
+        """Give `todo` to Slurm, where it waits for its turn without this command."""
+        self.begin(todo)
+        return self.outcome
+
+    def follow(self, tell: Callable[[str], None]) -> Outcome:
+        """Wait until nothing of the plan is queued or running on Slurm any more, and see what became of it.
+
+        `tell` is told, once each time, that Slurm does not answer: jobs go on meanwhile.
+        """
+        outcome, answered = self.outcome, True
+        keys = {*outcome.submitted, *outcome.elsewhere}
+        while True:
+            try:
+                standings, answered = self.jobs.standings(), True
+                if not any(standings[key].live for key in keys):
+                    break
+            except SchedulerError as error:
+                if answered:
+                    tell(str(error))
+                answered = False
+            time.sleep(FOLLOW_SECONDS)
+        with self.jobs.exclusively():
+            standings = self.jobs.settle()
+        outcome.submitted, outcome.elsewhere = [], []
+        for key in keys:
+            state = state_of(self.plan.items[key], self.workspace, self.results, self.jobs, standings)
+            if state.kind == "finished":
+                outcome.finished.append(key)
+            else:
+                outcome.failed[key] = state.reason or state.kind
+        return outcome
+
     def train(self, todo: Sequence[Item]) -> Outcome:
         """Train `todo` stage by stage. A student whose teacher failed is failed with it; all others still run."""
-        keys = {item.key for item in todo}
-        for stage in self.plan.stages:
-            items = []
-            for item in (item for item in stage if item.key in keys):
-                lost = next((key for key in item.requires if key in self.outcome.failed), None)
-                if lost is None:
-                    items.append(item)
-                else:
-                    what = "teacher" if self.plan.items[lost].run.role != "student" else "student"
-                    self.outcome.failed[item.key] = f"its {what} failed: {self.outcome.failed[lost]}"
-            self._stage(items)
+        with self.jobs.present(self.submission):
+            todo = self.begin(todo)
+            keys = {item.key for item in todo}
+            for stage in self.plan.stages:
+                self._stage([item for item in stage if item.key in keys and not self._lost(item)])
         return self.outcome
+
+    def _lost(self, item: Item) -> bool:
+        lost = next((key for key in item.requires if key in self.outcome.failed), None)
+        if lost is not None:
+            what = "teacher" if self.plan.items[lost].run.role != "student" else "student"
+            self.outcome.failed[item.key] = f"its {what} failed: {self.outcome.failed[lost]}"
+        return lost is not None
 
     def _stage(self, items: list[Item]) -> None:
         pending = items
         while pending:
-            self._submit(pending)
+            self._work_off(pending)
             rest = []
             for item in pending:
                 if finished(self.workspace, item):
@@ -197,6 +297,15 @@ class Launcher:
                 return
             pending = rest
 
+    def _work_off(self, items: list[Item]) -> None:
+        """Let workers take `items` until none is left."""
+        shares = units(items, self.setup.jobs, self.protocol.together, self._alone(items))
+        order = replace(self._order(), units=shares)
+        with _interrupts_ignored():
+            jobs = self._submit([replace(order, number=n) for n in range(min(self.setup.jobs, len(shares)))], self.name)
+        for job in jobs:
+            job.exception()
+
     def _take(self, item: Item) -> None:
         """A finished run: its cells are there, or their place is gone; then its payload waits in the work folder."""
         try:
@@ -210,28 +319,11 @@ class Launcher:
         progress = self.workspace.progress(item.key)
         if progress.get("launcher") != self.name:
             return False
-        with _locked(self.workspace.run(item.key), wait=True):
+        with locked(self.workspace.run(item.key), wait=True):
             if progress["state"] == "running":
                 told = self.workspace.run(item.key) / "error.txt"  # by a process that another one's progress came after
                 mark_failed(self.workspace, item, self.name, told.read_text(encoding="utf-8") if told.exists() else DIED)
         return True
-
-    def _submit(self, items: list[Item]) -> None:
-        import submitit
-
-        executor = submitit.AutoExecutor(folder=self.workspace.jobs, cluster=self.cluster)
-        local, setup = self.cluster == "local", self.setup
-        executor.update_parameters(timeout_min=WEEK_MIN, **({"tasks_per_node": setup.processes} if local else {}))
-        shared = setup.processes > 1 or not local  # where a failure may take its process along
-        alone = {item.key for item in items if (error := self.workspace.error(item.key)) and (shared or error == DIED)}
-        shares = units(items, setup.jobs, self.protocol.together, alone)
-        process = os.getpid() if local else None
-        order = Order(shares, self.protocol, self.workspace, self.results, setup, self.name, process)
-        with _interrupts_ignored():
-            workers = range(min(setup.jobs, len(shares)))
-            jobs = [executor.submit(work, replace(order, number=number)) for number in workers]
-        for job in jobs:
-            job.exception()
 
     def other_weights(self, item: Item, sha256: str) -> Path | None:
         """A result of the same protocol and pre-trained teacher that another file than this one made."""
@@ -263,6 +355,25 @@ class Launcher:
 def pretrained_by(run: Run | Labelled) -> dict[str, str]:
     """What names a run's pre-trained teacher; empty without one."""
     return {name: value for name, value in (run.teacher or {}).items() if name in ("weights", "revision", "sha256")}
+
+
+def _runs(items: Iterable[Item]) -> dict[str, str]:
+    return {item.key: item.cells[0].name for item in items}
+
+
+def _ids(jobs: Iterable[Job]) -> set[str]:
+    return {job.id for job in jobs if job.id is not None}
+
+
+@contextmanager
+def _within(environment: Mapping[str, str]) -> Iterator[None]:
+    """Processes started within have these variables."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        set_environment(before)
 
 
 @contextmanager
@@ -306,460 +417,3 @@ def _total(unit: Sequence[Item]) -> float:
 def payload_of(result: Result) -> dict[str, Any]:
     """A result without its labels."""
     return result.model_dump(mode="json", include={"metrics", "val", "curve", "teacher", "cost", "provenance"})
-
-
-# ---- the worker's side
-
-
-def work(order: Order) -> None:
-    """Take every unit's runs that nobody else has; then wait for those, and take what their workers left unbegun.
-
-    Where several processes share a run's batches the first one does so, and tells the others what to train with it.
-    """
-    if order.visible_devices is None:
-        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
-    else:
-        os.environ["CUDA_VISIBLE_DEVICES"] = order.visible_devices
-    code_version()
-    if order.process is not None:
-        threading.Thread(target=_end_with, args=(order.process,), daemon=True).start()
-    import torch
-
-    from benchmark.ranks import joined
-
-    torch.set_num_threads(1)
-    with joined(torch_device(order.setup.device)) as ranks:
-        share_work(ranks.tell(order) if order.process is None else order, ranks)
-
-
-def share_work(order: Order, ranks: Ranks) -> None:
-    """A worker's part in an order."""
-    if ranks.first:
-        try:
-            _lead(order, ranks)
-        finally:
-            ranks.tell([])
-    else:
-        _follow(order, ranks)
-
-
-def _lead(order: Order, ranks: Ranks) -> None:
-    for unit in order.units:
-        with ExitStack() as locks:
-            mine = [item for item in unit if locks.enter_context(_locked(order.workspace.run(item.key), wait=False))]
-            _settle(order, ranks, mine)
-    for item in (item for unit in order.units for item in unit):  # one lock at a time: two who wait never wait for each other
-        with _locked(order.workspace.run(item.key), wait=True):
-            _settle(order, ranks, [item])
-
-
-def _follow(order: Order, ranks: Ranks) -> None:
-    items = {item.key: item for unit in order.units for item in unit}
-    while keys := ranks.tell(None):
-        _train(order, ranks, [items[key] for key in keys])
-
-
-def _settle(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
-    """Bring runs, whose locks are held, to their end: delivered, failed, or passed over if this launcher's worker failed."""
-    todo = []
-    for item in items:
-        progress = order.workspace.progress(item.key)
-        try:
-            if finished(order.workspace, item):
-                deliver(order.workspace, order.results, item)
-            elif progress.get("launcher") != order.launcher:
-                todo.append(item)
-            elif progress["state"] == "running":
-                mark_failed(order.workspace, item, order.launcher, DIED)
-        except Exception as error:
-            _fail(order, item, error)
-    if todo:
-        ranks.tell([item.key for item in todo])
-        _train(order, ranks, todo)
-
-
-def _fail(order: Order, item: Item, error: Exception) -> None:
-    lines = "".join(traceback.format_exception(error))
-    mark_failed(order.workspace, item, order.launcher, lines + advice_on(error, order.setup))
-
-
-def advice_on(error: Exception, setup: Setup) -> str:
-    """A last line for an error of memory: the settings that help. Empty for any other."""
-    import torch
-
-    told = str(error)
-    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in told:
-        return ""
-    micro = f"--micro-batch below {setup.micro_batch}" if setup.micro_batch else "--micro-batch N"
-    return (
-        f"out of memory: {micro}, more --processes or a smaller together in the protocol file hold less at a time, and change no"
-        " number; so do grad_checkpointing: true, precision: bfloat16 and a smaller evaluation_batch, as another protocol."
-        f" ({' '.join(told.split())[:160]})"
-    )
-
-
-def finished(workspace: Workspace, item: Item) -> bool:
-    """Whether the run has its numbers and its last weights here; an ensemble has no weights of its own."""
-    kept = item.run.role == "ensemble" or (workspace.run(item.key) / "weights.pt").exists()
-    return kept and workspace.payload(item.key) is not None
-
-
-def deliver(workspace: Workspace, results: Results, item: Item) -> None:
-    """Write a finished run into every cell that it serves, where it is not there yet."""
-    payload = workspace.payload(item.key)
-    assert payload is not None
-    for cell in item.cells:
-        results.put(cell, item.run, payload, workspace.superseded)
-    progress, steps = workspace.progress(item.key), item.run.protocol.recipe.steps
-    if progress.get("state") != "finished":
-        write_json(
-            workspace.run(item.key) / "progress.json", progress | {"state": "finished", "step": steps, "updated": time.time()}
-        )
-
-
-def below_floor(item: Item, payload: dict[str, Any], protocol: Protocol) -> str | None:
-    """Why a teacher is none: its top-1 on val is below the protocol's floor. None when it is not, and for students."""
-    if item.run.role != "teacher" or protocol.teacher is None:
-        return None
-    top1, floor = payload["val"]["top1"], protocol.teacher.floor
-    if top1 >= floor:
-        return None
-    return f"the teacher's top-1 on val is {top1:.1f}, below the protocol's floor of {floor:g}"
-
-
-def _train(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
-    """Train runs together; each is delivered or failed by itself.
-
-    Of several processes the first one writes. An error that one of them alone sees, of one run, ends them all: the others
-    would wait for it for ever. That run is failed, those beside it are given back to be trained without it.
-    """
-    group = _Group(order, ranks)
-    try:
-        group.begin(items)
-        ranks.wait()  # an older error is gone before anyone can write a new one
-        group.train()
-    except Exception as error:
-        if ranks.size == 1:  # of what they share
-            for item, _ in list(group.going.values()):
-                group.failed(item, error)
-            return
-        try:
-            group.give_up(error)
-        finally:
-            os._exit(1)
-
-
-class _Group:
-    """Runs that train together, and what is told of them."""
-
-    def __init__(self, order: Order, ranks: Ranks) -> None:
-        self.order, self.ranks, self.started = order, ranks, utc_now()
-        self.device = device_of(order, ranks)
-        self.going: dict[str, tuple[Item, _Reporter]] = {}
-        self.raised: str | None = None
-
-    def begin(self, items: Sequence[Item]) -> None:
-        for item in items:
-            report = _Reporter(self.order.workspace, item, self.order.launcher, self.order.setup.tensorboard, self.ranks.first)
-            self.going[item.key] = (item, report)
-            beside = f", together with {len(items) - 1} others" if len(items) > 1 else ""
-            shared = f", by {self.ranks.size} processes" if self.ranks.size > 1 else ""
-            with self._isolated(item):
-                report.begin(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}{shared}")
-        # Only the first process writes, so it alone may have failed here: all go on with what it has.
-        self.going = {key: self.going[key] for key in self.ranks.tell(list(self.going))}
-
-    def train(self) -> None:
-        from benchmark.train import Means, Together, Watcher
-
-        trainings = self._trainings()
-        if trainings:
-            setup = self.order.setup
-            place = replace(setup.place, rank=self.ranks.rank, ranks=self.ranks.size)
-            means = Means(self.order.protocol.checkpoint_seconds, place, self.ranks, setup.micro_batch)
-            watcher = Watcher(self._stepped, self._ended, self._failed)
-            together = Together(trainings, watcher, means)
-            trainings.clear()  # what has ended or failed shall leave the memory
-            together.train()
-
-    def failed(self, item: Item, error: Exception) -> None:
-        """A run has failed, and all processes know."""
-        if self.going.pop(item.key, None) is not None and self.ranks.first:
-            _fail(self.order, item, error)
-
-    def give_up(self, error: Exception) -> None:
-        """After an error that the other processes have not met, or the loss of one of them. Who fails a run first is right: the
-        others only see a connection close."""
-        time.sleep(0.0 if self.raised is not None else PATIENCE_SECONDS)
-        folders = {key: self.order.workspace.run(key) for key in self.going}
-        if any((folder / "error.txt").exists() for folder in folders.values()):
-            return
-        blamed = self.raised or next(iter(self.going), None)
-        for key, (item, report) in self.going.items():
-            if key == blamed:
-                _fail(self.order, item, error)
-            else:
-                report.give_back()
-        print(f"bench: {self.going[blamed][0].cells[0] if blamed else 'a worker'}: {error}", file=sys.stderr, flush=True)
-
-    def _trainings(self) -> list[Training]:
-        from benchmark.models import reader_of
-        from benchmark.train import Training
-
-        order, reader = self.order, None
-        trainings: dict[str, Training] = {}
-        errors: dict[str, Exception] = {}
-        points = order.protocol.curve_points
-        for item in [item for item, _ in self.going.values()]:
-            first = item.cells[0]
-            try:
-                files = files_of(order, item)
-                transfers = item.run.transfer.method != "none"
-                if transfers and reader is None:
-                    reader = reader_of(item.run, first.family, first.size, files, self.device)
-                mine, folder = reader if transfers else None, order.workspace.run(item.key)
-                trainings[item.key] = Training(
-                    item.run,
-                    first.family,
-                    first.size,
-                    folder,
-                    mine,
-                    self.device,
-                    points,
-                    made_by(order, files),
-                    files,
-                    self.ranks,
-                )
-            except Exception as error:
-                errors[item.key] = error
-        for key in dict.fromkeys(key for each in self.ranks.all(list(errors)) for key in each):
-            self.failed(self.going[key][0], errors.get(key) or RuntimeError("it could not be built in another process"))
-            trainings.pop(key, None)
-        return list(trainings.values())
-
-    @contextmanager
-    def _isolated(self, item: Item) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.failed(item, error)
-
-    def _failed(self, training: Training, error: Exception) -> None:
-        """A training has failed: in every process, or in this one alone, which then raises on."""
-        if self.ranks.size > 1 and not isinstance(error, FloatingPointError):  # which is of a loss that all of them share
-            self.raised = self.raised or training.run.key
-            raise error
-        self.failed(self.going[training.run.key][0], error)
-
-    def _stepped(self, training: Training, loss: float) -> None:
-        self.going[training.run.key][1].step(training)
-
-    def _ended(self, training: Training, found: dict[str, Any]) -> None:
-        item, report = self.going[training.run.key]
-        error: Exception | None = None
-        if self.ranks.first:
-            try:
-                _deliver(self.order, item, found, self.started, report)
-            except Exception as raised:
-                error = raised
-        if self.ranks.tell(error is not None):
-            self.failed(item, error or RuntimeError("it could not be delivered"))
-        else:
-            del self.going[item.key]
-
-
-def made_by(order: Order, files: Mapping[str, Path]) -> str:
-    """What a checkpoint must agree on to be gone on from: the code, and which pre-trained file and images."""
-    from families.weights import file_digest
-
-    weights = file_digest(files["weights"]) if "weights" in files else ""
-    return ":".join((code_version()["code"], weights, order.setup.data or "")).rstrip(":")
-
-
-def files_of(order: Order, item: Item) -> dict[str, Path]:
-    """Where the weights lie that a run names as its teacher's. Raises UserError for pre-trained ones that are not there."""
-    from families.weights import find_weights
-
-    first, files = item.cells[0], {}
-    for name, value in (item.run.teacher or {}).items():
-        if name in ("run", "student", "ensemble"):
-            files[name] = order.workspace.run(value) / "weights.pt"
-    if item.run.teacher and "weights" in item.run.teacher and "run" not in files:
-        found = find_weights(order.setup.weights, first.family, first.size)
-        if found is None:
-            raise UserError(f"no weights of {first.family} {first.size} in {order.setup.weights}")
-        files["weights"] = found
-    return files
-
-
-def device_of(order: Order, ranks: Ranks) -> str:
-    """A process's device: of a node's GPUs that of its worker and rank."""
-    device = torch_device(order.setup.device)
-    if device != "cuda":
-        return device
-    import torch
-
-    number = (order.number * order.setup.processes + ranks.local) % torch.cuda.device_count()
-    torch.cuda.set_device(number)
-    return f"cuda:{number}"
-
-
-def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, report: _Reporter) -> None:
-    from benchmark.train import CHECKPOINT
-
-    workspace, first = order.workspace, item.cells[0]
-    payload = found | {"teacher": _taught_by(order, item)}
-    reason = below_floor(item, payload, order.protocol)
-    if reason is not None:
-        raise RuntimeError(reason)
-    payload["provenance"] = provenance(started, utc_now(), order.setup.data)
-    labelled(first, item.run, payload)
-    write_json(workspace.run(item.key) / "payload.json", payload)
-    (workspace.run(item.key) / CHECKPOINT).unlink(missing_ok=True)
-    report.log(f"finished: top-1 {payload['metrics']['top1']:.2f}")
-    deliver(workspace, order.results, item)
-
-
-def _taught_by(order: Order, item: Item) -> dict[str, Any] | None:
-    """What a result tells of its teacher."""
-    from benchmark.train import weights_digest
-    from families.weights import record_of
-
-    files = files_of(order, item)
-    if "run" in files:
-        assert item.run.teacher is not None
-        key = item.run.teacher["run"]
-        taught = order.workspace.payload(key)
-        top1 = None if taught is None else taught["metrics"]["top1"]
-        how = None if taught is None else "on the protocol's test set, at the last step"
-        return {"source": f"run {key}", "sha256": weights_digest(files["run"]), "top1": top1, "how": how}
-    if "weights" in files:
-        first = item.cells[0]
-        return {**record_of(families.spec(first.family).teacher(first.size), files["weights"]), "top1": None, "how": None}
-    return None
-
-
-class _Reporter:
-    """Writes progress.json at most twice a second, the run's log, a line of log.jsonl for each point in time, and event files
-    for TensorBoard where these are wanted. A silent one writes nothing."""
-
-    def __init__(self, workspace: Workspace, item: Item, launcher: str, tensorboard: bool = False, speaks: bool = True) -> None:
-        self.launcher, self.tensorboard, self.speaks = launcher, tensorboard, speaks
-        self.folder, self.steps = workspace.run(item.key), item.run.protocol.recipe.steps
-        self.last, self.last_line, self.begun = 0.0, 0.0, False
-        self.events: Any = None
-
-    def begin(self, line: str) -> None:
-        """The run is taken up."""
-        if not self.speaks:
-            return
-        (self.folder / "error.txt").unlink(missing_ok=True)
-        write_json(self.folder / "progress.json", self.record("running", 0))
-        self.log(line)
-        if self.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.events = SummaryWriter(str(self.folder / "tensorboard"))  # type: ignore[no-untyped-call]
-
-    def step(self, training: Training) -> None:
-        """A step was taken."""
-        state, now = training.state, time.monotonic()
-        if not self.speaks:
-            return
-        if not self.begun:
-            self.begun = True
-            self.log(f"training from step {state.step - 1}")
-        if now - self.last > PROGRESS_SECONDS:
-            self.last = now
-            write_json(self.folder / "progress.json", self.record("running", state.step, **self.numbers(training)))
-        if now - self.last_line > LINE_SECONDS or state.step in training.points:
-            self.last_line = now
-            self._line(training)
-
-    def numbers(self, training: Training) -> dict[str, Any]:
-        """What a training can tell at any time."""
-        from benchmark.train import peak_memory
-
-        return {
-            "loss": training.loss if math.isfinite(training.loss) else None,
-            "batch_size": training.recipe.batch_size,
-            "together": training.together,
-            "images_per_second": round(training.images_per_second, 1),
-            "peak_memory_mb": round(peak_memory(training.device) / 2**20, 1),
-        }
-
-    def _line(self, training: Training) -> None:
-        state, recipe = training.state, training.recipe
-        lr = max(group["lr"] for group in training.student.optimizer.param_groups)
-        line = {
-            "time": utc_now(),
-            "step": state.step,
-            "steps": recipe.steps,
-            "lr": lr,
-            "val_top1": None,
-            **self.numbers(training),
-        }
-        if training.val is not None:
-            line["val_top1"] = training.val["top1"]
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        if self.events is not None:
-            for name in ("loss", "lr", "images_per_second", "val_top1"):
-                if line[name] is not None:
-                    self.events.add_scalar(name, line[name], state.step)
-            self.events.flush()
-
-    def give_back(self) -> None:
-        """Nobody trains it now; what it has is in its checkpoint."""
-        write_json(self.folder / "progress.json", self.record("interrupted", 0) | {"launcher": None})
-
-    def record(self, state: str, step: int, **numbers: Any) -> dict[str, Any]:
-        """What progress.json holds."""
-        where = {"launcher": self.launcher, "pid": os.getpid(), "updated": time.time()}
-        return {"state": state, "step": step, "steps": self.steps, "loss": None} | numbers | where
-
-    def log(self, line: str) -> None:
-        """A line of the run's log."""
-        if self.speaks:
-            with (self.folder / "run.log").open("a", encoding="utf-8") as file:
-                file.write(f"{utc_now()} {line}\n")
-
-
-def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str) -> None:
-    """Leave a failed run's reason in its folder, whose results stay unwritten."""
-    folder = workspace.run(item.key)
-    (folder / "error.txt").write_text(reason, encoding="utf-8")
-    reporter = _Reporter(workspace, item, launcher)
-    reporter.log(f"failed: {reason.strip().splitlines()[-1]}")
-    write_json(folder / "progress.json", reporter.record("failed", workspace.progress(item.key).get("step", 0)))
-
-
-@contextmanager
-def _locked(folder: Path, wait: bool) -> Iterator[bool]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-def _end_with(launcher: int) -> None:
-    """A worker on one machine ends with the command that started it; what it trained so far is in its checkpoint."""
-    while True:
-        time.sleep(1)
-        try:
-            os.kill(launcher, 0)
-        except ProcessLookupError:
-            os._exit(1)
-
-
-def torch_device(wanted: str) -> str:
-    """What `auto` stands for here; any other name as it is."""
-    if wanted != "auto":
-        return wanted
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -117,6 +117,11 @@ class Cell:
         """Where its result lies, below the results folder."""
         return f"{self.protocol}/{self.family}/{self.size}/{self.arm}-s{self.seed}.json"
 
+    @property
+    def name(self) -> str:
+        """As commands take it."""
+        return self.path.removesuffix(".json")
+
     def __str__(self) -> str:
         return f"{self.family} {self.size} {self.arm} s{self.seed}"
 

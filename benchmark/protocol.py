@@ -450,11 +450,11 @@ def load_protocol(word: str) -> tuple[str, Protocol]:
 def load_study(word: str) -> tuple[str, Study]:
     """(name, study) by name or YAML path. Raises UnknownName or UserError, one line each."""
     path = _find("study", word, shipped("studies"))
-    return path.stem, validated(Study, _read_yaml(path), str(path) if path.stem != word else f"study {word}")
+    return path.stem, validated(Study, read_yaml(path), str(path) if path.stem != word else f"study {word}")
 
 
 def _extended(path: Path, below: tuple[Path, ...] = ()) -> Any:
-    content = _read_yaml(path)
+    content = read_yaml(path)
     if not isinstance(content, dict) or "extends" not in content:
         return content
     word, known = str(content["extends"]), shipped("protocols")
@@ -481,7 +481,8 @@ def _find(kind: str, word: str, known: Mapping[str, Path]) -> Path:
     raise UnknownName(kind, word, [*known, "a YAML file's path"])
 
 
-def _read_yaml(path: Path) -> Any:
+def read_yaml(path: Path) -> Any:
+    """A file's content. Raises UserError, one line."""
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:

@@ -45,6 +45,10 @@ class Ranks:
         """The mean over all ranks."""
         return value if self.size == 1 else float(self.total(torch.tensor(value, dtype=torch.float64))) / self.size
 
+    def any(self, value: bool) -> bool:
+        """Whether it is true of some rank."""
+        return value if self.size == 1 else bool(self.total(torch.tensor(int(value))) > 0)
+
     def tell(self, value: Any) -> Any:
         """What rank 0 says."""
         said = [value]

@@ -7,12 +7,15 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
@@ -22,7 +25,7 @@ from benchmark.protocol import Percent, Record
 from families.spec import UserError
 
 ROOT = Path(__file__).parent.parent
-CODE = ("benchmark", "families")
+CODE, FROZEN = ("benchmark", "families"), "frozen.json"
 
 
 class NamedConditions(Conditions):
@@ -244,12 +247,12 @@ def labelled(cell: Cell, run: Run, payload: dict[str, Any]) -> dict[str, Any]:
 
 
 class Workspace:
-    """The work folder: `runs/<key>/` holds a run's checkpoint, weights, payload, progress, log and error; `jobs/` the
-    launcher's files; `superseded/` results that newer runs replaced."""
+    """The work folder: `runs/<key>/` holds a run's checkpoint, weights, payload, progress, log and error; `jobs/` what was
+    submitted; `code/` what it runs; `superseded/` results that newer runs replaced."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
-        self.jobs, self.superseded = self.folder / "jobs", self.folder / "superseded"
+        self.jobs, self.code, self.superseded = self.folder / "jobs", self.folder / "code", self.folder / "superseded"
 
     def run(self, key: str) -> Path:
         """A run's folder."""
@@ -260,7 +263,7 @@ class Workspace:
         return self._json(key, "payload.json")
 
     def progress(self, key: str) -> dict[str, Any]:
-        """The last progress written: state (running, finished, failed), step, steps, loss; empty when none."""
+        """The last progress written: state (running, interrupted, finished, failed), step, steps, loss; empty when none."""
         return self._json(key, "progress.json") or {}
 
     def error(self, key: str) -> str | None:
@@ -287,18 +290,47 @@ def provenance(started: str, finished: str, data: str | None = None) -> dict[str
 @functools.lru_cache(maxsize=1)
 def code_version() -> dict[str, Any]:
     """commit, dirty, and a digest of the code itself, which also holds outside a git checkout. Read once a process: a
-    run is made by the code that was loaded."""
-    digest = hashlib.sha256()
-    for path in _code_files():
-        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    run is made by the code that was loaded. A frozen copy has commit and dirty from where it was taken."""
+    copied = read_json(ROOT / FROZEN)
+    if copied is not None:
+        return copied | {"code": _code_digest(ROOT)}
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--", *CODE)
-    return {"commit": commit, "dirty": None if changes is None else bool(changes), "code": digest.hexdigest()}
+    return {"commit": commit, "dirty": None if changes is None else bool(changes), "code": _code_digest(ROOT)}
 
 
-def _code_files() -> Iterator[Path]:
+def frozen(folder: Path) -> Path:
+    """A copy of the code that this process runs, below `folder` and named by what it is: made once, never changed.
+
+    Raises UserError where the code was edited since the process began: which of both was meant, nobody knows.
+    """
+    version = code_version()
+    name = hashlib.sha256(json.dumps(version, sort_keys=True).encode()).hexdigest()[:16]
+    if not (folder / name).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".copying-", dir=folder) as temporary:
+            made = Path(temporary) / name
+            for path in _code_files(ROOT):
+                (made / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, made / path.relative_to(ROOT))
+            if _code_digest(made) != version["code"]:
+                raise UserError("the code was edited while this command ran; type it again")
+            write_json(made / FROZEN, version)
+            with suppress(OSError):  # somebody else has just put it there
+                made.rename(folder / name)
+    return folder / name
+
+
+def _code_digest(root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in _code_files(root):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _code_files(root: Path) -> Iterator[Path]:
     for folder in CODE:
-        yield from sorted(path for path in (ROOT / folder).rglob("*") if path.suffix in (".py", ".yaml"))
+        yield from sorted(path for path in (root / folder).rglob("*") if path.suffix in (".py", ".yaml"))
 
 
 def _git(*args: str) -> str | None:

@@ -32,6 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmark import data
 from benchmark.data import Place, part_of
 from benchmark.models import model_of, teachers_input, trained
+from benchmark.notice import Leaving, Notice
 from benchmark.plan import Run, Transfer
 from benchmark.protocol import Normalisation, Recipe
 from benchmark.ranks import Ranks
@@ -176,7 +177,8 @@ class Training:
         files: Mapping[str, Path] | None = None, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         self.run, self.recipe, self.folder, self.code, self.device = run, run.protocol.recipe, folder, code, torch.device(device)
-        self.points = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
+        steps = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
+        self.points = steps if run.role != "ensemble" else set()
         self.state, self.together, self.ranks, self.loss = State(), 1, ranks, math.nan
         self.val: dict[str, float] | None = None
         self.teacher_input = teachers_input(run, family)
@@ -229,6 +231,12 @@ class Training:
         state.step += 1
         state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + 1
 
+    @property
+    def due(self) -> bool:
+        """Whether val is to be measured before the next step."""
+        curve, step = self.state.curve, self.state.step
+        return step in self.points and (not curve or curve[-1]["step"] != step)
+
     def point(self, val: dict[str, float]) -> None:
         """Add a point to the learning curve."""
         state, self.val = self.state, val
@@ -278,12 +286,14 @@ class Means:
         place: where the data lies and this process's part of it.
         ranks: the processes that train together.
         micro_batch: how many images go through a model at a time; the gradients of larger batches are accumulated.
+        notice: what the scheduler says meanwhile.
     """
 
     checkpoint_seconds: float = 60.0
     place: Place = field(default_factory=Place)
     ranks: Ranks = ALONE
     micro_batch: int | None = None
+    notice: Notice = field(default_factory=Notice)
 
 
 class Together:
@@ -309,15 +319,25 @@ class Together:
             training.together = len(trainings)
 
     def train(self) -> None:
-        """Train all of them."""
+        """Train all of them. Raises Leaving, with checkpoints of all, when the process is told to leave."""
         for training in list(self.alive):
             with self._isolated(training):
                 training.resume()
         self.ranks.wait()  # or rank 0 might write what another one has yet to read
+        try:
+            self._train()
+        except Leaving:
+            self._save()
+            raise
+
+    def _train(self) -> None:
         batches: Iterator[data.Batch] = iter(())
         position = -1
         last_saved = time.monotonic()
+        self._measure()
         while self.alive:
+            if self.ranks.any(self.means.notice.leave):
+                raise Leaving
             now = min(training.state.step for training in self.alive)
             here = [training for training in self.alive if training.state.step == now]
             self._end([training for training in here if now >= training.recipe.steps])
@@ -328,11 +348,14 @@ class Together:
                 batches = self.dataset.train(self.stream, self.recipe, now)
             self._step(here, batches)
             position = now + 1
-            if self.ranks.first and time.monotonic() - last_saved >= self.means.checkpoint_seconds:
-                for training in list(self.alive):
-                    with self._isolated(training):
-                        training.save()
+            if self.means.notice.taken() or time.monotonic() - last_saved >= self.means.checkpoint_seconds:
+                self._save()
                 last_saved = time.monotonic()
+
+    def _save(self) -> None:
+        for training in list(self.alive) if self.ranks.first else ():
+            with self._isolated(training):
+                training.save()
 
     def _step(self, trainings: Sequence[Training], batches: Iterator[data.Batch]) -> None:
         began = self._now()
@@ -362,14 +385,16 @@ class Together:
             with self._isolated(training):
                 training.end(self.ranks.mean(sum(float(loss) for loss in losses[id(training)])))
                 self._charge([training], began)
-        measured = [training for training in trainings if training in self.alive and training.state.step in training.points]
-        val = self.dataset.sets()[0]
-        for training, score in self.evaluate(measured, val):
-            training.point(score)
+        self._measure()
         for training in trainings:
             if training in self.alive:
                 with self._isolated(training):
                     self.watcher.stepped(training, training.loss)
+
+    def _measure(self) -> None:
+        """Points of learning curves that are due; a checkpoint may be older than the one of its own step."""
+        for training, score in self.evaluate([training for training in self.alive if training.due], self.dataset.sets()[0]):
+            training.point(score)
 
     def _draws(self, step: int) -> Tensor | None:
         """Stochastic depth's random numbers for this process's images [2 * depth, B], a function of (stream, step)."""
@@ -412,6 +437,8 @@ class Together:
             for training in trainings:
                 within.enter_context(training.student.averaged())
             for images, labels in self.dataset.evaluate(name, self.evaluation_batch) if tallies else ():
+                if self.ranks.size == 1 and self.means.notice.leave:  # several would have to agree first
+                    raise Leaving
                 inputs, y = _Inputs(images.to(self.device)), labels.to(self.device)
                 readings = self._read([training for training, _ in tallies], inputs)
                 for training, tally in tallies:

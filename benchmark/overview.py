@@ -1,0 +1,234 @@
+"""What has become of requests: every run's state as a table, live or for programs; its log; and an end to what is under way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from benchmark import cluster
+from benchmark.jobs import SLURM, Jobs, Standing
+from benchmark.plan import Item, Plan
+from benchmark.progress import pace
+from benchmark.status import KINDS, State, state_of
+from benchmark.store import Results, Workspace
+from families.spec import UserError
+
+WATCH_SECONDS, FOLLOW_SECONDS, MOST_LINES = 2.0, 1.0, 15
+STYLES = {"finished": "green", "running": "cyan", "queued": "blue", "failed": "red", "stale": "yellow", "missing": "dim"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request's runs and where their results go."""
+
+    plan: Plan
+    results: Results
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A run and its state."""
+
+    item: Item
+    state: State
+
+
+class Overview:
+    """The runs of requests, each once."""
+
+    def __init__(self, workspace: Workspace, wanted: Sequence[Wanted]) -> None:
+        self.workspace, self.jobs = workspace, Jobs(workspace)
+        self.entries: dict[tuple[str, Path], tuple[Item, Results]] = {}
+        for each in wanted:
+            for key, item in each.plan.items.items():
+                known = self.entries.setdefault((key, each.results.folder), (Item(item.run, [], item.requires), each.results))
+                known[0].cells.extend(cell for cell in item.cells if cell not in known[0].cells)
+        self.others: dict[str, Standing] = {}
+        self.over: dict[str, State] = {}
+
+    def look(self) -> list[Seen]:
+        """Every run as it is now. Raises SchedulerError where Slurm has to be asked and does not answer."""
+        standings = self.jobs.standings()
+        keys = {key for key, _ in self.entries}
+        self.others = {key: at for key, at in standings.items() if at.live is not None and key not in keys}
+        return [Seen(item, self._state(item, results, standings)) for item, results in self.entries.values()]
+
+    def _state(self, item: Item, results: Results, standings: dict[str, Standing]) -> State:
+        """As it is now; of a finished one, whose file was read and checked, as it was."""
+        if item.key not in self.over:
+            state = state_of(item, self.workspace, results, self.jobs, standings)
+            if state.kind != "finished":
+                return state
+            self.over[item.key] = state
+        return self.over[item.key]
+
+
+def as_json(seen: Sequence[Seen]) -> dict[str, Any]:
+    """For programs: how many runs are in each state, and each run."""
+    counts = Counter(each.state.kind for each in seen)
+    runs = [
+        {
+            "key": each.item.key,
+            "cells": [cell.path for cell in each.item.cells],
+            "state": each.state.kind,
+            "reason": each.state.reason,
+            "job": each.state.job,
+            "step": each.state.progress.get("step"),
+            "steps": each.item.run.protocol.recipe.steps,
+        }
+        for each in seen
+    ]
+    return {"counts": {kind: counts[kind] for kind in KINDS}, "runs": runs}
+
+
+def show(overview: Overview, console: Console) -> None:
+    """Print the states once."""
+    console.print(_drawn(overview.look(), overview), highlight=False, soft_wrap=not console.is_terminal)
+
+
+def watch(overview: Overview, console: Console) -> None:
+    """Keep the states on the terminal until nothing is queued or running."""
+    with Live(console=console, auto_refresh=False) as screen:
+        while True:
+            try:
+                seen = overview.look()
+                screen.update(_drawn(seen, overview), refresh=True)
+                if not {"queued", "running"} & {each.state.kind for each in seen}:
+                    return
+            except cluster.SchedulerError as error:
+                screen.update(Text(f"{error}; still trying", style="yellow"), refresh=True)
+            time.sleep(WATCH_SECONDS)
+
+
+def _drawn(seen: Sequence[Seen], overview: Overview) -> RenderableType:
+    parts: list[RenderableType] = [_counts(seen)]
+    for kind in ("running", "failed", "stale"):
+        parts += _lines(kind, [each for each in seen if each.state.kind == kind])
+    waits = Counter(each.state.reason for each in seen if each.state.kind == "queued" and each.state.reason)
+    if waits:
+        parts.append(Text("queued for: " + ", ".join(f"{reason} ({count})" for reason, count in waits.most_common())))
+    if overview.others:
+        parts.append(Text(f"{len(overview.others)} more are queued or running, of requests or protocols as they were before"))
+    return Group(*parts)
+
+
+def _counts(seen: Sequence[Seen]) -> Table:
+    table = Table(header_style="bold", title=f"{len(seen)} runs")
+    table.add_column("protocol")
+    table.add_column("teacher")
+    for kind in KINDS:
+        table.add_column(kind, justify="right", style=STYLES[kind])
+    groups: dict[tuple[str, str], Counter[str]] = {}
+    for each in seen:
+        first = each.item.cells[0]
+        groups.setdefault((first.protocol, f"{first.family} {first.size}"), Counter())[each.state.kind] += 1
+    for (protocol, teacher), counts in groups.items():
+        table.add_row(protocol, teacher, *(str(counts[kind] or "") for kind in KINDS))
+    if len(groups) > 1:
+        table.add_section()
+        whole = Counter(each.state.kind for each in seen)
+        table.add_row("", "all", *(str(whole[kind]) for kind in KINDS))
+    return table
+
+
+def _lines(kind: str, seen: Sequence[Seen]) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    for each in seen[:MOST_LINES]:
+        told = each.state.reason or ""
+        if kind == "running":
+            at = each.state.progress
+            told = f"{at['step']}/{at['steps']} {pace(at)}".rstrip() + (f", job {each.state.job}" if each.state.job else "")
+        lines.append(Text.assemble((f"{kind}: ", STYLES[kind]), f"{each.item.cells[0].name} ({each.item.key}): {told}"))
+    if len(seen) > MOST_LINES:
+        lines.append(Text(f"and {len(seen) - MOST_LINES} more {kind}; bench status --json names all"))
+    return lines
+
+
+# ---- cancel
+
+
+def cancel(workspace: Workspace, only: Sequence[Wanted] | None) -> tuple[int, int]:
+    """End every job that has a run that is wanted (None: any); gives how many jobs, and how many runs those had left.
+
+    A command on this machine is a job too. Raises SchedulerError where Slurm refuses, and UserError for a command on another
+    machine.
+    """
+    jobs = Jobs(workspace)
+    with jobs.exclusively():
+        standings = jobs.settle()
+        wanted = None if only is None else {key for each in only for key in each.plan.items}
+        chosen = {id(at.job): at for key, at in standings.items() if at.live is not None and (wanted is None or key in wanted)}
+        cluster.cancel([at.job.id for at in chosen.values() if at.job.id is not None and at.submission.cluster == SLURM])
+        for at in chosen.values():
+            if at.submission.cluster != SLURM:
+                _end_command(at)
+        left = [key for at in chosen.values() for key in at.job.runs if workspace.payload(key) is None]
+    return len(chosen), len(left)
+
+
+def _end_command(at: Standing) -> None:
+    if at.submission.host != socket.gethostname():
+        raise UserError(f"process {at.submission.pid} trains on {at.submission.host}: type this there")
+    os.kill(at.submission.pid, signal.SIGTERM)
+
+
+# ---- logs
+
+
+def find_run(overview: Overview, word: str) -> str:
+    """The key of the run that `word` names: a key or its beginning, or a cell or its end. Raises UserError."""
+    names = {key: [cell.name for cell in item.cells] for (key, _), (item, _) in overview.entries.items()}
+    for job in (job for each in overview.jobs.submissions() for job in each.jobs):
+        for key, name in job.runs.items():
+            names.setdefault(key, []).append(name)
+    word = word.removesuffix(".json")
+    found = [key for key, cells in names.items() if key.startswith(word) or any(_ends(name, word) for name in cells)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UserError(f"no run {word!r} in this work folder; bench status --json names all")
+    raise UserError(f"{word!r} is not one run: {', '.join(names[key][0] for key in found[:6])}{', ...' if found[6:] else ''}")
+
+
+def _ends(name: str, word: str) -> bool:
+    return f"/{name}".endswith(f"/{word}")
+
+
+def log_of(overview: Overview, key: str, follow: bool) -> Iterator[str]:
+    """The lines of a run's log, the error that ended it, and where its job's own output lies; as they come, with `follow`."""
+    path = overview.workspace.run(key) / "run.log"
+    if not path.exists():
+        yield "no line yet: no worker has begun it"
+    shown = 0
+    while True:
+        over = not follow or overview.workspace.progress(key).get("state") in ("finished", "failed")
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        yield from lines[shown:]
+        shown = len(lines)
+        if over:
+            break
+        time.sleep(FOLLOW_SECONDS)
+    error = overview.workspace.run(key) / "error.txt"
+    if error.exists():
+        yield from error.read_text(encoding="utf-8").splitlines()
+    yield from _jobs_output(overview, key)
+
+
+def _jobs_output(overview: Overview, key: str) -> Iterator[str]:
+    for submission in overview.jobs.submissions():
+        for job in submission.jobs:
+            if key in job.runs and job.id is not None:
+                ended = f", {job.ended}" if job.ended else ""
+                yield f"job {job.id}{ended}: {overview.jobs.folder(submission)}/{job.id}_*_log.err"

@@ -1,0 +1,74 @@
+"""Where a run is: from its result, its work folder and what the scheduler says of its job. Nothing here writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from benchmark.jobs import Jobs, Standing
+from benchmark.plan import Item
+from benchmark.store import Rejected, Results, Workspace
+
+Kind = Literal["finished", "running", "queued", "failed", "stale", "missing"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run is.
+
+    Attributes:
+        kind: in a word.
+        reason: why it failed, waits or is stale.
+        progress: the last that its worker wrote; empty when none has.
+        job: the scheduler's number of the job that has it, or had it last.
+    """
+
+    kind: Kind
+    reason: str | None = None
+    progress: Mapping[str, Any] = field(default_factory=dict)
+    job: str | None = None
+
+
+def state_of(item: Item, workspace: Workspace, results: Results, jobs: Jobs, standings: Mapping[str, Standing]) -> State:
+    """A run's state. A result counts by its key; one of an older protocol in its place makes a run stale until it runs."""
+    found = [results.get(cell) for cell in item.cells]
+    if any(each is not None and not isinstance(each, Rejected) and each.key == item.key for each in found):
+        return State("finished")
+    at, progress = standings.get(item.key), workspace.progress(item.key)
+    state = _in_work(item, workspace, jobs, at, progress)
+    if state is not None:
+        return State(state.kind, state.reason, progress, None if at is None else at.job.id)
+    if any(each is not None for each in found):
+        return State("stale", "its result is of another protocol, or no valid one")
+    return State("missing", progress=progress)
+
+
+def _in_work(
+    item: Item, workspace: Workspace, jobs: Jobs, at: Standing | None, progress: Mapping[str, Any]
+) -> State | None:  # fmt: skip
+    """What the work folder and the scheduler tell; None where nobody has it."""
+    ours = at is not None and progress.get("launcher") == at.submission.name
+    failed = progress.get("state") == "failed"
+    if at is not None and at.live is not None and not (ours and failed):
+        if ours and at.live.state not in ("PENDING", "CONFIGURING") and progress["state"] == "running":
+            return State("running")
+        return State("queued", at.live.reason)
+    if workspace.payload(item.key) is not None:
+        told = workspace.error(item.key) if failed else None
+        return State("failed", f"{told}; its numbers are kept, bench run writes them") if told else State("finished")
+    if failed:
+        return State("failed", workspace.error(item.key) or "no reason was left")
+    if at is not None and at.live is None:
+        return State("failed", _ended(jobs, at, progress if ours else {}))
+    return None
+
+
+def _ended(jobs: Jobs, at: Standing, progress: Mapping[str, Any]) -> str:
+    """Why a run is not finished whose job has ended, or whose command on one machine has."""
+    where = f"at step {progress['step']}/{progress['steps']}" if progress.get("state") == "running" else "before it began"
+    if at.job.id is None:
+        return f"its command ended {where}"
+    said = jobs.said_last(at)
+    return f"job {at.job.id} ended {where}: {at.job.ended or 'Slurm has forgotten how'}" + (f" ({said})" if said else "")
