@@ -241,9 +241,8 @@ def _cluster_config(args: argparse.Namespace) -> ClusterConfig:
     from benchmark.protocol import validated
 
     if args.cluster != "slurm":
-        for option in ("cluster_config", "wait"):
-            if getattr(args, option):
-                raise UserError(f"--{option.replace('_', '-')} goes with --cluster slurm")
+        if args.cluster_config:
+            raise UserError("--cluster-config goes with --cluster slurm")
         return ClusterConfig()
     chosen = {"parallel": args.jobs, "processes": args.processes}
     given = load_config(args.cluster_config).model_dump(exclude_unset=True)
@@ -269,7 +268,7 @@ def _lead(args: argparse.Namespace, launcher: Launcher, asked: _Asked) -> int:
     outcome = _train(launcher, todo, console, args.wait)
     if outcome.submitted or outcome.elsewhere:
         _show_where_to_look(launcher, console)
-    else:
+    if args.cluster != "slurm" or args.wait or not (outcome.submitted or outcome.elsewhere):
         _close(args.results, reports, asked, console)
     return SOME_FAILED if outcome.failed else DONE
 
@@ -414,7 +413,7 @@ def _train(launcher: Launcher, todo: list[Any], console: Console, wait: bool) ->
     if todo and launcher.cluster == "slurm":
         launcher.submit(todo)
         _show_submitted(launcher, console)
-    if todo and (launcher.cluster != "slurm" or ((wait and outcome.submitted) or outcome.elsewhere)):
+    if todo and (wait or launcher.cluster != "slurm"):
         begun = time.monotonic()
         with Board(console, todo, launcher.workspace):
             if launcher.cluster == "slurm":
@@ -440,13 +439,12 @@ def _show_submitted(launcher: Launcher, console: Console) -> None:
         jobs = sum(len(array.jobs) for array in arrays)
         told = ", ".join(str(array.jobs[0].id).split("_")[0] for array in arrays)
         console.print(
-            f"submitted {len(outcome.submitted)} runs as {jobs} jobs (Slurm {told}), at most {launcher.config.parallel} at a time",
+            f"submitted {len(outcome.submitted)} runs as {jobs} jobs (Slurm's {told}), "
+            f"at most {launcher.config.parallel} at a time",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     if outcome.elsewhere:
-        console.print(
-            f"{len(outcome.elsewhere)} runs are queued or running already: left to those who have them", highlight=False
-        )
+        console.print(f"{len(outcome.elsewhere)} runs are queued or running already: left as they are", highlight=False)
 
 
 def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> None:

@@ -71,4 +71,6 @@ def _ended(jobs: Jobs, at: Standing, progress: Mapping[str, Any]) -> str:
     if at.job.id is None:
         return f"its command ended {where}"
     said = jobs.said_last(at)
-    return f"job {at.job.id} ended {where}: {at.job.ended or 'Slurm has forgotten how'}" + (f" ({said})" if said else "")
+    return f"job {at.job.id} ended {where}: {at.job.ended or 'cancelled, or Slurm has forgotten it'}" + (
+        f" ({said})" if said else ""
+    )

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import IO, TYPE_CHECKING, Any
 
 import families
@@ -118,7 +119,8 @@ class Worker:
         try:
             work(order)
         except Leaving:
-            order.notice.answer()  # which does not come back in the first process
+            with suppress(CalledProcessError):  # the scheduler is at it already
+                order.notice.answer()  # which does not come back in the first process
             time.sleep(REQUEUE_SECONDS)
             os._exit(1)
 
