@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -193,9 +194,14 @@ class Training:
         self.student = Student(self.model, run.transfer, reader, self.recipe, ranks)
 
     def resume(self) -> None:
-        """Go on from the folder's checkpoint, where there is one of this code."""
+        """Go on from the folder's checkpoint, where there is a whole one of this code."""
         path = self.folder / CHECKPOINT
-        saved = torch.load(path, map_location=self.device, weights_only=True) if path.exists() else None
+        saved = None
+        if path.exists():
+            try:
+                saved = torch.load(path, map_location=self.device, weights_only=True)
+            except (RuntimeError, EOFError, UnpicklingError):  # a node that went down may leave half of it
+                print(f"bench: {path} is no whole checkpoint: this run starts anew", file=sys.stderr, flush=True)
         if saved is not None and saved["code"] == self.code:  # a run is made by one code from beginning to end
             self.model.load_state_dict(saved["model"])
             self.student.optimizer.load_state_dict(saved["optimizer"])

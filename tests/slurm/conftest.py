@@ -1,0 +1,171 @@
+"""A Slurm of the tests' own, and the command as users call it there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, tiny_protocol
+from tests.slurm.lab import Lab, unavailable
+
+BENCH = (sys.executable, "-m", "benchmark.cli")
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """A cluster of two nodes, for all tests of a process."""
+    reason = unavailable()
+    if reason is not None:
+        pytest.skip(f"no Slurm here: {reason}")
+    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))  # sockets want short paths
+    with Lab(folder / "slurm") as started:
+        yield started
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def protocol(teacher_steps=60, steps=40, **changes):
+    """Protocol mini, tiny: its runs take a second or two, or as many more as they have more steps."""
+    content = tiny_protocol(checkpoint_seconds=0.3) | changes
+    content["teacher"]["recipe"]["steps"] = teacher_steps
+    content["recipe"]["steps"] = steps
+    return content
+
+
+class Site:
+    """A user's folder on the cluster: a protocol, settings, results, work folder, and commands typed there.
+
+    `code` is the checkout whose command is typed.
+    """
+
+    def __init__(self, root, lab, content, study="main", family="deit", seeds="0", code=ROOT, **config):
+        self.root, self.lab, self.code = root, lab, code
+        root.mkdir(parents=True, exist_ok=True)
+        (root / "tiny.yaml").write_text(yaml.safe_dump(content))
+        self.configure(**config)
+        self.request = [
+            "--protocol",
+            root / "tiny.yaml",
+            "--family",
+            family,
+            "--sizes",
+            "base",
+            "--seeds",
+            seeds,
+            "--study",
+            study,
+        ]
+        self.request += ["--results", root / "results"]
+        self.environment = os.environ | lab.environment() | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
+
+    def configure(self, **config):
+        settings = {"partition": "main", "minutes": 30, "parallel": 2} | config
+        (self.root / "cluster.yaml").write_text(yaml.safe_dump(settings))
+
+    def words(self, verb, *more):
+        where = ["--work", self.root / "work"]
+        on = ["--cluster", "slurm", "--cluster-config", self.root / "cluster.yaml"]
+        request = {"run": [*self.request, *on], "status": [], "cancel": [], "logs": []}[verb]
+        return [str(word) for word in (*BENCH, verb, *request, *where, *more)]
+
+    def start(self, verb, *more):
+        """The command in the background."""
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(self.words(verb, *more), cwd=self.root, env=self.environment, **options)
+
+    def bench(self, verb, *more, code=0, seconds=300):
+        """The command to its end: what it printed."""
+        process = self.start(verb, *more)
+        out = process.communicate(timeout=seconds)[0]
+        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{self.logs()}"
+        return out
+
+    def status(self):
+        """What `bench status --json` says."""
+        words = self.words("status", "--json")
+        done = subprocess.run(words, cwd=self.root, env=self.environment, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)
+
+    def counts(self):
+        """How many runs are in each state that there is."""
+        return {kind: count for kind, count in self.status()["counts"].items() if count}
+
+    def states(self):
+        """By arm and seed, as in standard-copy-s0, a run's state with reason and job."""
+        runs = self.status()["runs"]
+        return {Path(cell).stem: run for run in runs for cell in run["cells"]}
+
+    def progress(self, name):
+        """The last progress of a run by arm and seed; empty when there is none."""
+        for path in (self.root / "work" / "runs").glob("*/run.log"):
+            if f" {name.rpartition('-')[0]} {name.rpartition('-')[2]} " in path.read_text():
+                try:
+                    return json.loads((path.parent / "progress.json").read_text()) | {"folder": str(path.parent)}
+                except (OSError, ValueError):
+                    return {}
+        return {}
+
+    def numbers(self):
+        """By cell, what must not depend on where and how often a run was interrupted."""
+        found = {}
+        for path in sorted((self.root / "results").glob("*/*/*/*.json")):
+            content = json.loads(path.read_text())
+            found[path.relative_to(self.root / "results").as_posix()] = {
+                name: content[name] for name in ("key", "metrics", "val", "curve")
+            }
+        return found
+
+    def logs(self):
+        """What jobs wrote to their error streams, for a failing test's message."""
+        files = sorted((self.root / "work" / "jobs").glob("*/*.err"))
+        return "\n".join(f"--- {path.name}\n{path.read_text()[-3000:]}" for path in files)
+
+    def until(self, condition, seconds=120, what="it"):
+        """Wait until `condition()` is true and give its value."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            found = condition()
+            if found:
+                return found
+            time.sleep(0.2)
+        raise AssertionError(f"{what} never came: {self.counts()}\n{self.lab.command('squeue')}\n{self.logs()}")
+
+    def until_over(self, seconds=300):
+        """Wait until no job of this cluster is left."""
+        self.until(lambda: not self.lab.command("squeue", "--noheader").strip(), seconds, "the end of all jobs")
+
+
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory):
+    """Numbers of a protocol's runs by `--cluster debug`, each protocol measured once."""
+    known = {}
+
+    def measure(site):
+        content = (site.root / "tiny.yaml").read_text()
+        given = json.dumps([content, [str(word) for word in site.request[2:-2]]])
+        if given not in known:
+            root = tmp_path_factory.mktemp("debug")
+            words = [*BENCH, "run", *site.request[:-1], root / "results", "--work", root / "work", "--cluster", "debug"]
+            options = {"cwd": root, "env": site.environment, "capture_output": True, "text": True, "check": False}
+            done = subprocess.run([str(word) for word in words], **options)
+            assert done.returncode == 0, done.stdout + done.stderr
+            other = Site.__new__(Site)
+            other.root = root
+            known[given] = other.numbers()
+        return known[given]
+
+    return measure
+
+
+@pytest.fixture(autouse=True)
+def _clean(lab):
+    """No test leaves a job to the next one."""
+    yield
+    lab.cancel_all()
+    lab.wait_idle(60)
