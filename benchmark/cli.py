@@ -196,7 +196,7 @@ def _run(args: argparse.Namespace) -> int:
     workspace, results = Workspace(args.work), Results(args.results)
     launcher = Launcher(asked.plan, asked.protocol, workspace, results, args.cluster, setup, config, words)
     if args.dry_run:
-        _show_plan(asked.plan, launcher, launcher.survey(), args.json)
+        _preview(launcher, args.json)
         return DONE
     with _joined(args) as ranks:
         if not ranks.first:
@@ -492,78 +492,14 @@ def _check_device(name: str) -> None:
         raise UserError(f"--device {name!r}: {' '.join(str(error).split())[:200]}; valid: auto, cpu, cuda") from None
 
 
-def _show_plan(plan: Plan, launcher: Launcher, items: list[Any], as_json: bool) -> None:
-    todo, cost = {item.key for item in items}, None
-    if items and (launcher.workspace.folder / "speed" / plan.protocol).is_dir():
-        from benchmark.speed import estimate
-        from benchmark.work import torch_device
+def _preview(launcher: Launcher, as_json: bool) -> None:
+    from benchmark.preview import preview, show
 
-        device = torch_device(launcher.setup.device)
-        cost = estimate(launcher.workspace, plan.protocol, launcher.protocol, items, launcher.setup.jobs, device)
-    rows = [
-        {
-            "key": item.key,
-            "stage": number,
-            "cells": [cell.path for cell in item.cells],
-            "steps": 0 if item.run.role == "ensemble" else item.run.protocol.recipe.steps,
-            "requires": list(item.requires),
-            "finished": item.key not in todo,
-        }
-        for number, stage in enumerate(plan.stages, start=1)
-        for item in stage
-    ]
+    found = preview(launcher)
     if as_json:
-        summary = {"runs": len(plan.items), "cells": len(plan.cells), "comparisons": plan.distinct_comparisons, "todo": len(todo)}
-        print(json.dumps({"protocol": plan.protocol, "study": plan.study, **summary, "estimate": cost, "plan": rows}, indent=1))
-        return
-    from rich.table import Table
-
-    console = _console()
-    table = Table(title=f"study {plan.study}, protocol {plan.protocol}")
-    for column in ("stage", "run", "serves", "steps", ""):
-        table.add_column(column)
-    for row in rows:
-        first = plan.items[str(row["key"])].cells[0]
-        serves = len(plan.items[str(row["key"])].cells)
-        state = "finished" if row["finished"] else "to train" if row["steps"] else "to evaluate"
-        table.add_row(str(row["stage"]), str(first), f"{serves} cells" if serves > 1 else "", str(row["steps"]), state)
-    console.print(table)
-    console.print(
-        f"{len(plan.items)} runs for {len(plan.cells)} cells, {len(plan.items) - len(todo)} finished, {len(todo)} to train; "
-        f"{plan.distinct_comparisons} distinct comparisons",
-        highlight=False,
-    )
-    if items:
-        _show_costs(plan, launcher, items, cost, console)
-
-
-def _show_costs(plan: Plan, launcher: Launcher, items: list[Any], cost: dict[str, Any] | None, console: Console) -> None:
-    """What training `items` needs: by arithmetic where the teachers are real ones, and by measurement where there is one."""
-    if launcher.protocol.teacher is None:
-        from benchmark.speed import ASSUMED, bill
-
-        needs = bill(items, launcher.protocol.together)
-        console.print(
-            f"by arithmetic: {needs['gpu_hours']:,.0f} GPU-hours ({ASSUMED}), {needs['disk_gb']:,.0f} GB in --work",
-            highlight=False,
-        )
-    if cost is not None and cost["covered"]:
-        console.print(
-            f"estimated for {cost['covered']} of {cost['runs']} runs: {_duration(cost['hours'])} "
-            f"with {launcher.setup.jobs} workers ({_duration(cost['process_hours'])} of work), evaluation and start not counted"
-            + ("" if cost["same_code"] else "; measured with other code"),
-            highlight=False,
-        )
+        print(json.dumps(found, indent=1))
     else:
-        console.print(
-            f"no measured estimate: bench speed --protocol {plan.protocol} --family NAME --size SIZE"
-            " measures what a step costs here",
-            highlight=False,
-        )
-
-
-def _duration(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"
+        show(found, launcher, _console())
 
 
 # ---- fetch

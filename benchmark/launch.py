@@ -166,7 +166,7 @@ class Launcher:
         keys, most = {item.key for item in items}, cluster.longest_array()
         holders = {key: at.job for key, at in standings.items() if at.live is not None}
         for stage in self.plan.stages:
-            units_ = self._shares([item for item in stage if item.key in keys])
+            units_ = self.shares([item for item in stage if item.key in keys])
             needed = {key for share in units_ for unit in share for item in unit for key in item.requires}
             after = [holders[key] for key in needed if key in holders]
             for at in range(0, len(units_), most):
@@ -174,8 +174,8 @@ class Launcher:
                 after = [*after, *array.jobs]  # so that no more than `parallel` run at a time
                 holders |= {key: job for job in array.jobs for key in job.runs}
 
-    def _shares(self, items: list[Item]) -> list[list[list[Item]]]:
-        """The units of each job: of groups that train together as many as it takes for a job's number of runs."""
+    def shares(self, items: Sequence[Item]) -> list[list[list[Item]]]:
+        """The units of each of Slurm's jobs: groups that train together, as many as it takes for a job's number of runs."""
         shares: list[list[list[Item]]] = []
         for unit in units(items, 1, self.protocol.together, self._alone(items)):
             if not shares or sum(map(len, shares[-1])) >= self.config.runs_per_job:
@@ -343,6 +343,11 @@ class Launcher:
             if found is not None and found.provenance.data not in (None, digest):
                 return self.results.path(found.cell)
         return None
+
+    def results_found(self) -> list[Result]:
+        """The plan's results that the survey found."""
+        found = (self._recorded(self.plan.items[key]) for key in self.outcome.found)
+        return [result for result in found if result is not None]
 
     def _recorded(self, item: Item) -> Result | None:
         for cell in item.cells:

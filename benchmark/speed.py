@@ -322,47 +322,6 @@ def limits(found: Mapping[str, Any], pipeline: Mapping[str, Any]) -> dict[str, f
 
 # ---- what a plan will cost
 
-PEAK, SHARE = 312e12, 0.4  # bfloat16 FLOP/s of an A100 (NVIDIA's data sheet); the share that training reaches: assumed
-ASSUMED = f"an A100 at {SHARE:.0%} of its bfloat16 peak, assumed; evaluation not counted"
-
-
-def forward_flops(geometry: Geometry, blocks: int | None = None) -> float:
-    """Floating-point operations of a plain ViT's forward pass of one image, of its first `blocks` blocks (None: all).
-
-    A multiplication and an addition are two. Per block 24 N d^2 of projections and MLP and 4 N^2 d of attention, for N tokens
-    of width d; the patch embedding adds 2 N d 3 p^2.
-    """
-    tokens, dim = (geometry.img_size // geometry.patch_size) ** 2 + 1, geometry.embed_dim
-    block = 24 * tokens * dim**2 + 4 * tokens**2 * dim
-    return (geometry.depth if blocks is None else blocks) * block + 6 * tokens * dim * geometry.patch_size**2
-
-
-def weights_bytes(geometry: Geometry) -> float:
-    """Size of a plain ViT's float32 weights without its head: 12 d^2 a block, and the embeddings."""
-    return 4 * (geometry.depth * 12 * geometry.embed_dim**2 + 3 * geometry.patch_size**2 * geometry.embed_dim)
-
-
-def bill(items: Sequence[Item], most: int) -> dict[str, float]:
-    """`gpu_hours` and `disk_gb` that runs will need, by arithmetic alone.
-
-    A step is three forward passes of the student (the backward pass is twice the forward: Kaplan et al. 2020, arXiv
-    2001.08361) and one of the teacher, as far as it is read and once for runs that train together. On disk each run keeps
-    its weights, beside those of its checkpoint with both of Adam's moments and an average where the recipe has one.
-    """
-    operations, kept, passing = 0.0, 0.0, 0.0
-    for unit in units(items, 1, most):
-        seen = [item.run for item in unit if item.run.role != "ensemble"]
-        images = [run.protocol.recipe.steps * run.protocol.recipe.batch_size for run in seen]
-        operations += sum(3 * count * forward_flops(run.student.geometry) for run, count in zip(seen, images, strict=True))
-        operations += max(
-            (count * forward_flops(run.student.geometry, max(run.transfer.blocks) + 1)
-             for run, count in zip(seen, images, strict=True) if run.transfer.blocks),
-            default=0.0,
-        )  # fmt: skip
-        kept += sum(weights_bytes(run.student.geometry) for run in seen)
-        passing = max(passing, sum(weights_bytes(r.student.geometry) * (3 + (r.protocol.recipe.ema is not None)) for r in seen))
-    return {"gpu_hours": operations / (PEAK * SHARE) / 3600, "disk_gb": (kept + passing) / 1e9}
-
 
 def save(workspace: Workspace, protocol: str, found: dict[str, Any]) -> Path:
     """Keep a measurement of a protocol's steps for later estimates."""

@@ -6,7 +6,7 @@ import re
 import families
 from benchmark.plan import Geometry, make_plan, teachers_of
 from benchmark.protocol import load_protocol, load_study
-from benchmark.speed import bill, forward_flops, weights_bytes
+from benchmark.costs import bill, forward_flops, weights_bytes
 
 from .conftest import ROOT
 
