@@ -75,8 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="default: .bench")
     fetch.set_defaults(verb=_fetch)
 
-    check = verbs.add_parser("check", help="the contract tests of one family, as a table")
-    check.add_argument("--family", required=True, metavar="NAME")
+    check = verbs.add_parser("check", help="the contract tests of one family, as a table; or a protocol's images")
+    check.add_argument("--family", metavar="NAME", help="whose adapter is tested")
+    check.add_argument("--protocol", metavar="NAME|FILE", help="whose images in --data are counted and decoded, once")
+    check.add_argument("--data", type=Path, metavar="DIR")
+    check.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="remembers it (default: .bench)")
     check.set_defaults(verb=_check)
     return parser
 
@@ -899,6 +902,25 @@ def _described(name: str) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> int:
+    if (args.family is None) == (args.protocol is None):
+        raise UserError("check takes --family NAME, or --protocol NAME with --data DIR")
+    return _check_data(args) if args.family is None else _check_family(args)
+
+
+def _check_data(args: argparse.Namespace) -> int:
+    from benchmark.data import Place, check
+    from benchmark.protocol import load_protocol
+
+    name, protocol = load_protocol(args.protocol)
+    console = _console()
+    with _counting(console) as progress:
+        found = check(protocol.data, Place(args.data, args.work.absolute(), _cores()), progress)
+    told = "protocol {} needs no images" if found is None else "the images are those of protocol {}, and can be read"
+    console.print(told.format(name), highlight=False)
+    return DONE
+
+
+def _check_family(args: argparse.Namespace) -> int:
     spec = families.spec(args.family)
     from rich.table import Table
 

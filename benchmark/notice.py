@@ -21,10 +21,12 @@ class Notice:
     Attributes:
         leave: to leave at the next point from which all can go on.
         save: to write checkpoints now, for a kill may follow.
+        ending: that a kill may follow. (Not taken back once the checkpoints are written.)
     """
 
     leave: bool = False
     save: bool = False
+    ending: bool = False
     answer: Callable[[], None] = field(default=lambda: None, compare=False)
 
     def heed(self) -> None:
@@ -45,6 +47,11 @@ class Notice:
         signal.signal(leaving, self._leave)
         signal.signal(signal.SIGTERM, self._save)
 
+    @property
+    def told(self) -> bool:
+        """Whether anything was: an error from then on may come of what the scheduler does to other processes of the job."""
+        return self.leave or self.ending
+
     def taken(self) -> bool:
         """Whether checkpoints were asked for since the last call."""
         asked, self.save = self.save, False
@@ -54,4 +61,4 @@ class Notice:
         self.leave = True
 
     def _save(self, number: int, frame: Any) -> None:
-        self.save = True
+        self.save = self.ending = True

@@ -487,8 +487,8 @@ class Together:
 
     def _fail(self, training: Training, error: Exception) -> None:
         if training in self.alive:
-            self.watcher.failed(training, error)
             self.alive.remove(training)
+            self.watcher.failed(training, error)
 
     @contextmanager
     def _isolated(self, training: Training) -> Iterator[None]:

@@ -119,8 +119,9 @@ class Worker:
         try:
             work(order)
         except Leaving:
-            with suppress(CalledProcessError):  # the scheduler is at it already
-                order.notice.answer()  # which does not come back in the first process
+            if order.notice.leave:  # and not only about to be ended
+                with suppress(CalledProcessError):  # the scheduler has requeued it already
+                    order.notice.answer()  # which does not come back in the first process
             time.sleep(REQUEUE_SECONDS)
             os._exit(1)
 
@@ -274,7 +275,13 @@ def _train(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
         group.begin(items)
         ranks.wait()  # an older error is gone before anyone can write a new one
         group.train()
+    except Leaving:
+        group.give_back()
+        raise
     except Exception as error:
+        if order.notice.told:
+            group.give_back()
+            raise Leaving from error
         if ranks.size == 1:  # of what they share
             for item, _ in list(group.going.values()):
                 group.failed(item, error)
@@ -317,17 +324,18 @@ class _Group:
             watcher = Watcher(self._stepped, self._ended, self._failed)
             together = Together(trainings, watcher, means)
             trainings.clear()  # what has ended or failed shall leave the memory
-            try:
-                together.train()
-            except Leaving:
-                for _, report in self.going.values():
-                    report.give_back()
-                raise
+            together.train()
 
     def failed(self, item: Item, error: Exception) -> None:
         """A run has failed, and all processes know."""
         if self.going.pop(item.key, None) is not None and self.ranks.first:
             _fail(self.order, item, error)
+
+    def give_back(self) -> None:
+        """Nobody trains them now, and none has failed."""
+        for _, report in self.going.values():
+            with suppress(OSError):
+                report.give_back()
 
     def give_up(self, error: Exception) -> None:
         """After an error that the other processes have not met, or the loss of one of them. Who fails a run first is right: the
@@ -387,7 +395,9 @@ class _Group:
             self.failed(item, error)
 
     def _failed(self, training: Training, error: Exception) -> None:
-        """A training has failed: in every process, or in this one alone, which then raises on."""
+        """A training has failed: in every process, or in this one alone, which then raises on. Not so when the job is ending."""
+        if self.order.notice.told and not isinstance(error, FloatingPointError):
+            raise Leaving from error
         if self.ranks.size > 1 and not isinstance(error, FloatingPointError):  # which is of a loss that all of them share
             self.raised = self.raised or training.run.key
             raise error

@@ -3,10 +3,13 @@
 import json
 import re
 
+import yaml
+
 import families
-from benchmark.plan import Geometry, make_plan, teachers_of
-from benchmark.protocol import load_protocol, load_study
+from benchmark.cluster import ClusterConfig
 from benchmark.costs import bill, forward_flops, weights_bytes
+from benchmark.plan import Geometry, make_plan, teachers_of
+from benchmark.protocol import load_protocol, load_study, validated
 
 from .conftest import ROOT
 
@@ -66,3 +69,12 @@ def test_inaturalists_folders(tmp_path):
     found = sorted(str(path.relative_to(tmp_path)) for split in ("train", "val") for path in (tmp_path / split).glob("*/*"))
     assert found == ["train/00000/0.jpg", "train/00011/1.jpg", "val/00022/2.jpg"]
     assert (tmp_path / found[0]).read_bytes() == b"an image"
+
+
+def test_the_clusters_settings_are_valid():
+    """The file in the README and the one in docs/cluster.md, which names every key."""
+    (short,) = re.findall(r"cat > cluster.yaml <<'END'\n(.*?)END\n", README, re.S)
+    (whole,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "cluster.md").read_text(), re.S)
+    for text in (short, whole):
+        validated(ClusterConfig, yaml.safe_load(text), "an example")
+    assert set(yaml.safe_load(whole)) == set(ClusterConfig.model_fields) - {"processes"}

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from benchmark import speed
@@ -53,6 +54,28 @@ def test_speed_and_the_estimate_by_it(bench, tiny, tmp_path):
     found["setting"]["batch"] = 17
     path.write_text(json.dumps(found))
     assert "no measured estimate" in bench(*request)[1]
+
+
+def test_a_dry_run_tells_what_finished_runs_took(bench, tiny, tmp_path):
+    where = ("--results", tmp_path / "results", "--work", tmp_path / "work")
+    words = ("run", "--family", "deit3", "--sizes", "base", "--protocol", tiny, *where)
+    assert bench(*words, "--seeds", "0", "--cluster", "debug")[0] == 0
+    code, out, _ = bench(*words, "--seeds", "0,1", "--dry-run", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["todo"] == 6 and found["bill"]["disk_gb"] > 0
+    results = [json.loads(path.read_text()) for path in (tmp_path / "results").glob("tiny/deit3/base/*-s0.json")]
+    seconds = [result["cost"]["seconds"] for result in results if result["run"]["role"] == "student"]
+    assert len(seconds) == 6
+    # The other seed's students have as many steps; the teacher is trained already.
+    assert found["experience"] == {
+        "runs": 6, "covered": 6, "device_hours": pytest.approx(sum(seconds) / 3600), "devices": ["cpu"],
+    }  # fmt: skip
+    assert "of cpu for 6 of 6 runs" in bench(*words, "--seeds", "0,1", "--dry-run")[1]
+    longer = tiny_protocol()
+    longer["recipe"]["steps"] *= 3  # other steps, the same cost of each
+    tiny.write_text(yaml.safe_dump(longer))
+    found = json.loads(bench(*words, "--seeds", "0", "--dry-run", "--json")[1])
+    assert found["experience"]["covered"] == 0, "results of another protocol are no runs of this plan"
 
 
 def perturbed(model):

@@ -49,19 +49,8 @@ class Site:
         root.mkdir(parents=True, exist_ok=True)
         (root / "tiny.yaml").write_text(yaml.safe_dump(content))
         self.configure(**config)
-        self.request = [
-            "--protocol",
-            root / "tiny.yaml",
-            "--family",
-            family,
-            "--sizes",
-            "base",
-            "--seeds",
-            seeds,
-            "--study",
-            study,
-        ]
-        self.request += ["--results", root / "results"]
+        chosen = {"protocol": root / "tiny.yaml", "family": family, "sizes": "base", "seeds": seeds, "study": study}
+        self.request = [word for name, value in chosen.items() for word in (f"--{name}", value)] + ["--results", root / "results"]
         self.environment = os.environ | lab.environment() | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
 
     def configure(self, **config):
@@ -152,8 +141,8 @@ def expected(tmp_path_factory):
         if given not in known:
             root = tmp_path_factory.mktemp("debug")
             words = [*BENCH, "run", *site.request[:-1], root / "results", "--work", root / "work", "--cluster", "debug"]
-            options = {"cwd": root, "env": site.environment, "capture_output": True, "text": True, "check": False}
-            done = subprocess.run([str(word) for word in words], **options)
+            options = {"cwd": root, "env": site.environment, "capture_output": True, "text": True}
+            done = subprocess.run([str(word) for word in words], check=False, **options)
             assert done.returncode == 0, done.stdout + done.stderr
             other = Site.__new__(Site)
             other.root = root
