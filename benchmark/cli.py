@@ -177,9 +177,10 @@ def _folders(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from benchmark.launch import CLUSTERS, Launcher
-    from benchmark.store import Results, Workspace
+    from benchmark.store import Results, Workspace, code_version
     from benchmark.work import Setup
 
+    code_version()  # of what is loaded from here on: an edit from now on would be seen
     asked = _asked(vars(args))
     if args.cluster not in CLUSTERS:
         raise UnknownName("cluster", args.cluster, CLUSTERS)

@@ -238,6 +238,15 @@ def test_families_that_share_all_runs_share_a_row(bench, tiny, tmp_path):
     assert "deit (1 teacher): standard-copy no verdict; standard-distill no verdict; matched-copy = standard" in out
 
 
+def test_check_takes_a_family_or_a_protocol(bench, tmp_path):
+    for words in ((), ("--family", "clip", "--protocol", "mini")):
+        code, _, err = bench("check", *words)
+        assert code == 2 and "check takes --family NAME, or --protocol NAME with --data DIR" in err
+    assert "protocol mini needs no images" in bench("check", "--protocol", "mini", "--work", tmp_path)[1]
+    code, _, err = bench("check", "--protocol", "imagenet", "--data", tmp_path / "nowhere", "--work", tmp_path)
+    assert code == 2 and "nowhere" in err and len(err.splitlines()) == 1
+
+
 def readme_commands():
     """Also those of the other documents, and what torchrun is given."""
     texts = [path.read_text() for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"))]

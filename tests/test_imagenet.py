@@ -107,6 +107,14 @@ def numbers(folder):
     return {arm: (found.metrics, found.val, found.curve) for arm, found in results_of(folder).items()}
 
 
+def test_images_are_checked_by_themselves_and_then_remembered(images, tmp_path, bench, monkeypatch):
+    given = ("check", "--protocol", protocol_file(tmp_path), "--data", images, "--work", tmp_path / "work")
+    code, out, err = bench(*given)
+    assert code == 0 and "the images are those of protocol small, and can be read" in out, err
+    monkeypatch.setattr("benchmark.data.images._decode_all", None)
+    assert bench(*given)[0] == 0, "they are decoded once"
+
+
 @pytest.fixture(scope="module")
 def alone(images, tmp_path_factory):
     """A request trained by one process."""
