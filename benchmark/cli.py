@@ -259,8 +259,7 @@ def _lead(args: argparse.Namespace, launcher: Launcher, asked: _Asked) -> int:
     from benchmark.store import ensure_writable
 
     todo = launcher.survey()
-    if args.cluster != "slurm":
-        _check_device(args.device)
+    _check_device(args.device, here=not launcher.detached)
     reports = _reports_folder(args)
     ensure_writable("--reports", reports)
     ensure_writable("--work", args.work)
@@ -272,7 +271,7 @@ def _lead(args: argparse.Namespace, launcher: Launcher, asked: _Asked) -> int:
     outcome = _train(launcher, todo, console, args.wait)
     if outcome.submitted or outcome.elsewhere:
         _show_where_to_look(launcher, console)
-    if args.cluster != "slurm" or args.wait or not (outcome.submitted or outcome.elsewhere):
+    if not launcher.detached or args.wait or not (outcome.submitted or outcome.elsewhere):
         _close(args.results, reports, asked, console)
     return SOME_FAILED if outcome.failed else DONE
 
@@ -335,7 +334,7 @@ def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], consol
     setup, protocol = launcher.setup, launcher.protocol
     if args.tensorboard:
         _check_tensorboard()
-    if args.cluster == "slurm":
+    if launcher.detached:
         share = launcher.config.cpus - 1 if launcher.config.gpus else 0
     else:
         on_gpus = bool(todo) and torch_device(args.device) == "cuda"
@@ -414,13 +413,13 @@ def _train(launcher: Launcher, todo: list[Any], console: Console, wait: bool) ->
     )  # fmt: skip
     for key in outcome.retrained:
         console.print(f"{plan.items[key].cells[0]}: has a result but no weights here, so it is trained again", highlight=False)
-    if todo and launcher.cluster == "slurm":
+    if todo and launcher.detached:
         launcher.submit(todo)
         _show_submitted(launcher, console)
-    if todo and (wait or launcher.cluster != "slurm"):
+    if todo and (wait or not launcher.detached):
         begun = time.monotonic()
         with Board(console, todo, launcher.workspace):
-            if launcher.cluster == "slurm":
+            if launcher.detached:
                 launcher.follow(lambda told: console.print(f"{told}; still waiting", style="yellow", markup=False))
             else:
                 launcher.train(todo)
@@ -428,7 +427,7 @@ def _train(launcher: Launcher, todo: list[Any], console: Console, wait: bool) ->
         console.print(f"trained {len(outcome.finished)} runs in {minutes} min {seconds} s", highlight=False)
     for key in outcome.waiting:
         console.print(
-            f"{plan.items[key].cells[0]}: left, since what it needs first is queued or running on Slurm", highlight=False
+            f"{plan.items[key].cells[0]}: left, since what it needs first is queued or running elsewhere", highlight=False
         )
     for key, reason in outcome.failed.items():
         console.print(f"failed: {plan.items[key].cells[0]} ({key}): {reason}", style="red", highlight=False, markup=False)
@@ -483,9 +482,12 @@ def _seeds(text: str | None, protocol: Protocol) -> list[int]:
     return seeds
 
 
-def _check_device(name: str) -> None:
-    if name in ("auto", "cpu"):
+def _check_device(name: str, here: bool = True) -> None:
+    """Whether it can be used, or at least (a cluster's nodes may have what is not `here`) is the name of one."""
+    if name in ("auto", "cpu") or (name == "cuda" and not here):
         return
+    if not here:
+        raise UnknownName("device", name, ("auto", "cpu", "cuda"))
     import torch
 
     if ":" in name:
@@ -737,7 +739,7 @@ def _wanted(args: argparse.Namespace) -> list[Any]:
     wanted = []
     for request in requests.values():
         try:
-            wanted.append(Wanted(_asked(request).plan, Results(args.results or Path(request["results"]))))
+            wanted.append(Wanted(_asked(request).plan, Results(args.results or Path(request.get("results", "results")))))
         except UserError as error:  # a protocol file that is gone, say
             print(f"bench: a request made before can not be read again: {error}", file=sys.stderr)
     if not wanted:

@@ -10,7 +10,9 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,14 @@ from families.spec import UserError
 ASK_SECONDS = 60
 IDS_A_CALL = 500
 FOREVER = 10**6
+# A notice that comes before the handlers are set would end Python.
+DEAF_PYTHON = f'sh -c \'trap "" USR2; exec "$@"\' sh {shlex.quote(sys.executable)}'
 REJECTED = re.compile(r"sbatch: (?:error: )?(.*)")
-RESERVED = ("job_name", "array", "output", "error", "dependency", "signal", "requeue", "nodes", "ntasks_per_node", "time")
+RESERVED = (
+    "job_name", "array", "output", "error", "dependency", "signal", "requeue", "no_requeue", "nodes", "ntasks_per_node", "time",
+    "parsable", "wait", "test_only", "wrap", "open_mode",
+)  # fmt: skip
+ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
 
 
 class ClusterConfig(Record):
@@ -90,6 +98,12 @@ class ClusterConfig(Record):
             raise ValueError(f"gpus: {self.gpus} and processes: {self.processes}: each process has one GPU")
         return self
 
+    @model_validator(mode="after")
+    def _time_to_train(self) -> ClusterConfig:
+        if self.notice_seconds > 30 * self.minutes:  # and Slurm may give it a minute early
+            raise ValueError(f"notice_seconds: {self.notice_seconds} is more than half of minutes: {self.minutes}")
+        return self
+
     @property
     def tasks(self) -> int:
         """Processes on a node."""
@@ -100,9 +114,11 @@ class ClusterConfig(Record):
         """Processes that share a run's batches."""
         return self.nodes * self.tasks
 
-    def parameters(self, name: str, environment: Mapping[str, str], after: Collection[str]) -> dict[str, Any]:
-        """What submitit's executor is told for jobs called `name` that begin once the jobs `after` have ended, however."""
-        exports = [f"export {key}={shlex.quote(value)}" for key, value in {**self.environment, **environment}.items()]
+    def parameters(self, name: str, code: Path, after: Collection[str]) -> dict[str, Any]:
+        """What submitit's executor is told for jobs called `name` that run a copy of the code, and begin once the jobs `after`
+        have ended, however."""
+        exports = [f"export {key}={shlex.quote(value)}" for key, value in self.environment.items()]
+        exports += [f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}", "export PYTHONSAFEPATH=1"]
         asked = {
             "name": name,
             "timeout_min": self.minutes,
@@ -199,7 +215,7 @@ def endings(ids: Iterable[str]) -> dict[str, str]:
     if wanted:
         watcher.update()
     states = {each: watcher.get_state(each, mode="cache") for each in wanted}
-    return {each: state for each, state in states.items() if state != "UNKNOWN"}
+    return {each: state for each, state in states.items() if state.startswith(ENDED)}  # sacct lags behind by seconds
 
 
 def cancel(ids: Sequence[str]) -> None:
@@ -211,6 +227,17 @@ def cancel(ids: Sequence[str]) -> None:
 def cancel_named(name: str) -> None:
     """End the jobs of that name. Raises SchedulerError where Slurm refuses."""
     _checked(["scancel", f"--jobname={name}"])
+
+
+@contextmanager
+def outside_of_jobs() -> Iterator[None]:
+    """Within: what is submitted inherits nothing of the job, if any, that it is submitted from."""
+    import submitit
+
+    kept = {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or name.startswith("SBATCH_")}
+    with submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext():
+        os.environ.update(kept)
+        yield
 
 
 def longest_array() -> int:
@@ -234,7 +261,8 @@ def _checked(words: Sequence[str]) -> str:
 
 def _ask(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=ASK_SECONDS)
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_", "SCANCEL_"))}
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=ASK_SECONDS, env=plain)
     except FileNotFoundError:
         raise SchedulerError(f"no {words[0]} here: is this a node of a Slurm cluster?") from None
     except subprocess.TimeoutExpired:

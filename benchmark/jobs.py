@@ -6,20 +6,25 @@ job's numbers, all of it under one lock of the work folder: nothing is in the sc
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import socket
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from benchmark import cluster
 from benchmark.cluster import Live
-from benchmark.store import Workspace, read_json, utc_now, write_json
+from benchmark.store import Workspace, utc_now, write_json
 from benchmark.work import is_locked, locked
 
 RECORD, SLURM = "submission.json", "slurm"
+TAIL_BYTES, FORGOTTEN_SECONDS = 4096, 24 * 3600
 ALIVE = Live("RUNNING")
 
 
@@ -94,6 +99,7 @@ class Jobs:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
+        self.endings: dict[str, str] = {}
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -119,65 +125,80 @@ class Jobs:
         """All, the oldest first."""
         found = []
         for path in self.workspace.jobs.glob(f"*/{RECORD}"):
-            content = read_json(path)
-            if content is not None:
-                found.append(Submission.read(content))
+            found.append(Submission.read(json.loads(path.read_text(encoding="utf-8"))))  # what cannot be read is not left out
         return sorted(found, key=lambda each: int(each.name.rpartition("-")[2]))
 
     def standings(self) -> dict[str, Standing]:
         """By run key. Nothing is written; raises SchedulerError where Slurm has to be asked and does not answer."""
-        return self._standings(self.submissions())
+        return self._chosen(self._looked_at(self.submissions()))
 
-    def _standings(self, submissions: Sequence[Submission]) -> dict[str, Standing]:
-        live = self._live(submissions)
-        over = [job for each in submissions if not each.closed for job in each.jobs if (each.name, job.id) not in live]
-        states = cluster.endings(job.id for job in over if job.id is not None)
-        for job in over:
-            job.ended = states.get(job.id or "")
-        found: dict[str, Standing] = {}
-        for submission in submissions:
-            for job in submission.jobs:
-                at = live.get((submission.name, job.id))
-                for key in job.runs:
-                    if at is not None or key not in found or found[key].live is None:
-                        found[key] = Standing(submission, job, at)
-        return found
-
-    def _live(self, submissions: Iterable[Submission]) -> dict[tuple[str, str | None], Live]:
-        open_ones = [each for each in submissions if not each.closed]
-        ids = {job.id: each.name for each in open_ones for job in each.jobs if each.cluster == SLURM and job.id is not None}
-        found: dict[tuple[str, str | None], Live] = {(ids[key], key): at for key, at in cluster.live(ids).items()}
-        for each in open_ones:
-            if each.cluster != SLURM and is_locked(self.folder(each)):
-                found[each.name, None] = ALIVE
-        return found
+    def live(self) -> list[Standing]:
+        """Every job that is queued or running. Raises SchedulerError."""
+        return [at for at in self._looked_at(self.submissions()) if at.live is not None]
 
     def settle(self) -> dict[str, Standing]:
         """The standings, once what an interrupted command left half submitted is cancelled, and how jobs ended is recorded.
 
         Within `exclusively` alone. Raises SchedulerError.
         """
-        for submission in self.submissions():
+        submissions = self.submissions()
+        for submission in submissions:
             torn = [array for array in submission.arrays if not array.submitted and submission.cluster == SLURM]
             for array in torn:
                 cluster.cancel_named(array.name)
                 array.submitted = True
             if torn:
                 self.save(submission)
-        submissions = self.submissions()
-        standings = self._standings(submissions)
-        alive = {each.submission.name for each in standings.values() if each.live is not None}
+        found = self._looked_at(submissions)
+        alive = {at.submission.name for at in found if at.live is not None}
         for submission in submissions:
-            if not submission.closed and submission.name not in alive:
+            if not submission.closed and submission.name not in alive and _is_known(submission):
                 submission.closed = True
                 self.save(submission)
-        return standings
+        return self._chosen(found)
+
+    def _looked_at(self, submissions: Sequence[Submission]) -> list[Standing]:
+        """Every job, the oldest first; `Job.ended` is filled in."""
+        open_ones = [each for each in submissions if not each.closed]
+        numbered = {job.id for each in open_ones for job in each.jobs if each.cluster == SLURM and job.id is not None}
+        live = cluster.live(numbered)
+        self.endings |= cluster.endings(numbered - live.keys() - self.endings.keys())
+        found = []
+        for submission in submissions:
+            here = submission.cluster != SLURM and not submission.closed and is_locked(self.folder(submission))
+            for job in submission.jobs:
+                at = live.get(job.id or "") if submission.cluster == SLURM else ALIVE if here else None
+                job.ended = job.ended or (self.endings.get(job.id or "") if at is None else None)
+                found.append(Standing(submission, job, at))
+        return found
+
+    def _chosen(self, standings: Iterable[Standing]) -> dict[str, Standing]:
+        """By run key the job that has it or had it last; of several commands on one machine that share it, whoever trains it."""
+        found: dict[str, Standing] = {}
+        for at in standings:
+            for key in at.job.runs:
+                known = found.get(key)
+                if known is not None and known.live is not None:
+                    trains = self.workspace.progress(key).get("launcher")
+                    if at.live is None or (known.submission.name == trains and known.submission.name != at.submission.name):
+                        continue
+                found[key] = at
+        return found
 
     def said_last(self, standing: Standing) -> str | None:
         """The last line on a job's error stream; None where there is none."""
+        folder, job = self.folder(standing.submission), standing.job.id
         lines: list[str] = []
-        if standing.job.id is not None:
-            for path in sorted(self.folder(standing.submission).glob(f"{standing.job.id}_*_log.err")):
-                with suppress(OSError):
-                    lines += [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        return lines[-1].strip() if lines else None
+        for path in takewhile(Path.exists, (folder / f"{job}_{rank}_log.err" for rank in itertools.count())):
+            with suppress(OSError), path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+                lines += [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        own = [line for line in lines if not line.startswith(("srun:", "slurmstepd:"))]
+        return (own or lines)[-1] if lines else None
+
+
+def _is_known(submission: Submission) -> bool:
+    """Whether it is known how each job ended, or will not be known any more."""
+    if all(job.id is None or job.ended for job in submission.jobs):
+        return True
+    return time.time() - int(submission.name.rpartition("-")[2]) / 1e9 > FORGOTTEN_SECONDS

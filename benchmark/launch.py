@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,14 +21,14 @@ from benchmark.cluster import ClusterConfig, SchedulerError
 from benchmark.jobs import Array, Job, Jobs, Standing, Submission
 from benchmark.plan import Item, Plan, Run, together
 from benchmark.protocol import Protocol
-from benchmark.status import state_of
+from benchmark.status import State, state_of
 from benchmark.store import Labelled, Result, Results, Workspace, frozen, read_result
 from benchmark.work import DIED, Order, Setup, Worker, below_floor, deliver, finished, locked, mark_failed, set_environment
 
 Cluster = Literal["local", "debug", "slurm"]
 CLUSTERS: tuple[Cluster, ...] = ("local", "debug", "slurm")
 WEEK_MIN = 7 * 24 * 60
-FOLLOW_SECONDS = 3.0
+FOLLOW_SECONDS, LAG_SECONDS = 5.0, 60.0
 NOT_ITS_FAULT = ("CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
 
 
@@ -77,6 +77,7 @@ class Launcher:
         self.name = f"{os.getpid()}-{time.time_ns()}"
         self.submission = Submission(self.name, cluster, dict(request or {}))
         self.outcome = Outcome()
+        self.errors: list[str] = []
 
     def survey(self) -> list[Item]:
         """The runs to train, teachers first. Nothing is written: results found in a cell or in the work folder count."""
@@ -125,9 +126,10 @@ class Launcher:
         taken by then is in the record.
         """
         with self.jobs.exclusively(), _interrupts_ignored():
+            self.jobs.folder(self.submission).mkdir(parents=True, exist_ok=True)  # a remote folder is listed afresh then
             standings = self.jobs.settle()
             mine = self._left(todo, standings)
-            if self.cluster == "slurm":
+            if self.detached:
                 self._submit_all(mine, standings)
             elif mine:
                 self.submission.arrays = [Array(self.name, [Job(_runs(mine))], submitted=True)]
@@ -135,15 +137,16 @@ class Launcher:
         return mine
 
     def _left(self, todo: Sequence[Item], standings: Mapping[str, Standing]) -> list[Item]:
-        """Of `todo` what is neither finished by now nor another's, nor (but on Slurm, where it can wait) needs what is."""
+        """Of `todo` what is neither finished by now, nor another's, nor needs what is and cannot be waited for."""
         outcome, left = self.outcome, []
         elsewhere = {key for key, at in standings.items() if at.live is not None and self._excludes(at)}
+        unawaitable = {key for key in elsewhere if not self.detached or standings[key].job.id is None}
         for item in todo:
             if item.key in elsewhere:
                 outcome.elsewhere.append(item.key)
             elif item.key not in outcome.retrained and finished(self.workspace, item):
                 self._take(item)
-            elif self.cluster != "slurm" and {*item.requires} & {*outcome.elsewhere, *outcome.waiting}:
+            elif {*item.requires} & {*unawaitable, *outcome.waiting}:
                 outcome.waiting.append(item.key)
             else:
                 left.append(item)
@@ -156,7 +159,7 @@ class Launcher:
 
     def _settle_death(self, item: Item, at: Standing | None) -> None:
         """Note that a job died over a run, so that it will be tried alone."""
-        if at is None or at.job.id is None or str(at.job.ended).startswith(NOT_ITS_FAULT):
+        if at is None or at.job.ended is None or at.job.ended.startswith(NOT_ITS_FAULT):
             return
         if self.workspace.progress(item.key).get("state") == "running":
             mark_failed(self.workspace, item, at.submission.name, f"{DIED}: Slurm says {at.job.ended}")
@@ -174,11 +177,25 @@ class Launcher:
                 after = [*after, *array.jobs]  # so that no more than `parallel` run at a time
                 holders |= {key: job for job in array.jobs for key in job.runs}
 
+    @property
+    def detached(self) -> bool:
+        """Whether what is submitted outlives the command, and waits for what it needs without it."""
+        return self.cluster == "slurm"
+
+    def count_jobs(self, items: Sequence[Item]) -> int:
+        """How many jobs the runs would be."""
+        keys = {item.key for item in items}
+        return sum(len(self.shares([item for item in stage if item.key in keys])) for stage in self.plan.stages)
+
     def shares(self, items: Sequence[Item]) -> list[list[list[Item]]]:
-        """The units of each of Slurm's jobs: groups that train together, as many as it takes for a job's number of runs."""
+        """The units of each of Slurm's jobs: groups that train together, as many as it takes for a job's number of runs.
+
+        Runs over which a process died share a job with nobody, since that process takes its job along.
+        """
         shares: list[list[list[Item]]] = []
-        for unit in units(items, 1, self.protocol.together, self._alone(items)):
-            if not shares or sum(map(len, shares[-1])) >= self.config.runs_per_job:
+        alone = self._alone(items)
+        for unit in units(items, 1, self.protocol.together, alone):
+            if not shares or sum(map(len, shares[-1])) >= self.config.runs_per_job or unit[0].key in alone:
                 shares.append([])
             shares[-1].append(unit)
         return shares
@@ -207,22 +224,25 @@ class Launcher:
         """Jobs of submitit's, one for each order, that run the code as it is now."""
         import submitit
 
-        code = str(frozen(self.workspace.code))
-        paths = [code, *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}  # or the current folder's code came first
-        folder = self.jobs.folder(self.submission)
-        executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster, slurm_max_num_timeout=cluster.FOREVER)
-        executor.update_parameters(**self._parameters(name, environment, after))
-        with _within(environment if self.cluster == "local" else {}):
+        code, folder = frozen(self.workspace.code), self.jobs.folder(self.submission)
+        forever = {"slurm_max_num_timeout": cluster.FOREVER, "slurm_python": cluster.DEAF_PYTHON}
+        executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster, **forever)
+        if self.detached:
+            executor.update_parameters(**self.config.parameters(name, code, after))
+            around: AbstractContextManager[None] = cluster.outside_of_jobs()
+        else:
+            tasks = {"tasks_per_node": self.setup.processes} if self.cluster == "local" else {}
+            executor.update_parameters(timeout_min=WEEK_MIN, **tasks)
+            around = _importing(code)
+        with around:
             try:
                 return list(executor.map_array(Worker(), orders))
-            except submitit.core.utils.FailedJobError as error:
-                raise SchedulerError(f"Slurm refuses: {cluster.refusal(str(error))}") from None
+            except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+                raise SchedulerError(f"Slurm refuses: {cluster.refusal(str(error))}{self._so_far()}") from None
 
-    def _parameters(self, name: str, environment: Mapping[str, str], after: Sequence[str]) -> dict[str, Any]:
-        if self.cluster == "slurm":
-            return self.config.parameters(name, environment, after)
-        return {"timeout_min": WEEK_MIN} | ({"tasks_per_node": self.setup.processes} if self.cluster == "local" else {})
+    def _so_far(self) -> str:
+        jobs = sum(len(array.jobs) for array in self.submission.arrays if array.submitted)
+        return f"; {jobs} jobs were submitted before it: see bench status, bench cancel" if jobs else ""
 
     def _alone(self, items: Sequence[Item]) -> set[str]:
         """Runs over which a worker died, or that a failure took along: which of several was the reason is to be found out."""
@@ -256,12 +276,24 @@ class Launcher:
             standings = self.jobs.settle()
         outcome.submitted, outcome.elsewhere = [], []
         for key in keys:
-            state = state_of(self.plan.items[key], self.workspace, self.results, self.jobs, standings)
-            if state.kind == "finished":
+            state = self._seen_at_last(self.plan.items[key], standings)
+            if self.workspace.payload(key) is not None:
+                self._take(self.plan.items[key])  # another request's job may not have known all cells
+            elif state.kind == "finished":
                 outcome.finished.append(key)
             else:
                 outcome.failed[key] = state.reason or state.kind
         return outcome
+
+    def _seen_at_last(self, item: Item, standings: Mapping[str, Standing]) -> State:
+        """A run's state once its job has ended: a job that completed has left something, which a remote folder may show late."""
+        end = time.monotonic() + LAG_SECONDS
+        while True:
+            state = state_of(item, self.workspace, self.results, self.jobs, standings)
+            told = state.kind == "finished" or self.workspace.error(item.key) is not None
+            if told or standings[item.key].job.ended != "COMPLETED" or time.monotonic() > end:
+                return state
+            time.sleep(FOLLOW_SECONDS)
 
     def train(self, todo: Sequence[Item]) -> Outcome:
         """Train `todo` stage by stage. A student whose teacher failed is failed with it; all others still run."""
@@ -293,7 +325,9 @@ class Launcher:
                     rest.append(item)
             if len(rest) == len(pending):
                 for item in rest:
-                    self.outcome.failed[item.key] = f"no worker could start; see {self.workspace.jobs}"
+                    said = f" ({self.errors[-1]})" if self.errors else ""
+                    folder = self.jobs.folder(self.submission)
+                    self.outcome.failed[item.key] = f"no worker could start; see {folder}{said}"
                 return
             pending = rest
 
@@ -303,8 +337,7 @@ class Launcher:
         order = replace(self._order(), units=shares)
         with _interrupts_ignored():
             jobs = self._submit([replace(order, number=n) for n in range(min(self.setup.jobs, len(shares)))], self.name)
-        for job in jobs:
-            job.exception()
+        self.errors = [str(error).strip().splitlines()[-1] for job in jobs if (error := job.exception()) is not None]
 
     def _take(self, item: Item) -> None:
         """A finished run: its cells are there, or their place is gone; then its payload waits in the work folder."""
@@ -371,8 +404,10 @@ def _ids(jobs: Iterable[Job]) -> set[str]:
 
 
 @contextmanager
-def _within(environment: Mapping[str, str]) -> Iterator[None]:
-    """Processes started within have these variables."""
+def _importing(code: Path) -> Iterator[None]:
+    """Processes of this machine that are started within import that copy of the code."""
+    paths = [str(code), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}  # or the current folder came first
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     try:

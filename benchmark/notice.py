@@ -5,13 +5,20 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+BLAME_SECONDS = 120.0  # after SIGTERM: within which what fails may fail by it
+
 
 class Leaving(BaseException):
     """The process was told to leave, and what it trains is in checkpoints. Not an error: no run fails by it."""
+
+
+def _nothing() -> None:
+    """No answer is wanted."""
 
 
 @dataclass
@@ -21,13 +28,14 @@ class Notice:
     Attributes:
         leave: to leave at the next point from which all can go on.
         save: to write checkpoints now, for a kill may follow.
-        ending: that a kill may follow. (Not taken back once the checkpoints are written.)
+        warned: when that was, by the monotonic clock.
+        answer: what the signal to leave wants in the end.
     """
 
     leave: bool = False
     save: bool = False
-    ending: bool = False
-    answer: Callable[[], None] = field(default=lambda: None, compare=False)
+    warned: float | None = None
+    answer: Callable[[], None] = field(default=_nothing, compare=False)
 
     def heed(self) -> None:
         """Take the place of submitit's signal handlers where it has set some.
@@ -49,8 +57,8 @@ class Notice:
 
     @property
     def told(self) -> bool:
-        """Whether anything was: an error from then on may come of what the scheduler does to other processes of the job."""
-        return self.leave or self.ending
+        """Whether an error now may come of what the scheduler does to other processes of the job."""
+        return self.leave or (self.warned is not None and time.monotonic() - self.warned < BLAME_SECONDS)
 
     def taken(self) -> bool:
         """Whether checkpoints were asked for since the last call."""
@@ -61,4 +69,4 @@ class Notice:
         self.leave = True
 
     def _save(self, number: int, frame: Any) -> None:
-        self.save = self.ending = True
+        self.save, self.warned = True, time.monotonic()

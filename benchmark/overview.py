@@ -25,7 +25,7 @@ from benchmark.status import KINDS, State, state_of
 from benchmark.store import Results, Workspace
 from families.spec import UserError
 
-WATCH_SECONDS, FOLLOW_SECONDS, MOST_LINES = 2.0, 1.0, 15
+WATCH_SECONDS, FOLLOW_SECONDS, MOST_LINES = 5.0, 1.0, 15
 STYLES = {"finished": "green", "running": "cyan", "queued": "blue", "failed": "red", "stale": "yellow", "missing": "dim"}
 
 
@@ -167,21 +167,27 @@ def cancel(workspace: Workspace, only: Sequence[Wanted] | None) -> tuple[int, in
     """
     jobs = Jobs(workspace)
     with jobs.exclusively():
-        standings = jobs.settle()
+        jobs.settle()
         wanted = None if only is None else {key for each in only for key in each.plan.items}
-        chosen = {id(at.job): at for key, at in standings.items() if at.live is not None and (wanted is None or key in wanted)}
-        cluster.cancel([at.job.id for at in chosen.values() if at.job.id is not None and at.submission.cluster == SLURM])
-        for at in chosen.values():
+        chosen = [at for at in jobs.live() if wanted is None or wanted & at.job.runs.keys()]
+        chosen.reverse()  # first those that wait for others, or they would begin when these are gone
+        cluster.cancel([at.job.id for at in chosen if at.job.id is not None and at.submission.cluster == SLURM])
+        for at in chosen:
             if at.submission.cluster != SLURM:
                 _end_command(at)
-        left = [key for at in chosen.values() for key in at.job.runs if workspace.payload(key) is None]
+        left = {key for at in chosen for key in at.job.runs if workspace.payload(key) is None}
     return len(chosen), len(left)
 
 
 def _end_command(at: Standing) -> None:
     if at.submission.host != socket.gethostname():
         raise UserError(f"process {at.submission.pid} trains on {at.submission.host}: type this there")
-    os.kill(at.submission.pid, signal.SIGTERM)
+    try:
+        os.kill(at.submission.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return  # it has just ended
+    except PermissionError:
+        raise UserError(f"process {at.submission.pid} is another user's") from None
 
 
 # ---- logs
@@ -189,17 +195,22 @@ def _end_command(at: Standing) -> None:
 
 def find_run(overview: Overview, word: str) -> str:
     """The key of the run that `word` names: a key or its beginning, or a cell or its end. Raises UserError."""
-    names = {key: [cell.name for cell in item.cells] for (key, _), (item, _) in overview.entries.items()}
+    current: dict[str, list[str]] = {}
+    for (key, _), (item, _) in overview.entries.items():
+        current.setdefault(key, []).extend(cell.name for cell in item.cells)
+    older: dict[str, list[str]] = {}  # of protocols that have changed since
     for job in (job for each in overview.jobs.submissions() for job in each.jobs):
         for key, name in job.runs.items():
-            names.setdefault(key, []).append(name)
+            older.setdefault(key, []).append(name)
     word = word.removesuffix(".json")
-    found = [key for key, cells in names.items() if key.startswith(word) or any(_ends(name, word) for name in cells)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise UserError(f"no run {word!r} in this work folder; bench status --json names all")
-    raise UserError(f"{word!r} is not one run: {', '.join(names[key][0] for key in found[:6])}{', ...' if found[6:] else ''}")
+    for names in (current, older):
+        found = [key for key, cells in names.items() if key.startswith(word) or any(_ends(name, word) for name in cells)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            some = ", ".join(f"{names[key][0]} ({key})" for key in found[:6])
+            raise UserError(f"{word!r} is not one run: {some}{', ...' if found[6:] else ''}")
+    raise UserError(f"no run {word!r} in this work folder; bench status --json names all")
 
 
 def _ends(name: str, word: str) -> bool:

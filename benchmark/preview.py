@@ -42,7 +42,7 @@ def preview(launcher: Launcher) -> dict[str, Any]:
         "protocol": plan.protocol,
         "study": plan.study,
         **counts,
-        "jobs": len(launcher.shares(left)) if launcher.cluster == "slurm" else None,
+        "jobs": launcher.count_jobs(left) if launcher.detached else None,
         "bill": bill(left, launcher.protocol.together) if left else None,
         "estimate": _estimate(launcher, left),
         "experience": by_experience(launcher.results_found(), left),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from benchmark.jobs import Jobs, Standing
@@ -39,7 +39,7 @@ def state_of(item: Item, workspace: Workspace, results: Results, jobs: Jobs, sta
     at, progress = standings.get(item.key), workspace.progress(item.key)
     state = _in_work(item, workspace, jobs, at, progress)
     if state is not None:
-        return State(state.kind, state.reason, progress, None if at is None else at.job.id)
+        return replace(state, progress=progress, job=None if at is None else at.job.id)
     if any(each is not None for each in found):
         return State("stale", "its result is of another protocol, or no valid one")
     return State("missing", progress=progress)
@@ -52,7 +52,7 @@ def _in_work(
     ours = at is not None and progress.get("launcher") == at.submission.name
     failed = progress.get("state") == "failed"
     if at is not None and at.live is not None and not (ours and failed):
-        if ours and at.live.state not in ("PENDING", "CONFIGURING") and progress["state"] == "running":
+        if ours and at.live.state in ("RUNNING", "COMPLETING", "SUSPENDED") and progress["state"] == "running":
             return State("running")
         return State("queued", at.live.reason)
     if workspace.payload(item.key) is not None:
@@ -61,15 +61,16 @@ def _in_work(
     if failed:
         return State("failed", workspace.error(item.key) or "no reason was left")
     if at is not None and at.live is None:
-        return State("failed", _ended(jobs, at, progress if ours else {}))
+        return State("failed", _ended(jobs, at, progress))
     return None
 
 
 def _ended(jobs: Jobs, at: Standing, progress: Mapping[str, Any]) -> str:
     """Why a run is not finished whose job has ended, or whose command on one machine has."""
-    where = f"at step {progress['step']}/{progress['steps']}" if progress.get("state") == "running" else "before it began"
+    begun = progress.get("state") in ("running", "interrupted") and progress["step"]
+    where = f"at step {progress['step']}/{progress['steps']}" if begun else "before it began"
     if at.job.id is None:
-        return f"its command ended {where}"
+        return f"the command that had it ended {where}"
     said = jobs.said_last(at)
     return f"job {at.job.id} ended {where}: {at.job.ended or 'cancelled, or Slurm has forgotten it'}" + (
         f" ({said})" if said else ""

@@ -177,11 +177,19 @@ def read_results(folder: Path) -> tuple[list[Result], list[Rejected]]:
     return [r for r in found if isinstance(r, Result)], [r for r in found if isinstance(r, Rejected)]
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write by a temporary file in the same folder and os.replace: what exists under `path` is always whole."""
+def write_json(path: Path, content: Any, durable: bool = False) -> None:
+    """Write by a temporary file in the same folder and os.replace: what exists under `path` is always whole.
+
+    `durable`: also after the machine goes down.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -234,7 +242,7 @@ class Results:
             keep = superseded / f"{cell.path}.{getattr(old, 'key', 'invalid')}"
             keep.parent.mkdir(parents=True, exist_ok=True)
             keep.write_bytes(self.path(cell).read_bytes())
-        write_json(self.path(cell), labelled(cell, run, payload))
+        write_json(self.path(cell), labelled(cell, run, payload), durable=True)
 
 
 def labelled(cell: Cell, run: Run, payload: dict[str, Any]) -> dict[str, Any]:

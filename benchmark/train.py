@@ -19,8 +19,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 import torch.nn.functional as F
@@ -197,11 +197,10 @@ class Training:
         """Go on from the folder's checkpoint, where there is a whole one of this code."""
         path = self.folder / CHECKPOINT
         saved = None
-        if path.exists():
-            try:
-                saved = torch.load(path, map_location=self.device, weights_only=True)
-            except (RuntimeError, EOFError, UnpicklingError):  # a node that went down may leave half of it
-                print(f"bench: {path} is no whole checkpoint: this run starts anew", file=sys.stderr, flush=True)
+        if path.exists() and not is_zipfile(path):  # a node that went down may leave half of it
+            print(f"bench: {path} is no whole checkpoint: this run starts anew", file=sys.stderr, flush=True)
+        elif path.exists():
+            saved = torch.load(path, map_location="cpu", weights_only=True)  # not twice on the device
         if saved is not None and saved["code"] == self.code:  # a run is made by one code from beginning to end
             self.model.load_state_dict(saved["model"])
             self.student.optimizer.load_state_dict(saved["optimizer"])
@@ -329,7 +328,9 @@ class Together:
         for training in list(self.alive):
             with self._isolated(training):
                 training.resume()
-        self.ranks.wait()  # or rank 0 might write what another one has yet to read
+        # All of them have read by now: rank 0 might otherwise write what another one has yet to read.
+        if len(set(self.ranks.all(tuple(training.state.step for training in self.alive)))) > 1:
+            raise RuntimeError("the processes have read different checkpoints")
         try:
             self._train()
         except Leaving:
@@ -437,13 +438,15 @@ class Together:
         With `attention` also, by transferred block: `attention_kl` of a distilled student's own map from the teacher's, and
         `dropped_mass` with tokens that the student has not; None where there is none.
         """
+        if trainings and self.ranks.any(self.means.notice.leave):
+            raise Leaving
         classes = self.dataset.classes(name) if trainings else None
         tallies = [(training, _Tally(training, attention, classes)) for training in trainings]
         with ExitStack() as within:
             for training in trainings:
                 within.enter_context(training.student.averaged())
             for images, labels in self.dataset.evaluate(name, self.evaluation_batch) if tallies else ():
-                if self.ranks.size == 1 and self.means.notice.leave:  # several would have to agree first
+                if self.ranks.size == 1 and self.means.notice.leave:  # several agree before each set
                     raise Leaving
                 inputs, y = _Inputs(images.to(self.device)), labels.to(self.device)
                 readings = self._read([training for training, _ in tallies], inputs)
@@ -616,7 +619,10 @@ def weights_digest(path: Path) -> str:
 
 def _replace(content: Any, path: Path) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
-    torch.save(content, temporary)
+    with temporary.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())  # or a node that goes down may leave an empty file under the name of a whole one
     os.replace(temporary, path)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from subprocess import CalledProcessError
+from subprocess import CalledProcessError, TimeoutExpired
 from typing import IO, TYPE_CHECKING, Any
 
 import families
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PROGRESS_SECONDS, LINE_SECONDS, LOCK_SECONDS = 0.5, 10.0, 0.2
 PATIENCE_SECONDS = 3.0  # for the process that has the reason to tell it
-REQUEUE_SECONDS = 300.0  # for the scheduler to end the processes beside the one that has requeued their job
+RETRY_SECONDS = 15.0  # between attempts to be put into the queue again
 DIED = "its worker died (killed, or out of memory)"
 
 
@@ -119,11 +119,11 @@ class Worker:
         try:
             work(order)
         except Leaving:
-            if order.notice.leave:  # and not only about to be ended
-                with suppress(CalledProcessError):  # the scheduler has requeued it already
-                    order.notice.answer()  # which does not come back in the first process
-            time.sleep(REQUEUE_SECONDS)
-            os._exit(1)
+            while True:  # until the scheduler ends this process
+                if order.notice.leave:  # not where it has only been warned: it is requeued already, or cancelled
+                    with suppress(CalledProcessError, TimeoutExpired, OSError):  # it is requeued already, or scontrol failed
+                        order.notice.answer()  # which does not come back in the first process
+                time.sleep(RETRY_SECONDS)
 
     def checkpoint(self, order: Order) -> Any:
         """What the job does when it starts again."""
@@ -167,11 +167,26 @@ def share_work(order: Order, ranks: Ranks) -> None:
 def _lead(order: Order, ranks: Ranks) -> None:
     for unit in order.units:
         with ExitStack() as locks:
-            mine = [item for item in unit if locks.enter_context(locked(order.workspace.run(item.key), wait=False))]
+            mine = [item for item in unit if locks.enter_context(_taken(order, item, wait=False))]
             _settle(order, ranks, mine)
     for item in (item for unit in order.units for item in unit):  # one lock at a time: two who wait never wait for each other
-        with locked(order.workspace.run(item.key), wait=True, notice=order.notice):
-            _settle(order, ranks, [item])
+        with _taken(order, item, wait=True) as taken:
+            if order.notice.leave:
+                ranks.tell([])  # the others listen, and end in peace
+                raise Leaving
+            _settle(order, ranks, [item] if taken else [])
+
+
+@contextmanager
+def _taken(order: Order, item: Item, wait: bool) -> Iterator[bool]:
+    """Within: the run is ours alone, if it is True. A folder that is not ours to lock ends nothing but this."""
+    with ExitStack() as within:
+        try:
+            mine = within.enter_context(locked(order.workspace.run(item.key), wait, order.notice))
+        except UserError as error:
+            print(f"bench: {item.cells[0]} is passed over: {error}", file=sys.stderr, flush=True)
+            mine = False
+        yield mine
 
 
 def _follow(order: Order, ranks: Ranks) -> None:
@@ -230,7 +245,8 @@ def advice_on(error: Exception, setup: Setup) -> str:
 def lost_requirement(workspace: Workspace, item: Item) -> str | None:
     """Why a run cannot begin: one that it needs has left no weights. None when it can."""
     for key in item.requires:
-        if not (workspace.run(key) / "weights.pt").exists():
+        failed = workspace.payload(key) is None and workspace.progress(key).get("state") == "failed"  # below its floor, say
+        if failed or not (workspace.run(key) / "weights.pt").exists():
             return f"what it needs first has failed: {workspace.error(key) or f'run {key} has no weights'}"
     return None
 
@@ -466,7 +482,7 @@ def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, repo
         raise RuntimeError(reason)
     payload["provenance"] = provenance(started, utc_now(), order.setup.data)
     labelled(first, item.run, payload)
-    write_json(workspace.run(item.key) / "payload.json", payload)
+    write_json(workspace.run(item.key) / "payload.json", payload, durable=True)
     (workspace.run(item.key) / CHECKPOINT).unlink(missing_ok=True)
     report.log(f"finished: top-1 {payload['metrics']['top1']:.2f}")
     deliver(workspace, order.results, item)
@@ -500,7 +516,7 @@ class _Reporter:
         self.folder, self.steps = workspace.run(item.key), item.run.protocol.recipe.steps
         self.last, self.last_line, self.begun, self.job = 0.0, 0.0, False, job_id()
         self.events: Any = None
-        self.at = 0
+        self.at: int = workspace.progress(item.key).get("step", 0)
 
     def begin(self, line: str) -> None:
         """The run is taken up."""
@@ -596,23 +612,30 @@ def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str) ->
 
 @contextmanager
 def locked(folder: Path, wait: bool, notice: Notice | None = None) -> Iterator[bool]:
-    """Within: nobody else has this lock, if it is True. With `wait` it always is, or Leaving was raised while waiting."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        while not _lock(file):
-            if not wait:
-                yield False
-                return
-            if notice is not None and notice.leave:
-                raise Leaving
-            time.sleep(LOCK_SECONDS)
-        yield True
+    """Within: nobody else has this lock, if it is True. With `wait` it always is, but where a notice to leave came first.
+
+    Raises UserError for a folder that is another user's, or on a file system without locks.
+    """
+    with ExitStack() as within:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = within.enter_context((folder / "lock").open("w"))
+            got = _lock(file)
+            while wait and not got and not (notice is not None and notice.leave):
+                time.sleep(LOCK_SECONDS)
+                got = _lock(file)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be locked ({error.strerror})") from None
+        yield got
 
 
 def is_locked(folder: Path) -> bool:
     """Whether somebody has this lock."""
-    with (folder / "lock").open("a") as file:
-        return not _lock(file, fcntl.LOCK_SH)  # two who only look are not in each other's way
+    try:
+        with (folder / "lock").open() as file:
+            return not _lock(file, fcntl.LOCK_SH)  # two who only look are not in each other's way
+    except FileNotFoundError:
+        return False
 
 
 def _lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
