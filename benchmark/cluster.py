@@ -118,6 +118,7 @@ class ClusterConfig(Record):
         """What submitit's executor is told for jobs called `name` that run a copy of the code, and begin once the jobs `after`
         have ended, however."""
         exports = [f"export {key}={shlex.quote(value)}" for key, value in self.environment.items()]
+        exports.append(f"export SRUN_CPUS_PER_TASK={self.cpus}")  # since Slurm 22.05 srun does not take it from sbatch
         exports += [f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}", "export PYTHONSAFEPATH=1"]
         asked = {
             "name": name,
