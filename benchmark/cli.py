@@ -704,11 +704,15 @@ def _cancel(args: argparse.Namespace) -> int:
     from benchmark.store import Workspace
 
     only = _wanted(args) if _names_something(args) else None
-    jobs, runs = cancel(Workspace(args.work), only)
-    _console().print(
-        f"cancelled {jobs} jobs with {runs} runs; what they had is in their checkpoints, bench run goes on from there"
-        if jobs else "nothing is queued or running", highlight=False,
-    )  # fmt: skip
+    jobs, runs, mixed = cancel(Workspace(args.work), only)
+    console = _console()
+    if jobs:
+        what = f"cancelled {jobs} jobs with {runs} runs; what they had is in their checkpoints, bench run goes on from there"
+        console.print(what, highlight=False, soft_wrap=True)
+    if mixed:
+        console.print(f"{mixed} jobs go on, since they have other runs too", highlight=False)
+    if not jobs and not mixed:
+        console.print("nothing is queued or running", highlight=False)
     return DONE
 
 
@@ -728,23 +732,29 @@ def _names_something(args: argparse.Namespace) -> bool:
 
 
 def _wanted(args: argparse.Namespace) -> list[Any]:
-    """What status and others look at: the request that is given, else all that were made in the work folder."""
+    """What status and others look at: all requests made in the work folder, or what is named of them; else what is named."""
     from benchmark.jobs import Jobs
     from benchmark.overview import Wanted
     from benchmark.store import Results, Workspace
 
-    if _names_something(args):
-        return [Wanted(_asked(vars(args)).plan, Results(args.results or Path("results")))]
     requests = {json.dumps(each.request, sort_keys=True): each.request for each in Jobs(Workspace(args.work)).submissions()}
-    wanted = []
+    made = []
     for request in requests.values():
         try:
-            wanted.append(Wanted(_asked(request).plan, Results(args.results or Path(request.get("results", "results")))))
+            made.append(Wanted(_asked(request).plan, Results(args.results or Path(request.get("results", "results")))))
         except UserError as error:  # a protocol file that is gone, say
             print(f"bench: a request made before can not be read again: {error}", file=sys.stderr)
-    if not wanted:
-        raise UserError(f"nothing was submitted from --work {args.work} yet; or name a request, as in --family deit3")
-    return wanted
+    if not _names_something(args):
+        if not made:
+            raise UserError(f"nothing was submitted from --work {args.work} yet; or name a request, as in --family deit3")
+        return made
+    named = _asked(vars(args)).plan  # also tells what is no family, size or study
+    within = {"family": args.family, "size": args.sizes, "seed": args.seeds}
+    only = {label: {getattr(cell, label) for cell in named.cells} for label, given in within.items() if given is not None}
+    for kind in ("protocol", "study"):
+        made = [each for each in made if getattr(args, kind) is None or getattr(each.plan, kind) == getattr(named, kind)]
+    found = [each.narrowed(only) for each in made]
+    return [each for each in found if each.plan.items] or [Wanted(named, Results(args.results or Path("results")))]
 
 
 # ---- report

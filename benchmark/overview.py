@@ -7,8 +7,8 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,15 @@ class Wanted:
 
     plan: Plan
     results: Results
+
+    def narrowed(self, only: Mapping[str, Collection[Any]]) -> Wanted:
+        """Of the runs those that serve a cell with labels (family, size, seed) among the values that `only` gives for them."""
+        items = {
+            key: item
+            for key, item in self.plan.items.items()
+            if any(all(getattr(cell, label) in values for label, values in only.items()) for cell in item.cells)
+        }
+        return Wanted(replace(self.plan, items=items), self.results)
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,7 @@ def _drawn(seen: Sequence[Seen], overview: Overview) -> RenderableType:
     if waits:
         parts.append(Text("queued for: " + ", ".join(f"{reason} ({count})" for reason, count in waits.most_common())))
     if overview.others:
-        parts.append(Text(f"{len(overview.others)} more are queued or running, of requests or protocols as they were before"))
+        parts.append(Text(f"{len(overview.others)} more are queued or running in this work folder"))
     return Group(*parts)
 
 
@@ -159,8 +168,9 @@ def _lines(kind: str, seen: Sequence[Seen]) -> list[RenderableType]:
 # ---- cancel
 
 
-def cancel(workspace: Workspace, only: Sequence[Wanted] | None) -> tuple[int, int]:
-    """End every job that has a run that is wanted (None: any); gives how many jobs, and how many runs those had left.
+def cancel(workspace: Workspace, only: Sequence[Wanted] | None) -> tuple[int, int, int]:
+    """End every job all of whose runs are wanted (None: any); gives how many jobs, how many runs those had left, and how many
+    jobs go on that have other runs too.
 
     A command on this machine is a job too. Raises SchedulerError where Slurm refuses, and UserError for a command on another
     machine.
@@ -169,14 +179,16 @@ def cancel(workspace: Workspace, only: Sequence[Wanted] | None) -> tuple[int, in
     with jobs.exclusively():
         jobs.settle()
         wanted = None if only is None else {key for each in only for key in each.plan.items}
-        chosen = [at for at in jobs.live() if wanted is None or wanted & at.job.runs.keys()]
+        live = jobs.live()
+        chosen = [at for at in live if wanted is None or wanted >= at.job.runs.keys()]
+        mixed = [at for at in live if at not in chosen and wanted is not None and wanted & at.job.runs.keys()]
         chosen.reverse()  # first those that wait for others, or they would begin when these are gone
         cluster.cancel([at.job.id for at in chosen if at.job.id is not None and at.submission.cluster == SLURM])
         for at in chosen:
             if at.submission.cluster != SLURM:
                 _end_command(at)
         left = {key for at in chosen for key in at.job.runs if workspace.payload(key) is None}
-    return len(chosen), len(left)
+    return len(chosen), len(left), len(mixed)
 
 
 def _end_command(at: Standing) -> None:
