@@ -423,6 +423,7 @@ def _train(launcher: Launcher, todo: list[Any], console: Console, wait: bool) ->
                 launcher.follow(lambda told: console.print(f"{told}; still waiting", style="yellow", markup=False))
             else:
                 launcher.train(todo)
+                _show_elsewhere(outcome, console)
         minutes, seconds = divmod(round(time.monotonic() - begun), 60)
         console.print(f"trained {len(outcome.finished)} runs in {minutes} min {seconds} s", highlight=False)
     for key in outcome.waiting:
@@ -446,6 +447,10 @@ def _show_submitted(launcher: Launcher, console: Console) -> None:
             f"at most {launcher.config.parallel} at a time",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
+    _show_elsewhere(outcome, console)
+
+
+def _show_elsewhere(outcome: Outcome, console: Console) -> None:
     if outcome.elsewhere:
         console.print(f"{len(outcome.elsewhere)} runs are queued or running already: left as they are", highlight=False)
 
@@ -751,6 +756,8 @@ def _wanted(args: argparse.Namespace) -> list[Any]:
     named = _asked(vars(args)).plan  # also tells what is no family, size or study
     within = {"family": args.family, "size": args.sizes, "seed": args.seeds}
     only = {label: {getattr(cell, label) for cell in named.cells} for label, given in within.items() if given is not None}
+    if args.seeds is not None:
+        only["seed"] = {int(word) for word in args.seeds.split(",")}  # a teacher's own seed is 0, whatever was asked for
     for kind in ("protocol", "study"):
         made = [each for each in made if getattr(args, kind) is None or getattr(each.plan, kind) == getattr(named, kind)]
     found = [each.narrowed(only) for each in made]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from benchmark.protocol import Record, read_yaml, validated
 from families.spec import UserError
 
+PROGRAMS = ("sbatch", "srun", "squeue", "sacct", "scancel", "scontrol")
 ASK_SECONDS = 60
 IDS_A_CALL = 500
 FOREVER = 10**6
@@ -137,7 +140,8 @@ class ClusterConfig(Record):
             "slurm_dependency": f"afterany:{':'.join(after)}" if after else None,
             "slurm_setup": [*self.setup, *exports],
             "slurm_srun_args": ["--kill-on-bad-exit=1"],  # without it a job whose one process died waits for ever
-            "slurm_additional_parameters": {"requeue": True, **self.sbatch},
+            "slurm_additional_parameters": {"requeue": True}
+            | {name: each for name, each in self.sbatch.items() if each is not False},
         }
         return {key: value for key, value in asked.items() if value is not None}
 
@@ -232,13 +236,22 @@ def cancel_named(name: str) -> None:
 
 @contextmanager
 def outside_of_jobs() -> Iterator[None]:
-    """Within: what is submitted inherits nothing of the job, if any, that it is submitted from."""
+    """Within: what is submitted inherits nothing of the job, if any, that it is submitted from; what sbatch complains of is
+    left to the error that is raised."""
     import submitit
 
     kept = {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or name.startswith("SBATCH_")}
-    with submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext():
+    around = submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext()
+    with around, redirect_stderr(StringIO()):
         os.environ.update(kept)
         yield
+
+
+def ensure_here() -> None:
+    """Raises SchedulerError where a program of Slurm's is missing that a submission needs."""
+    for name in PROGRAMS:
+        if shutil.which(name) is None:
+            raise SchedulerError(f"no {name} here: is this a node of a Slurm cluster?")
 
 
 def longest_array() -> int:

@@ -166,6 +166,7 @@ class Launcher:
 
     def _submit_all(self, items: Sequence[Item], standings: Mapping[str, Standing]) -> None:
         """Every stage at once, as arrays no longer than Slurm allows."""
+        cluster.ensure_here()
         keys, most = {item.key for item in items}, cluster.longest_array()
         holders = {key: at.job for key, at in standings.items() if at.live is not None}
         for stage in self.plan.stages:

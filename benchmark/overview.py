@@ -25,7 +25,7 @@ from benchmark.status import KINDS, State, state_of
 from benchmark.store import Results, Workspace
 from families.spec import UserError
 
-WATCH_SECONDS, FOLLOW_SECONDS, MOST_LINES = 5.0, 1.0, 15
+WATCH_SECONDS, FOLLOW_SECONDS, ASK_SECONDS, MOST_LINES = 5.0, 1.0, 3.0, 15
 STYLES = {"finished": "green", "running": "cyan", "queued": "blue", "failed": "red", "stale": "yellow", "missing": "dim"}
 
 
@@ -73,6 +73,17 @@ class Overview:
         keys = {key for key, _ in self.entries}
         self.others = {key: at for key, at in standings.items() if at.live is not None and key not in keys}
         return [Seen(item, self._state(item, results, standings)) for item, results in self.entries.values()]
+
+    def goes_on(self, key: str) -> bool:
+        """Whether somebody trains a run or will; also while Slurm does not answer."""
+        try:
+            at = self.jobs.standings().get(key)
+        except cluster.SchedulerError:
+            return True
+        if at is None or at.live is None:
+            return False
+        progress = self.workspace.progress(key)  # its job may have others after it
+        return progress.get("launcher") != at.submission.name or progress["state"] not in ("finished", "failed")
 
     def _state(self, item: Item, results: Results, standings: dict[str, Standing]) -> State:
         """As it is now; of a finished one, whose file was read and checked, as it was."""
@@ -234,9 +245,11 @@ def log_of(overview: Overview, key: str, follow: bool) -> Iterator[str]:
     path = overview.workspace.run(key) / "run.log"
     if not path.exists():
         yield "no line yet: no worker has begun it"
-    shown = 0
+    shown, asked = 0, -ASK_SECONDS
     while True:
-        over = not follow or overview.workspace.progress(key).get("state") in ("finished", "failed")
+        over = not follow
+        if follow and time.monotonic() - asked >= ASK_SECONDS:
+            over, asked = not overview.goes_on(key), time.monotonic()
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         yield from lines[shown:]
         shown = len(lines)
