@@ -11,7 +11,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
@@ -28,8 +27,6 @@ PROGRAMS = ("sbatch", "srun", "squeue", "sacct", "scancel", "scontrol")
 ASK_SECONDS = 60
 IDS_A_CALL = 500
 FOREVER = 10**6
-# A notice that comes before the handlers are set would end Python.
-DEAF_PYTHON = f'sh -c \'trap "" USR2; exec "$@"\' sh {shlex.quote(sys.executable)}'
 REJECTED = re.compile(r"sbatch: (?:error: )?(.*)")
 RESERVED = (
     "job_name", "array", "output", "error", "dependency", "signal", "requeue", "no_requeue", "nodes", "ntasks_per_node", "time",

@@ -193,8 +193,9 @@ class Jobs:
             with suppress(OSError), path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - TAIL_BYTES))
                 lines += [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        own = [line for line in lines if not line.startswith(("srun:", "slurmstepd"))]
-        return (own or lines)[-1] if lines else None
+        own = [line for line in lines if not line.startswith(("srun:", "slurmstepd", "submitit "))]
+        why = [line for line in lines if line.startswith("srun: error:")]  # the lines after tell that it ends the rest
+        return (own or why or lines)[-1] if lines else None
 
 
 def _is_known(submission: Submission) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from benchmark import cluster
 from benchmark.cluster import ClusterConfig, SchedulerError
 from benchmark.jobs import Array, Job, Jobs, Standing, Submission
+from benchmark.notice import python_that_waits
 from benchmark.plan import Item, Plan, Run, together
 from benchmark.protocol import Protocol
 from benchmark.status import State, state_of
@@ -226,7 +227,7 @@ class Launcher:
         import submitit
 
         code, folder = frozen(self.workspace.code), self.jobs.folder(self.submission)
-        forever = {"slurm_max_num_timeout": cluster.FOREVER, "slurm_python": cluster.DEAF_PYTHON}
+        forever = {"slurm_max_num_timeout": cluster.FOREVER, "slurm_python": python_that_waits()}
         executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster, **forever)
         if self.detached:
             executor.update_parameters(**self.config.parameters(name, code, after))

@@ -3,7 +3,9 @@ may be near."""
 
 from __future__ import annotations
 
+import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +13,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BLAME_SECONDS = 120.0  # after SIGTERM: within which what fails may fail by it
+
+
+def python_that_waits() -> str:
+    """The shell's words for a Python that keeps the signal to leave until `heed`: it may come while imports still go on, and
+    would end the process then."""
+    import submitit
+
+    code = (
+        "import os, sys, signal; "
+        f"signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIG{submitit.JobEnvironment.USR_SIG}]); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return shlex.join([sys.executable, "-ISc", code, sys.executable])
 
 
 class Leaving(BaseException):
@@ -54,6 +69,7 @@ class Notice:
         self.answer = lambda: requeue(leaving, None)
         signal.signal(leaving, self._leave)
         signal.signal(signal.SIGTERM, self._save)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [leaving])
 
     @property
     def told(self) -> bool:

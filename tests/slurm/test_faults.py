@@ -257,7 +257,7 @@ def test_preemption_of_a_job_that_has_just_begun(place, numbers):
         os.kill(pid, signal.SIGCONT)
     site.until_over()
     assert_complete(site, numbers)
-    assert len(submissions(site)) == 1
+    assert_restarted(site, "standard-none-s0")
 
 
 def just_begun(lab):
