@@ -1,15 +1,18 @@
-# make demo | test | test-slurm | lint | format: each sets up what it needs; nothing but Python 3.11+ and make has to be there.
+# make demo | test | test-long | test-slurm | lint | format: each sets up what it needs; nothing but Python 3.11+ and make has to be there.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test test-slurm lint format
+.PHONY: demo test test-long test-slurm lint format
 demo: $(VENV)/installed
 	$(BIN)/bench run --family deit3 --sizes base,large --work .bench --results .bench/demo/results --reports .bench/demo/reports
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests --ignore tests/slurm
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm
+
+test-long: $(VENV)/installed
+	$(BIN)/python -m pytest -m long tests --ignore tests/slurm
 
 # On a real Slurm, which is started for it: from Debian's packages, installed where that may be done; else skipped, with the reason.
 test-slurm: $(VENV)/installed

@@ -188,6 +188,7 @@ def test_results_that_cannot_be_written_lose_nothing(tiny, tmp_path):
     assert len(numbers(tmp_path)) == 2 and "restored from" in out
 
 
+@pytest.mark.long
 def test_controls_on_mini(tmp_path):
     """Attention that carries nothing of the image is never a success; where the baseline has learnt, it is a failure."""
     words = ["run", "--family", "deit", "--sizes", "base", "--study", "controls", "--seeds", "0,1,2", "--jobs", "2"]
