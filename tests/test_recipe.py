@@ -11,12 +11,12 @@ import yaml
 
 import families
 from benchmark.check import TINY as GEOMETRY
-from benchmark.launch import Setup, advice_on
 from benchmark.models import model_of, teachers_input, timm_args, trained
 from benchmark.plan import Cell, Transfer, make_plan, run_of
 from benchmark.protocol import Protocol, Recipe, Study, load_protocol, validated
 from benchmark.train import Student, mixed
 from benchmark.transfer import Reader, StochasticDepth
+from benchmark.work import Setup, advice_on
 from families.spec import UserError
 from families.weights import WeightsError
 
