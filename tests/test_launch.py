@@ -58,7 +58,7 @@ def start(words):
 
 
 def finish(words, code=0):
-    done = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 
