@@ -65,7 +65,7 @@ class Overview:
                 known = self.entries.setdefault((key, each.results.folder), (Item(item.run, [], item.requires), each.results))
                 known[0].cells.extend(cell for cell in item.cells if cell not in known[0].cells)
         self.others: dict[str, Standing] = {}
-        self.over: dict[str, State] = {}
+        self.over: dict[tuple[str, Path], State] = {}
 
     def look(self) -> list[Seen]:
         """Every run as it is now. Raises SchedulerError where Slurm has to be asked and does not answer."""
@@ -87,12 +87,13 @@ class Overview:
 
     def _state(self, item: Item, results: Results, standings: dict[str, Standing]) -> State:
         """As it is now; of a finished one, whose file was read and checked, as it was."""
-        if item.key not in self.over:
+        entry = item.key, results.folder
+        if entry not in self.over:
             state = state_of(item, self.workspace, results, self.jobs, standings)
             if state.kind != "finished":
                 return state
-            self.over[item.key] = state
-        return self.over[item.key]
+            self.over[entry] = state
+        return self.over[entry]
 
 
 def as_json(seen: Sequence[Seen]) -> dict[str, Any]:

@@ -17,7 +17,10 @@ from benchmark import cluster
 from benchmark.cluster import ClusterConfig, Live, SchedulerError
 from benchmark.jobs import Array, Job, Jobs, Submission
 from benchmark.notice import Leaving, Notice
-from benchmark.store import Workspace
+from benchmark.overview import Overview, Wanted
+from benchmark.plan import make_plan
+from benchmark.protocol import load_protocol, load_study
+from benchmark.store import Results, Workspace
 from benchmark.train import CHECKPOINT, WEIGHTS, Means, Together, Watcher, weights_digest
 from benchmark.work import Worker
 
@@ -550,3 +553,16 @@ def test_a_broken_checkpoint_starts_anew(broken, item, tmp_path, capsys):
     path.write_bytes(broken(path.read_bytes()))
     assert numbers(fit(item, tmp_path / "run")) == numbers(whole)
     assert "is no whole checkpoint: this run starts anew" in capsys.readouterr().err
+
+
+def test_a_run_is_finished_where_its_result_is(bench, tiny, tmp_path):
+    """Two requests for the same runs with results of their own; what one has, the other has not."""
+    where = ("--results", tmp_path / "here", "--work", tmp_path / "work")
+    chosen = ("--family", "deit", "--sizes", "base", "--protocol", tiny, "--seeds", "0")
+    assert bench("run", *chosen, *where, "--cluster", "debug")[0] == 0
+    name, protocol = load_protocol(str(tiny))
+    plan = make_plan(name, protocol, "main", load_study("main")[1], [("deit", "base")], [0])
+    wanted = [Wanted(plan, Results(tmp_path / folder)) for folder in ("here", "there")]
+    overview = Overview(Workspace(tmp_path / "elsewhere"), wanted)
+    states = [each.state.kind for each in overview.look()]
+    assert states == ["finished"] * len(plan.items) + ["missing"] * len(plan.items)
