@@ -90,10 +90,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm."""
+    """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm.
+
+    `says` is what the protocol's file says of its numbers; `results` are the ones counted, of shown teachers and their arms.
+    """
 
     protocol: str
+    study: str
     title: str
+    says: str
     arms: tuple[str, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[tuple[str, int, dict[str, str | None]], ...]
@@ -103,6 +108,12 @@ class Leaderboard:
     runs: int
     seeds: str
     table: pd.DataFrame
+    results: tuple[Result, ...]
+
+    @property
+    def stem(self) -> str:
+        """What its files' names begin with."""
+        return f"{self.protocol}-{self.study}"
 
     @property
     def long(self) -> bool:
@@ -121,36 +132,43 @@ class Leaderboard:
 
 
 def leaderboard(
-    name: str, study: Study, results: Sequence[Result], comparisons: int, teachers: Sequence[tuple[str, str]] | None = None
+    protocol: tuple[str, str],
+    study: tuple[str, Study],
+    results: Sequence[Result],
+    comparisons: int,
+    teachers: Sequence[tuple[str, str]] | None = None,
 ) -> Leaderboard:
-    """The board of one protocol's results. `teachers` limits and orders the rows (default: those with results of the
-    study's transfers)."""
+    """The board of a study, (name, content), of one protocol's results, (name, what its file says). `teachers` limits and
+    orders the rows (default: those with results of the study's transfers)."""
+    (name, says), (study_name, listed) = protocol, study
     found = frame(result for result in results if result.cell.protocol == name and result.cell.arm != TEACHER)
-    needed = dict.fromkeys(arm for text in study.arms for arm in (Arm.parse(text).baseline.name, text))
+    needed = dict.fromkeys(arm for text in listed.arms for arm in (Arm.parse(text).baseline.name, text))
     found = found[found["arm"].isin(list(needed))]
     stats = Comparisons(found, comparisons)
-    transfers = {arm for arm in study.arms if Arm.parse(arm).transfers}
+    transfers = {arm for arm in listed.arms if Arm.parse(arm).transfers}
     own = found[found["arm"].isin(transfers)] if transfers else found
     present = list(dict.fromkeys(zip(own["family"], own["size"], strict=True)))
     shown = present if teachers is None else list(teachers)
     groups: dict[tuple[Any, ...], list[str]] = {}
     for family, size in shown:
-        ids = [stats.cell(name, family, size, arm) for arm in study.arms]
+        ids = [stats.cell(name, family, size, arm) for arm in listed.arms]
         known = tuple((cell["group"], int(cell["n"])) if cell is not None else None for cell in ids)
         alone = (family,) if not any(known) else ()
         groups.setdefault((size, known, alone), []).append(family)
     rows = tuple(
-        Row(tuple(members), size, tuple(_entry(stats, name, members[0], size, arm) for arm in study.arms))
+        Row(tuple(members), size, tuple(_entry(stats, name, members[0], size, arm) for arm in listed.arms))
         for (size, _, _), members in groups.items()
     )
     counts = sorted({entry.n for row in rows for entry in row.entries if entry.n})
     return Leaderboard(
         protocol=name,
-        title=study.title,
-        arms=study.arms,
+        study=study_name,
+        title=listed.title,
+        says=" ".join(says.split()),
+        arms=listed.arms,
         rows=rows,
-        verdicts=_family_verdicts(rows, study),
-        native=_native(stats, name, rows, study),
+        verdicts=_family_verdicts(rows, listed),
+        native=_native(stats, name, rows, listed),
         notes=(
             *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
             *_teacher_notes(results, name),
@@ -159,6 +177,11 @@ def leaderboard(
         runs=found["key"].nunique(),
         seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",
         table=long_table(stats, found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)], name),
+        results=tuple(
+            each
+            for each in results
+            if each.cell.protocol == name and each.cell.arm in needed and (each.cell.family, each.cell.size) in set(shown)
+        ),
     )
 
 

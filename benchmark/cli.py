@@ -464,7 +464,8 @@ def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> Non
     found = sort_results(*read_results(results), {plan.protocol: asked.protocol})
     wanted = set(plan.cells)
     current = [result for result in found.current if result.cell in wanted]
-    show(leaderboard(plan.protocol, asked.study, current, plan.distinct_comparisons, asked.teachers), console)
+    named, study = (plan.protocol, asked.protocol.says), (asked.study_name, asked.study)
+    show(leaderboard(named, study, current, plan.distinct_comparisons, asked.teachers), console)
     console.print(asked.protocol.says.strip(), style="dim", markup=False, highlight=False)
     _write_reports(results, reports, (plan.protocol, asked.protocol), (asked.study_name, asked.study), console)
 
@@ -822,7 +823,7 @@ def _boards(results: Path, protocol: tuple[str, Protocol] | None, study: tuple[s
             assigned |= arms
             if measured & own:
                 whole = make_plan(name, content, study_name, listed, [*teachers, *others], content.seeds)
-                board = leaderboard(name, listed, found.current, whole.distinct_comparisons)
+                board = leaderboard((name, content.says), (study_name, listed), found.current, whole.distinct_comparisons)
                 boards.append((study_name, board, content.says))
     return boards, found
 

@@ -195,7 +195,7 @@ def test_controls_on_mini(tmp_path):
     finish([sys.executable, "-m", "benchmark.cli", *words, "--results", tmp_path / "results", "--work", tmp_path / "work"])
     results, rejected = read_results(tmp_path / "results")
     assert not rejected
-    board = leaderboard("mini", load_study("controls")[1], results, comparisons=4)
+    board = leaderboard(("mini", ""), load_study("controls"), results, comparisons=4)
     arms = {entry.arm.name: entry for entry in board.rows[0].entries}
     assert arms["standard-none"].top1 < 35
     assert arms["standard-none+budget=x3.5"].top1 > 85
