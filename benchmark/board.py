@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,19 @@ import pandas as pd
 import families
 from benchmark.plan import TEACHER, run_of
 from benchmark.protocol import Arm, Protocol, Study
-from benchmark.stats import Comparisons, Estimate, cells, family_verdict, frame
+from benchmark.stats import (
+    GAP,
+    INCONCLUSIVE,
+    Comparisons,
+    Estimate,
+    across_sizes,
+    cells,
+    consistency,
+    estimate,
+    estimates,
+    family_verdict,
+    frame,
+)
 from benchmark.store import Rejected, Result
 from families.spec import UserError
 
@@ -39,7 +51,7 @@ def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], protoc
             found.unknown[name] = found.unknown.get(name, 0) + 1
             continue
         try:
-            current = run_of(protocols[name], result.cell).key == result.key
+            current = run_of(protocols[name], result.cell) == result.run.run
         except UserError:
             current = False
         (found.current if current else found.stale).append(result)
@@ -93,6 +105,8 @@ class Leaderboard:
     """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm.
 
     `says` is what the protocol's file says of its numbers; `results` are the ones counted, of shown teachers and their arms.
+    `sizes` has families of several sizes: by transfer arm how their verdicts agree, and the gap's change from the first size
+    to the last. `shifted` holds gaps on shifted test sets by (family, size, arm, set).
     """
 
     protocol: str
@@ -102,13 +116,19 @@ class Leaderboard:
     arms: tuple[str, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[tuple[str, int, dict[str, str | None]], ...]
-    native: tuple[tuple[str, tuple[Estimate | None, ...]], ...]
+    sizes: tuple[tuple[tuple[str, ...], tuple[str, ...], dict[str, tuple[str | None, Estimate | None]]], ...]
+    shifted: dict[tuple[str, str, str, str], Estimate]
+    comparisons_of: Comparisons
     notes: tuple[str, ...]
     comparisons: int
     runs: int
     seeds: str
     table: pd.DataFrame
     results: tuple[Result, ...]
+
+    def estimate(self, row: Row, arm: str, kind: str) -> Estimate | None:
+        """An estimate of benchmark.stats.signed_arms of a row's teachers."""
+        return self.comparisons_of.found.get((self.protocol, row.families[0], row.size, arm, kind))
 
     @property
     def stem(self) -> str:
@@ -127,8 +147,20 @@ class Leaderboard:
             "none: mean top-1 in % on the test set. Others: gap in percentage points to the same student without transfer,"
             f" ± half the simultaneous 95 % interval over {self.comparisons} comparisons (Bonferroni; Student's t with"
             " pooled variances, Satterthwaite's degrees of freedom). ✓ success: the interval lies above 0; ✗ failure:"
-            f" below; ~ inconclusive. Runs per arm: {self.seeds}. Copy runs its teacher at test time too."
+            f" below; ~ inconclusive. Runs per arm: {self.seeds}. Copy runs its teacher at test time too.{self._pooling}"
         )
+
+    @property
+    def _pooling(self) -> str:
+        """How many verdicts the pooling of variances carries."""
+        gaps = [entry.gap for row in self.rows for entry in row.entries if entry.gap is not None and entry.gap.verdict]
+        told = [gap for gap in gaps if gap.verdict != INCONCLUSIVE]
+        weak = sum(not gap.holds_unpooled for gap in told)
+        if not told:
+            return ""
+        if not weak:
+            return " Every success and failure holds by each cell's own variance too."
+        return f" ° does not hold by each cell's own variance ({weak} of {len(told)} successes and failures)."
 
 
 def leaderboard(
@@ -168,7 +200,9 @@ def leaderboard(
         arms=listed.arms,
         rows=rows,
         verdicts=_family_verdicts(rows, listed),
-        native=_native(stats, name, rows, listed),
+        sizes=_sizes(stats, name, rows, listed),
+        shifted=_shifted(found, name),
+        comparisons_of=stats,
         notes=(
             *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
             *_teacher_notes(results, name),
@@ -177,12 +211,13 @@ def leaderboard(
         runs=found["key"].nunique(),
         seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",
         table=long_table(stats, found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)], name),
-        results=tuple(
-            each
-            for each in results
-            if each.cell.protocol == name and each.cell.arm in needed and (each.cell.family, each.cell.size) in set(shown)
-        ),
+        results=_counted(results, name, set(needed), set(shown)),
     )
+
+
+def _counted(results: Iterable[Result], name: str, arms: set[str], shown: set[tuple[str, str]]) -> tuple[Result, ...]:
+    cells = ((result, result.cell) for result in results)
+    return tuple(r for r, cell in cells if cell.protocol == name and cell.arm in arms and (cell.family, cell.size) in shown)
 
 
 def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> Entry:
@@ -197,29 +232,58 @@ def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> 
     return Entry(arm, float(cell["mean"]), int(cell["n"]), gap)
 
 
-NATIVE = ("control", "reversal copy", "reversal distill", "total copy", "total distill")
-NATIVE_MEANS = (
-    "What native components do, in percentage points with plain 95 % intervals. control: matched-none - standard-none;"
-    " reversal: gap(matched) - gap(standard); total: matched arm - standard-none."
-)
-
-
-def _native(
+def _sizes(
     stats: Comparisons, name: str, rows: Sequence[Row], study: Study
-) -> tuple[tuple[str, tuple[Estimate | None, ...]], ...]:
-    if not {"matched-copy", "matched-distill"} & set(study.arms):
-        return ()
-    table = []
+) -> tuple[tuple[tuple[str, ...], tuple[str, ...], dict[str, tuple[str | None, Estimate | None]]], ...]:
+    """Families of several sizes (those together that share all rows) by transfer arm; arms with variants are left out."""
+    by_family: dict[str, list[Row]] = {}
     for row in rows:
-        family = row.families[0]
-        if not families.spec(family).native:
-            continue
-        estimates = [stats.control(name, family, row.size)]
-        estimates += [stats.reversal(name, family, row.size, method) for method in ("copy", "distill")]
-        estimates += [stats.total(name, family, row.size, f"matched-{method}") for method in ("copy", "distill")]
-        if any(estimates):
-            table.append((row.label, tuple(estimates)))
-    return tuple(table)
+        for family in row.families:
+            by_family.setdefault(family, []).append(row)
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for family, own in by_family.items():
+        if len(own) > 1:
+            groups.setdefault(tuple(map(id, own)), []).append(family)
+    arms = [text for text in study.arms if Arm.parse(text).transfers and "+" not in text]
+    ends = {names[0]: _ordered(by_family[names[0]], names[0]) for names in groups.values()}
+    changes = {arm: _changes(stats, name, arm, ends) for arm in arms}
+    found = []
+    for names in groups.values():
+        family, own = names[0], ends[names[0]]
+        said = {}
+        for arm in arms:
+            entries = [row.entries[study.arms.index(arm)] for row in own]
+            word = consistency([entry.gap.verdict if entry.gap else None for entry in entries])
+            said[arm] = ("= standard", None) if all(each.note for each in entries) else (word, changes[arm].get(family))
+        found.append((tuple(names), tuple(row.size for row in own), said))
+    return tuple(found)
+
+
+def _ordered(rows: Sequence[Row], family: str) -> list[Row]:
+    """Rows in the order of the family's own sizes."""
+    labels = list(families.spec(family).labels)
+    return sorted(rows, key=lambda row: labels.index(row.size))
+
+
+def _changes(stats: Comparisons, name: str, arm: str, ends: dict[str, list[Row]]) -> dict[str, Estimate]:
+    places = [(name, family, own[0].size, own[-1].size) for family, own in ends.items()]
+    if not places or not len(stats.table):
+        return {}
+    found = across_sizes(stats.table, arm, places, stats.comparisons)
+    return {place[1]: estimate(row) for place, row in found.iterrows()}
+
+
+def _shifted(found: pd.DataFrame, name: str) -> dict[tuple[str, str, str, str], Estimate]:
+    """Gaps on shifted test sets by (family, size, arm, set), from the results that have them."""
+    gaps = {}
+    for column in (each for each in found.columns if each.startswith("shift:")):
+        own = found[found[column].notna()]
+        table = estimates(own.assign(top1=own[column]), 1) if len(own) else pd.DataFrame()
+        for place, row in table.iterrows():
+            if place[4] == GAP:
+                found_gap = replace(estimate(row), simultaneous=None, unpooled=None)  # no verdict is drawn from it
+                gaps[(place[1], place[2], place[3], column.removeprefix("shift:"))] = found_gap
+    return gaps
 
 
 def _teacher_notes(results: Sequence[Result], name: str) -> list[str]:
@@ -268,7 +332,7 @@ def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFra
         row: dict[str, Any] = {"protocol": name, "family": place[0], "size": place[1], "arm": place[2], "steps": cell["steps"]}
         row |= {"n": cell["n"], "top1": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
         row |= dict(means.loc[place]) | {column: cell[column] for column in ("val", "val_sd", "val_min", "val_max")}
-        row |= _gap_columns(gap) | _native_columns(stats, name, place, arm, gap)
+        row |= _gap_columns(gap) | _native_columns(stats, name, place)
         rows.append(row | {"comparisons": stats.comparisons, "group": cell["group"]})
     return pd.DataFrame(rows)
 
@@ -282,17 +346,11 @@ def _gap_columns(gap: Estimate | None) -> dict[str, Any]:
     return columns
 
 
-def _native_columns(stats: Comparisons, name: str, place: tuple[str, str, str], arm: Arm, gap: Estimate | None) -> dict[str, Any]:
-    plain = arm.student == "matched" and arm.baseline.name == "matched-none"
-    estimates = {
-        "total": stats.total(name, *place) if gap and arm.student == "matched" else None,
-        "reversal": stats.reversal(name, *place[:2], arm.method)
-        if gap and plain and place[2] == f"matched-{arm.method}"
-        else None,
-        "control": stats.control(name, *place[:2]) if place[2] == "matched-none" else None,
-    }
+def _native_columns(stats: Comparisons, name: str, place: tuple[str, str, str]) -> dict[str, Any]:
+    found = {"total": stats.total, "reversal": stats.reversal, "control": stats.control}
     columns: dict[str, Any] = {}
-    for label, estimate in estimates.items():
+    for label, estimate_of in found.items():
+        estimate = estimate_of(name, *place)
         columns |= {label: getattr(estimate, "value", None), f"{label}_plain95": getattr(estimate, "plain", None)}
     return columns
 

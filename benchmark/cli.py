@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from benchmark.launch import Launcher, Outcome
     from benchmark.plan import Plan
     from benchmark.protocol import Protocol, Study
+    from benchmark.report import Report
 
 DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 
@@ -58,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--protocol", metavar="NAME|FILE", help="a protocol of yours, beside the shipped ones")
     report.add_argument("--study", metavar="NAME|FILE", help="a study of yours, beside the shipped ones")
     report.add_argument("--readme", type=Path, metavar="FILE", help="also renew the leaderboard block of a README")
+    report.add_argument("--check", action="store_true", help="compare instead of writing; exit code 1 if anything differs")
+    report.add_argument("--open", action="store_true", help="show the page in a browser")
     report.add_argument("--json", action="store_true", help="for programs; writes no files")
     report.set_defaults(verb=_report)
 
@@ -68,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _work_parsers(verbs)
     _speed_parser(verbs)
+    _inspect_parser(verbs)
     fetch = verbs.add_parser("fetch", help="put pre-trained teachers where nodes without network find them")
     fetch.add_argument("--family", default="all", metavar="NAMES|all", help="as in deit3,dinov2 (default: all)")
     fetch.add_argument("--sizes", metavar="SIZES", help="as in base,large (default: all that the families have)")
@@ -148,6 +152,23 @@ def _speed_parser(verbs: Any) -> None:
     )
     speed.add_argument("--json", action="store_true", help="for programs")
     speed.set_defaults(verb=_speed)
+
+
+def _inspect_parser(verbs: Any) -> None:
+    inspect = verbs.add_parser("inspect", help="the picture of a teacher's attention, and its numbers by block")
+    inspect.add_argument("--family", required=True, metavar="NAME")
+    inspect.add_argument("--size", metavar="SIZE", help="default: the family's first")
+    inspect.add_argument("--image", type=Path, metavar="FILE", help="default: the first test image of mini")
+    inspect.add_argument("--blocks", metavar="0,5,11|all", help="whose maps are drawn (default: first, middle, last)")
+    inspect.add_argument("--heads", metavar="0,3|all", help="beside their mean (default: all of few, else some)")
+    inspect.add_argument("--query", metavar="WHOSE", help="cls, mean (of the patches), centre or ROW,COLUMN (default: cls)")
+    inspect.add_argument("--protocol", default="mini", metavar="NAME|FILE", help="whose teacher it is (default: mini)")
+    inspect.add_argument("--random", action="store_true", help="random weights: a look without training or fetching any")
+    inspect.add_argument("--weights", type=Path, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
+    inspect.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="where teachers lie (default: .bench)")
+    inspect.add_argument("--out", type=Path, metavar="FILE.png", help="default: inspect/FAMILY-SIZE.png in --work")
+    inspect.add_argument("--json", action="store_true", help="for programs: by head too")
+    inspect.set_defaults(verb=_inspect)
 
 
 REQUEST: dict[str, str | None] = {"family": "all", "sizes": None, "study": "main", "protocol": "mini", "seeds": None}
@@ -457,7 +478,7 @@ def _show_elsewhere(outcome: Outcome, console: Console) -> None:
 
 def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> None:
     from benchmark.board import leaderboard, sort_results
-    from benchmark.report import show
+    from benchmark.report import gather, show
     from benchmark.store import read_results
 
     plan = asked.plan
@@ -467,7 +488,7 @@ def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> Non
     named, study = (plan.protocol, asked.protocol.says), (asked.study_name, asked.study)
     show(leaderboard(named, study, current, plan.distinct_comparisons, asked.teachers), console)
     console.print(asked.protocol.says.strip(), style="dim", markup=False, highlight=False)
-    _write_reports(results, reports, (plan.protocol, asked.protocol), (asked.study_name, asked.study), console)
+    _write_reports(gather(results, (plan.protocol, asked.protocol), study), reports, console)
 
 
 def _reports_folder(args: argparse.Namespace) -> Path:
@@ -690,6 +711,35 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+# ---- inspect
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from benchmark.protocol import load_protocol
+
+    spec = families.spec(args.family)
+    size = args.size or spec.sizes[0]
+    spec.teacher(size)
+    protocol = load_protocol(args.protocol)
+    if args.weights is not None and (args.random or protocol[1].teacher is not None):
+        raise UserError("--weights goes with a protocol of pre-trained teachers, as imagenet, and without --random")
+    from benchmark.inspection import Request, as_json, check_format, draw, look, show
+
+    path = args.out or args.work / "inspect" / f"{args.family}-{size}.png"
+    check_format(path)
+    words = (args.blocks, args.heads, args.query, args.image, args.weights, args.random)
+    seen = look(Request(args.family, size, protocol, args.protocol, args.work, *words))
+    found = as_json(seen)
+    draw(seen, found, path)
+    if args.json:
+        print(json.dumps(found | {"picture": str(path)}, indent=1))
+        return DONE
+    console = _console()
+    show(found, console)
+    console.print(f"picture: {path}", highlight=False, soft_wrap=True)
+    return DONE
+
+
 # ---- status, cancel, logs
 
 
@@ -770,75 +820,73 @@ def _wanted(args: argparse.Namespace) -> list[Any]:
 
 def _report(args: argparse.Namespace) -> int:
     from benchmark.protocol import load_protocol, load_study
-    from benchmark.report import as_json, insert_block, markdown, show
+    from benchmark.report import as_json, gather, show
     from benchmark.store import ensure_writable
 
+    for one, other in (("json", "check"), ("json", "open"), ("check", "open")):
+        if getattr(args, one) and getattr(args, other):
+            raise UserError(f"--{one} goes without --{other}")
     protocol = load_protocol(args.protocol) if args.protocol else None
     study = load_study(args.study) if args.study else None
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: no such folder")
-    boards, found = _boards(args.results, protocol, study)
+    found, reports = gather(args.results, protocol, study), _reports_folder(args)
     if args.json:
-        listed = [as_json(board) | {"study": name} for name, board, _ in boards]
-        omitted = {"stale": [r.cell.path for r in found.stale], "invalid": {str(r.path): r.reason for r in found.rejected}}
-        print(json.dumps({"boards": listed, **omitted}, indent=1))
+        invalid = {str(each.path): each.reason for each in found.found.rejected}
+        stale = [each.cell.path for each in found.found.stale]
+        print(json.dumps({"boards": [as_json(board) for board in found.boards], "stale": stale, "invalid": invalid}, indent=1))
         return DONE
-    reports = _reports_folder(args)
+    if args.check:
+        return _check_reports(found, reports, args.readme)
     ensure_writable("--reports", reports)
     console = _console()
-    if not boards:
+    if not found.boards:
         console.print(f"no results to compare in {args.results}")
-    for _, board, _ in boards:
+    for board in found.boards:
         show(board, console)
-    _write_reports(args.results, reports, protocol, study, console)
+    _write_reports(found, reports, console)
     if args.readme is not None:
-        insert_block(args.readme, [markdown(board, "") for name, board, _ in boards if name == "main"])
+        _renew(found, reports, args.readme)
+    if args.open:
+        import webbrowser
+
+        webbrowser.open((reports / "index.html").absolute().as_uri())
     return DONE
 
 
-def _boards(results: Path, protocol: tuple[str, Protocol] | None, study: tuple[str, Study] | None) -> tuple[list[Any], Any]:
-    """A board for each study of each protocol with results of its own, shipped or given; m is the whole study's.
+def _check_reports(found: Report, reports: Path, readme: Path | None) -> int:
+    """Whether the reports, and a README's block, are what the results give: 0, or 1 with a line for each that is not."""
+    from benchmark.report import differences, readme_block, with_block
 
-    A transfer arm that several studies list belongs to the first of them: main, the given one, then by name.
-    """
-    from benchmark.board import leaderboard, sort_results
-    from benchmark.plan import make_plan, teachers_of
-    from benchmark.protocol import Arm, load_protocol, load_study, shipped
-    from benchmark.store import read_results
-
-    protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
-    studies = {name: load_study(name)[1] for name in shipped("studies")} | dict([study] if study else [])
-    found = sort_results(*read_results(results), protocols)
-    boards, given = [], study[0] if study else None
-    for name, content in protocols.items():
-        measured = {result.cell.arm for result in found.current if result.cell.protocol == name}
-        teachers = [pair for pair in teachers_of("all", None) if content.scale is None or pair[1] in content.scale.sizes]
-        shown = {(result.cell.family, result.cell.size) for result in found.current if result.cell.protocol == name}
-        others = sorted(shown - set(teachers))  # alternatives: their comparisons are in the table too
-        assigned: set[str] = set()
-        for study_name in sorted(studies, key=lambda each: (each != "main", each != given, each)):
-            listed = studies[study_name]
-            arms = {arm for arm in listed.arms if Arm.parse(arm).transfers}
-            own = arms if study_name == given else arms - assigned
-            assigned |= arms
-            if measured & own:
-                whole = make_plan(name, content, study_name, listed, [*teachers, *others], content.seeds)
-                board = leaderboard((name, content.says), (study_name, listed), found.current, whole.distinct_comparisons)
-                boards.append((study_name, board, content.says))
-    return boards, found
+    lines = [f"{reports}/{line}" for line in differences(found, reports)]
+    if readme is not None and with_block(readme, readme_block(found, _beside(readme, reports))) != readme.read_text("utf-8"):
+        lines.append(f"{readme}: its leaderboard is not what the results give")
+    for line in lines:
+        print(line)
+    if lines:
+        print(f"bench report{f' --readme {readme}' if readme else ''} writes them anew")
+    return SOME_FAILED if lines else DONE
 
 
-def _write_reports(
-    results: Path, reports: Path, protocol: tuple[str, Protocol] | None, study: tuple[str, Study] | None, console: Console
-) -> None:
+def _renew(found: Report, reports: Path, readme: Path) -> None:
+    from benchmark.report import readme_block, with_block
+
+    text = with_block(readme, readme_block(found, _beside(readme, reports)))
+    readme.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _beside(readme: Path, reports: Path) -> str:
+    return Path(os.path.relpath(reports.absolute(), readme.absolute().parent)).as_posix()
+
+
+def _write_reports(found: Report, reports: Path, console: Console) -> None:
     from benchmark.report import left_out_lines, render
 
-    boards, found = _boards(results, protocol, study)
-    for line in left_out_lines(found, results):
+    for line in left_out_lines(found.found, found.folder):
         console.print(f"left out: {line}", style="yellow", markup=False, highlight=False)
-    written = render(reports, boards, found, results)
-    whole = ", ".join(f"{board.comparisons} ({board.protocol} {name})" for name, board, _ in boards)
-    console.print(f"reports: {', '.join(str(path) for path in written)}", highlight=False, soft_wrap=True)
+    written = render(found, reports)
+    whole = ", ".join(f"{board.comparisons} ({board.protocol} {board.study})" for board in found.boards)
+    console.print(f"reports: {reports / 'index.html'} and {len(written) - 1} other files", highlight=False, soft_wrap=True)
     console.print(
         f"In the reports, simultaneous intervals allow for all comparisons of a whole study: {whole or 'none yet'}.",
         style="dim", highlight=False,

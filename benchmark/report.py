@@ -1,171 +1,243 @@
-"""From boards to what people read: the terminal, Markdown, CSV, JSON and figures.
+"""From boards to what people read: the terminal, Markdown, CSV, LaTeX, JSON, figures and the page.
 
 Nothing here trains or measures; the same results give the same files.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from benchmark import plots
-from benchmark.board import NATIVE, NATIVE_MEANS, Entry, Leaderboard, Sorted
-from benchmark.protocol import Arm
-from benchmark.stats import Estimate
+from benchmark.board import Leaderboard, Sorted, leaderboard, sort_results
+from benchmark.figures import Figure, digest_in, figures, save
+from benchmark.page import page
+from benchmark.plan import make_plan, teachers_of
+from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, read_yaml, shipped
+from benchmark.store import Result, read_results
+from benchmark.tables import Table, frame, latex, markdown, printed, provenance_table, published_table, tables, to_csv
 from families.spec import UserError
 
-MANY_BUDGETS = 3  # from here on a study is drawn as curves over the budget
-LONG = ("arm", "n", "top-1", "gap")
-STYLES = {"success": "green", "failure": "red", "inconclusive": "yellow", "mixed": "magenta"}
+FIRST = ("main", "controls")  # whether failure can be seen at all stands right under what is claimed
+PRINTED = ("leaderboard", "teachers", "native", "teacher-seeds")
+SHOWN_IN_README = {"main": ("leaderboard", "teachers"), "controls": ("teachers",), "teachers": ("teacher-seeds",)}
+BEGIN, END = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
+TEXTS, PICTURES = (".md", ".csv", ".tex", ".html"), (".svg", ".png")
+PAGE, BOOK = "index.html", "leaderboard.md"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a results folder gives: a board for each study of each protocol, what was left out, and the papers' figures."""
+
+    folder: Path
+    boards: tuple[Leaderboard, ...]
+    found: Sorted
+    published: Mapping[str, Any]
+
+    @cached_property
+    def figures(self) -> list[tuple[Leaderboard, list[Figure]]]:
+        """Those of each board."""
+        return [(board, figures(board)) for board in self.boards]
+
+
+def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, study: tuple[str, Study] | None = None) -> Report:
+    """The report of a results folder, by the shipped protocols and studies and the ones given; m is the whole study's.
+
+    A transfer arm that several studies list belongs to the first of them: main, the given one, then by name.
+    """
+    protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
+    studies = {name: load_study(name)[1] for name in shipped("studies")} | dict([study] if study else [])
+    found = sort_results(*read_results(folder), protocols)
+    boards, given = [], study[0] if study else None
+    for name, content in protocols.items():
+        own = [result for result in found.current if result.cell.protocol == name]
+        measured, assigned = {result.cell.arm for result in own}, set[str]()
+        for study_name in sorted(studies, key=lambda each: (each != "main", each != given, each)):
+            arms = {arm for arm in studies[study_name].arms if Arm.parse(arm).transfers}
+            ours = arms if study_name == given else arms - assigned
+            assigned |= arms
+            if measured & ours:
+                boards.append(_board((name, content), (study_name, studies[study_name]), own))
+    order = list(protocols)
+    boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST]))
+    return Report(folder, tuple(boards), found, _published(folder))
+
+
+def _board(protocol: tuple[str, Protocol], study: tuple[str, Study], results: Sequence[Result]) -> Leaderboard:
+    name, content = protocol
+    teachers = [pair for pair in teachers_of("all", None) if content.scale is None or pair[1] in content.scale.sizes]
+    others = sorted({(result.cell.family, result.cell.size) for result in results} - set(teachers))  # alternatives
+    whole = make_plan(name, content, *study, [*teachers, *others], content.seeds)
+    return leaderboard((name, content.says), study, results, whole.distinct_comparisons)
+
+
+def _published(folder: Path) -> dict[str, Any]:
+    path = folder / "published.yaml"
+    return read_yaml(path) if path.is_file() else {"sources": {}, "figures": []}
 
 
 # ---- the terminal
 
 
 def show(board: Leaderboard, console: Console) -> None:
-    """Print the board, family verdicts and what the signs mean."""
-    table = Table(title=f"{board.title}\nprotocol {board.protocol}, {board.runs} runs", title_style="bold", header_style="bold")
-    table.add_column("teacher")
-    if board.long:
-        for column in LONG:
-            table.add_column(column, justify="left" if column == "arm" else "right", overflow="fold")
-        for row in board.rows:
-            for entry in row.entries:
-                table.add_row(row.label, entry.arm.name, *_long_cells(entry), style=_style(entry))
-            table.add_section()
-    else:
-        for arm in board.arms:
-            table.add_column(arm.replace("-", " ", 1), justify="right", overflow="fold")
-        for row in board.rows:
-            table.add_row(row.label, *(Text(entry.text, style=_style(entry)) for entry in row.entries))
-    console.print(table)
-    for line in (*verdict_lines(board), *board.notes):
-        console.print(line, markup=False, highlight=False)
-    console.print(board.footnote, style="dim", markup=False, highlight=False)
-    if board.native:
-        native = Table("teacher", header_style="bold")
-        for column in NATIVE:
-            native.add_column(column, justify="right")
-        for teacher, estimates in board.native:
-            native.add_row(teacher, *(with_interval(each) for each in estimates))
-        console.print(native)
-        console.print(NATIVE_MEANS, style="dim", markup=False, highlight=False)
-
-
-def _style(entry: Entry) -> str:
-    verdict = entry.gap.verdict if entry.gap else None
-    return STYLES[verdict] if verdict else ""
-
-
-def _long_cells(entry: Entry) -> tuple[str, str, str]:
-    """An arm's runs, mean top-1, and gap with verdict, for a table with a row an arm."""
-    top1 = "–" if entry.top1 is None else f"{entry.top1:.1f}"
-    return str(entry.n), top1, entry.text if entry.arm.transfers and entry.top1 is not None else ""
-
-
-def with_interval(estimate: Estimate | None) -> str:
-    """An estimate with its plain 95 % interval's half-width, where it has them."""
-    if estimate is None:
-        return "–"
-    return f"{estimate.value:+.1f}" + (f" ± {estimate.plain:.1f}" if estimate.plain is not None else "")
-
-
-def verdict_lines(board: Leaderboard) -> list[str]:
-    """A line a family: its verdict by arm over its teachers on the board; none where each arm has a row of its own."""
-    lines: list[str] = []
-    if board.long:
-        return lines
-    for family, count, verdicts in board.verdicts:
-        told = "; ".join(f"{arm} {verdict or 'no verdict'}" for arm, verdict in verdicts.items())
-        lines.append(f"{family} ({count} teacher{'s' if count > 1 else ''}): {told}")
-    return lines
+    """Print a board's main tables and what their numbers mean."""
+    console.print(f"{board.title}\nprotocol {board.protocol}, {board.runs} runs", style="bold", markup=False, highlight=False)
+    for table in (each for each in tables(board) if each.name in PRINTED):
+        console.print(printed(table))
+        for note in table.notes:
+            console.print(note, style="dim", markup=False, highlight=False)
+    for note in board.notes:
+        console.print(note, markup=False, highlight=False)
 
 
 # ---- files
 
 
-def render(
-    folder: Path, boards: Sequence[tuple[str, Leaderboard, str]], sorted_results: Sorted, results_folder: Path
-) -> list[Path]:
-    """Write leaderboard.md, and for each (study, board, what the protocol says) a CSV and a figure; what was written.
-
-    Raises UserError where a file cannot be written.
-    """
-    try:
-        return _render(folder, boards, sorted_results, results_folder)
-    except OSError as error:
-        raise UserError(f"--reports {error.filename}: {error.strerror}") from None
-
-
-def _render(
-    folder: Path, boards: Sequence[tuple[str, Leaderboard, str]], sorted_results: Sorted, results_folder: Path
-) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
-    parts = ["# Leaderboard\n\nRendered by `bench report` from result files; not edited by hand.\n"]
-    written = []
-    for study, board, says in boards:
-        stem = f"{board.protocol}-{study}"
-        budgets = {Arm.parse(arm).budget for arm in board.arms}
-        draw, kind = (plots.gaps, "gaps") if len(budgets) < MANY_BUDGETS else (plots.budgets, "budgets")
-        csv, figure = folder / f"{stem}.csv", folder / f"{stem}-{kind}.svg"
-        csv.write_text(to_csv(board.table), encoding="utf-8")
-        draw(board, figure)
-        written += [csv, figure, figure.with_suffix(".png")]
-        parts.append(markdown(board, says, csv.name, figure.name))
-    parts.append(left_out(sorted_results, results_folder))
-    page = folder / "leaderboard.md"
-    page.write_text("\n".join(part for part in parts if part), encoding="utf-8")
-    return [page, *written]
+def texts(report: Report, folder: Path) -> dict[str, str]:
+    """The text files of a report in `folder`, by name."""
+    files: dict[str, str] = {}
+    made = [(board, tables(board), drawn) for board, drawn in report.figures]
+    shared = _shared_tables(report)
+    for board, own, _ in made:
+        files[f"{board.stem}.csv"] = to_csv(board.table)
+        files[f"{board.stem}.tex"] = "\n".join(latex(table, f"{board.stem}-{table.name}") for table in own)
+        files |= {f"{board.stem}-{table.name}.csv": to_csv(frame(table)) for table in own}
+    files |= {f"{table.name}.csv": to_csv(frame(table)) for table in shared}
+    sections = [_section(*each) for each in made]
+    sections += [f"## {table.title}\n\n{markdown(table)}" for table in shared]
+    sections += [left_out(report.found, report.folder)]
+    files[BOOK] = "\n".join([HEAD, *(section for section in sections if section)])
+    files[PAGE] = page(report.boards, left_out_lines(report.found, report.folder), _href(report.folder, folder), report.published)
+    return files
 
 
-def to_csv(table: pd.DataFrame) -> str:
-    """CSV text with numbers to four decimals."""
-    buffer = io.StringIO()
-    table.to_csv(buffer, index=False, float_format="%.4f", lineterminator="\n")
-    return buffer.getvalue()
+HEAD = (
+    "# Leaderboard\n\nRendered by `bench report` from result files; not edited by hand. The same with filters, and every seed:"
+    " [index.html](index.html).\n"
+)
 
 
-def markdown(board: Leaderboard, says: str, csv: str = "", figure: str = "") -> str:
-    """A board as a Markdown section."""
-    lines = [f"## {board.title}", "", f"Protocol {board.protocol}, {board.runs} runs. {says.strip()}".rstrip(), ""]
-    head = ["teacher", *(LONG if board.long else board.arms)]
-    lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for row in board.rows:
-        if board.long:
-            lines += [f"| {row.label} | {entry.arm.name} | {' | '.join(_long_cells(entry))} |" for entry in row.entries]
-        else:
-            lines.append(f"| {row.label} | {' | '.join(entry.text for entry in row.entries)} |")
-    lines += ["", board.footnote, ""]
-    listed = [f"- {line}" for line in (*verdict_lines(board), *board.notes)]
-    lines += [*listed, ""] if listed else []
-    if board.native:
-        lines += [f"| teacher | {' | '.join(NATIVE)} |", f"|{'---|' * (len(NATIVE) + 1)}"]
-        lines += [f"| {teacher} | {' | '.join(map(with_interval, estimates))} |" for teacher, estimates in board.native]
-        lines += ["", NATIVE_MEANS, ""]
-    lines += [f"Numbers: [{csv}]({csv})", ""] if csv else []
-    lines += [f"![{board.title}]({figure})", ""] if figure else []
+def _shared_tables(report: Report) -> list[Table]:
+    """Those of all boards together."""
+    counted = {result.cell: result for board in report.boards for result in board.results}
+    found = [published_table(report.published, report.boards), provenance_table(list(counted.values()))]
+    return [table for table in found if table.rows]
+
+
+def _href(results: Path, folder: Path) -> str:
+    return Path(os.path.relpath(results.absolute(), folder.absolute())).as_posix()
+
+
+def _section(board: Leaderboard, own: Sequence[Table], drawn: Sequence[Figure]) -> str:
+    """A board in Markdown."""
+    lines = [
+        f"## {board.title}",
+        "",
+        f"Protocol {board.protocol}, study {board.study}, {board.runs} runs. {board.says}".strip(),
+        "",
+    ]
+    for table in own:
+        lines += [f"### {table.title}", "", markdown(table)]
+        lines += [f"Numbers: [{board.stem}-{table.name}.csv]({board.stem}-{table.name}.csv)", ""]
+    lines += [*(f"- {note}" for note in board.notes), ""] if board.notes else []
+    for figure in drawn:
+        name = f"{board.stem}-{figure.name}"
+        lines += [f"![{figure.title}]({name}.svg)", "", f"Drawn from [{name}.csv]({name}.csv)", ""]
+    lines += [f"Every cell: [{board.stem}.csv]({board.stem}.csv); the tables in LaTeX: [{board.stem}.tex]({board.stem}.tex)", ""]
     return "\n".join(lines)
 
 
-def insert_block(path: Path, boards: Sequence[str]) -> None:
-    """Put boards between a file's leaderboard marks. Raises UserError when it cannot be read or has no such marks."""
-    begin, end = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
+def pictures(report: Report) -> Iterator[tuple[str, Figure]]:
+    """The figures of a report, by the stem of their files."""
+    for board, drawn in report.figures:
+        for figure in drawn:
+            yield f"{board.stem}-{figure.name}", figure
+
+
+def render(report: Report, folder: Path) -> list[Path]:
+    """Write all files of a report; what was written. Raises UserError where a file cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files = texts(report, folder)
+        written = [folder / name for name in files]
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        for board, drawn in report.figures:
+            for figure in drawn:
+                written += save(figure, folder, board.stem)
+    except OSError as error:
+        raise UserError(f"--reports {error.filename}: {error.strerror}") from None
+    return written
+
+
+def differences(report: Report, folder: Path) -> list[str]:
+    """A line for each file below `folder` that is not what the results give: text by its bytes, figures by the digest of
+    their data that they hold."""
+    expected = {name: text.encode() for name, text in texts(report, folder).items()}
+    drawn: dict[str, str] = {}
+    for stem, figure in pictures(report):
+        expected[f"{stem}.csv"] = figure.csv().encode()
+        drawn |= {f"{stem}{ending}": figure.digest for ending in (PICTURES if figure.png else PICTURES[:1])}
+    lines = []
+    for name, content in sorted(expected.items()):
+        path = folder / name
+        if not path.is_file():
+            lines.append(f"{name}: missing")
+        elif path.read_bytes() != content:
+            lines.append(f"{name}: not what the results give")
+    for name, digest in sorted(drawn.items()):
+        path = folder / name
+        if not path.is_file() or digest_in(path) != digest:
+            lines.append(f"{name}: {'drawn from other data' if path.is_file() else 'missing'}")
+    known = {*expected, *drawn}
+    there = sorted(path.name for path in folder.glob("*") if path.suffix in (*TEXTS, *PICTURES))
+    return lines + [f"{name}: no file of this report" for name in there if name not in known]
+
+
+# ---- the README's block
+
+
+def readme_block(report: Report, folder: str) -> str:
+    """The leaderboard as a README shows it: of study main, under it whether failure could be seen, and how far other teachers
+    lie apart. `folder` is the path from the README to the reports."""
+    parts = [section for board, drawn in report.figures for section in _readme_section(board, drawn, folder)]
+    book, seeds = f"[{folder}/{BOOK}]({folder}/{BOOK})", f"[{folder}/{PAGE}]({folder}/{PAGE})"
+    return "\n".join([*parts, f"All tables and figures: {book}. With filters, and every seed: {seeds}.", ""])
+
+
+def _readme_section(board: Leaderboard, drawn: Sequence[Figure], folder: str) -> list[str]:
+    names = SHOWN_IN_README.get(board.study, ())
+    found = {table.name: table for table in tables(board)}
+    if not set(names) & set(found):
+        return []
+    lines = [f"### {board.title}", "", f"Protocol {board.protocol}, {board.runs} runs.", ""]
+    for name in (name for name in names if name in found):
+        lines += [markdown(found[name])]
+        if name == "leaderboard":
+            lines += [f"![{each.title}]({folder}/{board.stem}-{each.name}.png)\n" for each in drawn if each.png]
+    return lines
+
+
+def with_block(path: Path, block: str) -> str:
+    """A file's text with `block` between its leaderboard marks. Raises UserError when it cannot be read or has no marks."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--readme {path}: {' '.join(str(error).split())}") from None
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
+    before, found, rest = text.partition(BEGIN)
+    _, closed, after = rest.partition(END)
     if not (found and closed):
-        raise UserError(f"--readme {path}: no block between {begin.strip()} and {end}")
-    path.write_text("".join([before, begin, *boards, end, after]), encoding="utf-8")
+        raise UserError(f"--readme {path}: no block between {BEGIN.strip()} and {END}")
+    return "".join([before, BEGIN, block, END, after])
+
+
+# ---- what does not count
 
 
 def left_out_lines(found: Sorted, folder: Path) -> list[str]:
@@ -205,7 +277,8 @@ def as_json(board: Leaderboard) -> dict[str, Any]:
     verdicts = {family: {"teachers": count, **found} for family, count, found in board.verdicts}
     return {
         "protocol": board.protocol,
-        "study": board.title,
+        "study": board.study,
+        "title": board.title,
         "comparisons": board.comparisons,
         "rows": rows,
         "families": verdicts,

@@ -190,9 +190,10 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
     assert code == 0
     assert "simultaneous 95 % interval over 8 comparisons" in " ".join(out.split())
     reports = tmp_path / "reports"
-    assert sorted(path.name for path in reports.iterdir()) == [
-        "leaderboard.md", "tiny-main-gaps.png", "tiny-main-gaps.svg", "tiny-main.csv",
-    ]  # fmt: skip
+    names = {path.name for path in reports.iterdir()}
+    assert {"index.html", "leaderboard.md", "tiny-main.csv", "tiny-main.tex", "tiny-main-leaderboard.csv"} <= names
+    assert {"tiny-main-gaps.csv", "tiny-main-gaps.svg", "tiny-main-gaps.png", "provenance.csv"} <= names
+    assert all(name.startswith("tiny-main") or name in ("index.html", "leaderboard.md", "provenance.csv") for name in names)
     code, out, _ = bench("report", "--results", tmp_path / "results", "--protocol", tiny, "--json")
     (board,) = json.loads(out)["boards"]
     row = next(row for row in board["rows"] if "deit3" in row["families"])
@@ -205,9 +206,23 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
     before = {path: path.read_bytes() for path in reports.iterdir()}
     for path in before:
         path.unlink()
-    assert bench("report", "--results", tmp_path / "results", "--protocol", tiny)[0] == 0
+    given = ("report", "--results", tmp_path / "results", "--protocol", tiny)
+    assert bench(*given)[0] == 0
     after = {path: path.read_bytes() for path in reports.iterdir()}
     assert {p: c for p, c in after.items() if p.suffix != ".png"} == {p: c for p, c in before.items() if p.suffix != ".png"}
+    assert bench(*given, "--check")[0] == 0
+    (reports / "tiny-main.csv").write_text(line)
+    (reports / "index.html").unlink()
+    figure = reports / "tiny-main-gaps.svg"
+    figure.write_text(figure.read_text().replace("data sha256:", "data sha256:0"))
+    (reports / "tiny-main-old.tex").touch()
+    code, out, _ = bench(*given, "--check")
+    assert code == 1 and out.splitlines()[:-1] == [
+        f"{reports}/index.html: missing",
+        f"{reports}/tiny-main.csv: not what the results give",
+        f"{reports}/tiny-main-gaps.svg: drawn from other data",
+        f"{reports}/tiny-main-old.tex: no file of this report",
+    ]
 
 
 def test_the_readmes_block_is_renewed(bench, tiny, tmp_path):
@@ -220,6 +235,12 @@ def test_the_readmes_block_is_renewed(bench, tiny, tmp_path):
     text = readme.read_text()
     assert text.startswith("a\n") and text.endswith("-->\nb\n") and "| deit3 base |" in text and "old" not in text
     assert bench(*report)[0] == 0 and readme.read_text() == text
+    assert bench(*report, "--check")[0] == 0
+    readme.write_text(text.replace("| deit3 base |", "| deit4 base |"))
+    assert bench(*report, "--check")[:2] == (
+        1,
+        f"{readme}: its leaderboard is not what the results give\nbench report --readme {readme} writes them anew\n",
+    )
     readme.write_text("no block")
     code, _, err = bench(*report)
     assert code == 2 and "no block between" in err and readme.read_text() == "no block"
@@ -230,12 +251,12 @@ def test_families_that_share_all_runs_share_a_row(bench, tiny, tmp_path):
     code, out, _ = bench("run", *words, "--results", tmp_path / "results", "--work", tmp_path / "work")
     page = (tmp_path / "reports" / "leaderboard.md").read_text()
     assert code == 0
-    (shared,) = [line for line in page.splitlines() if line.startswith("| deit, dino base |")]
+    shared = next(line for line in page.splitlines() if line.startswith("| deit, dino base |"))
     assert shared.count("= standard") == 3 and "(n=1)" in shared
-    assert len([line for line in page.splitlines() if line.startswith("| clip base |")]) == 2  # board and native components
+    assert "| deit, dino base | none | = standard |" in page and "| clip base |" in page and "| deit base |" not in page
     for family in ("deit", "dino"):
         assert len(list((tmp_path / "results" / "tiny" / family / "base").glob("*.json"))) == 7
-    assert "deit (1 teacher): standard-copy no verdict; standard-distill no verdict; matched-copy = standard" in out
+    assert "| deit, dino | 1 | no verdict (" in page and "Failures and successes by family" in out
 
 
 def test_check_takes_a_family_or_a_protocol(bench, tmp_path):

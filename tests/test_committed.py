@@ -1,24 +1,38 @@
 """What is committed: valid results of the protocol as it is, and reports, README and docs that are what they give."""
 
+import os
 import re
 
 import pandas as pd
+import pytest
 
 from benchmark.cli import main
+from benchmark.figures import digest_in
 
-from .conftest import ROOT
+from .conftest import ROOT, python
 
 
-def test_reports_and_readme_are_what_the_results_give(tmp_path, capsys):
-    readme = tmp_path / "README.md"
-    readme.write_text((ROOT / "README.md").read_text())
-    assert (
-        main(["report", "--results", str(ROOT / "results"), "--reports", str(tmp_path / "reports"), "--readme", str(readme)]) == 0
-    )
-    assert "left out" not in capsys.readouterr().out
-    assert readme.read_text() == (ROOT / "README.md").read_text()
-    committed = {path.name: path.read_text() for path in (ROOT / "reports").iterdir() if path.suffix in (".md", ".csv")}
-    assert committed == {path.name: (tmp_path / "reports" / path.name).read_text() for path in (ROOT / "reports").glob("*.[mc]*")}
+def test_reports_and_readme_are_what_the_results_give(monkeypatch, capsys):
+    """By their bytes, figures by the digest of their data."""
+    monkeypatch.chdir(ROOT)
+    assert main(["report", "--check", "--readme", "README.md"]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_reports_come_back_on_another_day_and_in_another_locale(tmp_path):
+    """Every text file byte for byte, from an empty folder; figures by the digest of their data."""
+    words = ["report", "--results", ROOT / "results", "--reports", tmp_path / "reports"]
+    for folder in ("results", "benchmark"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    setting = {"LC_ALL": "C", "LANG": "tr_TR.UTF-8", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "7", "COLUMNS": "40"}
+    python("-m", "benchmark.cli", *words, env=os.environ | setting)
+    made, committed = ({path.name: path for path in folder.iterdir()} for folder in (tmp_path / "reports", ROOT / "reports"))
+    assert made.keys() == committed.keys()
+    for name, path in made.items():
+        if path.suffix in (".svg", ".png"):
+            assert digest_in(path) == digest_in(committed[name]) is not None
+        else:
+            assert path.read_bytes() == committed[name].read_bytes(), name
 
 
 def test_the_budget_page_says_what_was_measured():

@@ -51,8 +51,12 @@ ORDER = [
     "preview",
     "stats",
     "board",
+    "tables",
     "plots",
+    "figures",
+    "page",
     "report",
+    "inspection",
     "check",
     "cli",
 ]

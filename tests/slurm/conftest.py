@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -115,19 +117,71 @@ class Site:
         files = sorted((self.root / "work" / "jobs").glob("*/*.err"))
         return "\n".join(f"--- {path.name}\n{path.read_text()[-3000:]}" for path in files)
 
-    def until(self, condition, seconds=120, what="it"):
+    def until(self, condition, seconds=120, what="it", pause=0.2):
         """Wait until `condition()` is true and give its value."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             found = condition()
             if found:
                 return found
-            time.sleep(0.2)
+            time.sleep(pause)
         raise AssertionError(f"{what} never came: {self.counts()}\n{self.lab.command('squeue')}\n{self.logs()}")
 
     def until_over(self, seconds=300):
         """Wait until no job of this cluster is left."""
         self.until(lambda: not self.lab.command("squeue", "--noheader").strip(), seconds, "the end of all jobs")
+
+    def until_told(self):
+        """Wait until Slurm's accounting, which comes after squeue, tells how every job ended."""
+        self.until(lambda: "Slurm has forgotten it" not in str(self.status()["runs"]), what="how jobs ended")
+
+
+def stop(pid):
+    while state(pid) not in "TZ":
+        os.kill(pid, signal.SIGSTOP)  # again, where Slurm has woken it up meanwhile
+        time.sleep(0.01)
+
+
+def state(pid):
+    """As ps has it: T is stopped, Z a process that has ended; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+@contextmanager
+def held(site, *names):
+    """Within: the processes that train these runs stand still, each as soon as it has a checkpoint."""
+    pids = {}
+
+    def caught():
+        for name in names:
+            at = {} if name in pids else site.progress(name)
+            if at.get("state") == "running" and (Path(at["folder"]) / "checkpoint.pt").exists():
+                pids[name] = at["pid"]
+                stop(at["pid"])
+        return len(pids) == len(names)
+
+    try:
+        site.until(caught, what=f"a checkpoint of {' and '.join(names)}", pause=0.02)
+        yield [pids[name] for name in names]
+    finally:
+        for pid in pids.values():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def until_gone(site, pid):
+    """Until Slurm has killed a process. It wakes it up with its first signal and kills it KillWait later: in between it shall
+    not come to its end."""
+
+    def gone():
+        with suppress(ProcessLookupError):
+            stop(pid)
+        return state(pid) in ("", "Z")
+
+    site.until(gone, what="the end of a process", pause=0.02)
 
 
 @pytest.fixture(scope="session")

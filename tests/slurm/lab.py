@@ -382,7 +382,7 @@ class Lab:
         if code:
             raise RuntimeError(f"{words[0]}: exit code {code}\n{self._tail(name)}")
 
-    def _await(self, name: str, ready: Callable[[], bool], seconds: float = 30) -> None:
+    def _await(self, name: str, ready: Callable[[], bool], seconds: float = 120) -> None:
         """Until the daemon itself lives and is ready: behind its port may be another's."""
         if not _poll(lambda: self._pid(name) is not None and ready(), seconds):
             raise RuntimeError(f"{name} does not answer after {seconds} s\n{self._tail(name)}")

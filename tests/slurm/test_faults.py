@@ -9,14 +9,13 @@ import re
 import shutil
 import signal
 import subprocess
-import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
-from .conftest import BENCH, Site, protocol
+from .conftest import BENCH, Site, held, protocol, state, stop, until_gone
 
 STEPS = 200
 STUDIES = {"one": ["standard-none"], "plain": ["standard-none", "matched-none"], "taught": ["standard-distill"]}
@@ -66,57 +65,6 @@ def expected_of_two(tmp_path_factory):
     return measure
 
 
-def caught(site, name):
-    """The process that trains a run, stopped once there is a checkpoint."""
-
-    def found():
-        at = site.progress(name)
-        return at.get("state") == "running" and (Path(at["folder"]) / "checkpoint.pt").exists() and at
-
-    pid = site.until(found, what=f"a checkpoint of {name}")["pid"]
-    stop(pid)
-    return pid
-
-
-def stop(pid):
-    os.kill(pid, signal.SIGSTOP)
-    while state(pid) not in "TZ":
-        time.sleep(0.01)
-
-
-def state(pid):
-    """As ps has it: T is stopped, Z a process that has ended; empty when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-@contextmanager
-def held(site, *names):
-    """Within: the processes that train these runs stand still."""
-    pids = []
-    try:
-        pids += [caught(site, name) for name in names]
-        yield pids
-    finally:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
-
-
-def until_gone(site, pid):
-    """Until Slurm has killed a process. It wakes it up with its first signal and kills it KillWait later: in between it shall
-    not come to its end."""
-
-    def gone():
-        with suppress(ProcessLookupError):
-            stop(pid)
-        return state(pid) in ("", "Z")
-
-    site.until(gone, what="the end of a process")
-
-
 def noticed(pid):
     """Whether Slurm has given a stopped process its notice: that waits there, or the process was woken up too."""
     if state(pid) != "T":
@@ -161,16 +109,22 @@ def assert_came_back(site, numbers, *names):
     assert_restarted(site, *names)
 
 
+def only_jobs(site):
+    """By arm and seed the job of each run, where one command has submitted them."""
+    (record,) = map(json.loads, submissions(site))
+    return {Path(name).name: job["id"] for array in record["arrays"] for job in array["jobs"] for name in job["runs"].values()}
+
+
 def assert_restarted(site, *names):
     """These runs' only jobs were started more than once."""
-    (record,) = map(json.loads, submissions(site))
-    jobs = {Path(name).name: job["id"] for array in record["arrays"] for job in array["jobs"] for name in job["runs"].values()}
+    jobs = only_jobs(site)
     for name in names:
         assert re.search(r"Restarts=[1-9]", site.lab.command("scontrol", "show", "job", jobs[name])), jobs
 
 
 def assert_failed(site, **reasons):
     """Exactly these runs (by arm with _ for -, of seed 0) have failed, for these reasons; the others are finished."""
+    site.until_told()
     states = site.states()
     failed = {name: run["reason"] for name, run in states.items() if run["state"] == "failed"}
     assert {run["state"] for run in states.values()} <= {"finished", "failed"}
@@ -271,7 +225,7 @@ def just_begun(lab):
 
 
 def test_the_time_limit(place, numbers):
-    site = place("one", minutes=1, notice_seconds=20)  # Slurm looks every 30 s: 10 to 40 s after the start
+    site = place("one", minutes=1, notice_seconds=10)  # Slurm looks every 30 s: 20 to 50 s after the start
     site.bench("run")
     with held(site, "standard-none-s0") as (pid,):
         site.until(lambda: noticed(pid), what="the notice")
@@ -302,10 +256,12 @@ def test_a_cancelled_job_of_an_array(place, numbers):
 def test_a_cancelled_job_that_waited(place, numbers):
     site = place("plain", parallel=1)
     site.bench("run")
-    first, second = sorted(site.states(), key=lambda name: job_of(site, name))
+    jobs = only_jobs(site)
+    first, second = sorted(jobs, key=jobs.get)
     with held(site, first):
-        site.lab.command("scancel", job_of(site, second))
+        site.lab.command("scancel", jobs[second])
         assert site.until(lambda: site.counts() == {"running": 1, "failed": 1}, what="the cancellation")
+        site.until_told()
         assert "before it began: CANCELLED" in site.states()[second]["reason"]
     site.until_over()
     assert_again(site, numbers, 1)
@@ -353,8 +309,9 @@ def test_results_away_for_a_while(place, numbers):
 def test_a_run_that_raises(place, numbers):
     site = place("plain")
     site.bench("run")
-    obstacle = site.root / "work" / "runs" / site.states()["standard-none-s0"]["key"] / "weights.pt"
-    obstacle.mkdir(parents=True)
+    with held(site, "standard-none-s0"):
+        obstacle = Path(site.progress("standard-none-s0")["folder"]) / "weights.pt"
+        obstacle.mkdir()
     site.until_over()
     assert_failed(site, standard_none="IsADirectoryError")
     said = site.bench("logs", "dinov2_reg/base/standard-none-s0")

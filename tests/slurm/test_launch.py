@@ -15,10 +15,10 @@ import pytest
 
 from tests.conftest import ROOT
 
-from .conftest import BENCH, Site, protocol
+from .conftest import BENCH, Site, held, protocol, until_gone
 
 NOT_A_NUMBER = 1e30  # a learning rate that no training survives
-LONG = 1500  # steps: for long enough to be met while it runs, and longer than a cancelled job lives on (KillWait)
+LONG = 500  # steps: for long enough to be caught after a checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -270,16 +270,18 @@ def test_what_is_finished_never_reaches_slurm(lab, tmp_path, study):
 def test_cancel_and_go_on(lab, tmp_path, study):
     site = Site(tmp_path, lab, protocol(steps=LONG), study=study("matched-none"), family="deit3,mae", parallel=1)
     site.bench("run")
-    site.until(lambda: site.counts() == {"running": 1, "queued": 1}, what="one that runs and one that waits")
-    of = {"running": "", "queued": ""}
-    for run in site.status()["runs"]:
-        of[run["state"]] = run["cells"][0].split("/")[1]
-    out = site.bench("cancel", "--family", of["queued"])
-    assert "cancelled 1 jobs with 1 runs" in out
-    site.until(lambda: site.counts() == {"running": 1, "failed": 1}, what="the end of the one that waited")
-    site.until(lambda: site.progress("matched-none-s0").get("step"), what="a step")
-    assert "cancelled 1 jobs with 1 runs" in site.bench("cancel")
+    with held(site, "matched-none-s0") as (pid,):
+        site.until(lambda: site.counts() == {"running": 1, "queued": 1}, what="one that runs and one that waits")
+        of = {"running": "", "queued": ""}
+        for run in site.status()["runs"]:
+            of[run["state"]] = run["cells"][0].split("/")[1]
+        out = site.bench("cancel", "--family", of["queued"])
+        assert "cancelled 1 jobs with 1 runs" in out
+        site.until(lambda: site.counts() == {"running": 1, "failed": 1}, what="the end of the one that waited")
+        assert "cancelled 1 jobs with 1 runs" in site.bench("cancel")
+        until_gone(site, pid)
     site.until_over()
+    site.until_told()
     reasons = {run["cells"][0].split("/")[1]: (run["state"], run["reason"]) for run in site.status()["runs"]}
     for family, where in ((of["queued"], "before it began"), (of["running"], rf"at step \d+/{LONG}")):
         state, reason = reasons[family]
@@ -320,8 +322,9 @@ def test_following_the_log_of_a_cancelled_run_ends(lab, tmp_path, study):
     site = Site(tmp_path, lab, protocol(steps=LONG), study=study("matched-none"), family="mae")
     site.bench("run")
     follow = site.start("logs", "matched-none-s0", "--follow")
-    site.until(lambda: site.progress("matched-none-s0").get("step"), what="its first step")
-    site.bench("cancel")
+    with held(site, "matched-none-s0") as (pid,):
+        site.bench("cancel")
+        until_gone(site, pid)
     out = ended(follow)
     assert "training from step 0" in out and "finished" not in out
 
@@ -329,9 +332,9 @@ def test_following_the_log_of_a_cancelled_run_ends(lab, tmp_path, study):
 def test_wait_follows_to_the_leaderboard(lab, tmp_path, study):
     site = Site(tmp_path, lab, protocol(teacher_steps=900), study=study("standard-copy"), family="deit3")
     waits = site.start("run", "--wait")
-    site.until(lambda: site.progress("teacher-s0").get("step"), what="a step of the teacher")
-    watch = site.start("status", "--watch")
-    out = site.bench("status")
+    with held(site, "teacher-s0"):
+        watch = site.start("status", "--watch")
+        out = site.bench("status")
     assert re.search(r"running: tiny/deit3/base/teacher-s0 \(\w+\): \d+/900 .*left, job \d+\n", out), out
     assert "queued for: Dependency (2)" in out
     out = ended(waits)
@@ -372,9 +375,9 @@ def test_a_command_here_leaves_alone_what_is_queued(lab, tmp_path, study):
 def test_what_a_command_here_trains_is_not_submitted(lab, tmp_path, study):
     site = Site(tmp_path, lab, protocol(steps=LONG), study=study("matched-none"), family="mae")
     here = beside(site, "local")
-    site.until(lambda: site.progress("matched-none-s0").get("step"), what="the training here")
-    assert site.counts() == {"running": 1}
-    out = site.bench("run")
+    with held(site, "matched-none-s0"):
+        assert site.counts() == {"running": 1}
+        out = site.bench("run")
     assert "submitted" not in out and "1 runs are queued or running already: left as they are" in out
     ended(here)
     assert site.counts() == {"finished": 1} and not jobs(site) and list(begun(site).values()) == [[0]]

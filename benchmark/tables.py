@@ -1,0 +1,495 @@
+"""The tables of a leaderboard, each defined once: what is in it; how it looks in a terminal, in Markdown, LaTeX and CSV follows.
+
+A table's rows hold values (text, numbers, estimates); its columns say how many digits are shown. CSV has every value whole.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import mean, stdev
+from typing import Any
+
+import pandas as pd
+from rich.table import Table as Printed
+from rich.text import Text
+
+import families
+from benchmark.board import MARKS, Leaderboard, Row
+from benchmark.costs import forward_flops
+from benchmark.protocol import Arm
+from benchmark.stats import FAILURE, GAP, INCONCLUSIVE, MIXED, SUCCESS, TUNED, Estimate, share_closed
+from benchmark.store import Result
+
+STYLES = {SUCCESS: "green", FAILURE: "red", INCONCLUSIVE: "yellow", MIXED: "magenta"}
+SAME = "= standard"
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Success, failure, inconclusive or mixed, with the gaps it is about (percentage points), lowest to highest."""
+
+    word: str | None
+    gaps: tuple[float, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """As readers see it; without a word there is none yet."""
+        ends = " to ".join(dict.fromkeys(f"{gap:+.1f}" for gap in (min(self.gaps), max(self.gaps)))) if self.gaps else ""
+        word = f"{MARKS[self.word]} {self.word}" if self.word else "no verdict" if self.gaps else MISSING
+        return f"{word} ({ends})" if ends else word
+
+
+@dataclass(frozen=True)
+class Gap:
+    """An estimate with its simultaneous interval, which decides, its verdict, and its number of runs."""
+
+    estimate: Estimate
+    n: int
+
+    @property
+    def text(self) -> str:
+        """As readers see it; a single run is a number alone."""
+        half, verdict = self.estimate.simultaneous, self.estimate.verdict
+        if half is None or verdict is None:
+            return f"{self.estimate.value:+.1f}" + (f" (n={self.n})" if self.n == 1 else "")
+        weak = "" if verdict == INCONCLUSIVE or self.estimate.holds_unpooled else "°"
+        return f"{self.estimate.value:+.1f} ± {half:.1f} {MARKS[verdict]} {verdict}{weak}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its key in the rows, its heading, and the digits behind the point of its numbers."""
+
+    key: str
+    title: str
+    digits: int = 1
+    left: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `name` is part of its file's name; `notes` say what its numbers mean."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+    def texts(self) -> list[list[str]]:
+        """The rows as readers see them."""
+        return [[shown(row.get(column.key), column.digits) for column in self.columns] for row in self.rows]
+
+
+def shown(value: Any, digits: int = 1) -> str:
+    """A value as readers see it: an estimate with its plain 95 % interval's half-width, a missing one as a dash."""
+    match value:
+        case None:
+            return MISSING
+        case Estimate(value=number, plain=half):
+            return f"{number:+.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
+        case Verdict() | Gap():
+            return value.text
+        case float():
+            return f"{value:,.{digits}f}"
+        case int():
+            return f"{value:,}"
+        case _:
+            return str(value)
+
+
+# ---- the four forms
+
+
+def printed(table: Table) -> Printed:
+    """For a terminal."""
+    out = Printed(title=table.title, title_style="bold", header_style="bold", title_justify="left")
+    for column in table.columns:
+        out.add_column(column.title, justify="left" if column.left else "right", overflow="fold")
+    for row, texts in zip(table.rows, table.texts(), strict=True):
+        styles = [STYLES.get(_verdict_of(row.get(column.key)) or "", "") for column in table.columns]
+        out.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
+    return out
+
+
+def _verdict_of(value: Any) -> str | None:
+    return value.word if isinstance(value, Verdict) else value.estimate.verdict if isinstance(value, Gap) else None
+
+
+def markdown(table: Table) -> str:
+    """A table in Markdown, its notes below."""
+    head = "| " + " | ".join(column.title for column in table.columns) + " |"
+    rule = "|" + "".join("---|" if column.left else "---:|" for column in table.columns)
+    rows = ["| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |" for texts in table.texts()]
+    return "\n".join([head, rule, *rows, "", *(f"{note}\n" for note in table.notes)])
+
+
+ESCAPES = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "✓": r"$\checkmark$", "✗": r"$\times$",
+    "°": r"$^\circ$", "×": r"$\times$", "†": r"\dag{}", "≤": r"$\leq$", "≥": r"$\geq$", "<": r"$<$", ">": r"$>$", "|": r"$|$",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    escaped = "".join(ESCAPES.get(letter, letter) for letter in text)
+    return "".join(f"$-${rest}" if sign else rest for sign, rest in _minuses(escaped))
+
+
+def _minuses(text: str) -> Iterable[tuple[bool, str]]:
+    """The text in pieces, each with whether a minus sign stands before it."""
+    pieces = text.split("-")
+    yield False, pieces[0]
+    for before, piece in pairwise(pieces):
+        sign = piece[:1].isdigit() and (not before or before[-1] in " (")
+        yield (True, piece) if sign else (False, f"-{piece}")
+
+
+def latex(table: Table, label: str) -> str:
+    """A table in LaTeX, for the packages booktabs and amssymb."""
+    align = "".join("l" if column.left else "r" for column in table.columns)
+    rows = [" & ".join(map(_tex, texts)) + r" \\" for texts in table.texts()]
+    notes = [r"\par\smallskip\footnotesize " + _tex(" ".join(table.notes))] if table.notes else []
+    return "\n".join([
+        r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.title)}}}", rf"\label{{tab:{label}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", rf"\begin{{tabular}}{{{align}}}", r"\toprule",
+        " & ".join(_tex(column.title) for column in table.columns) + r" \\", r"\midrule", *rows, r"\bottomrule",
+        r"\end{tabular}}", *notes, r"\end{table}", "",
+    ])  # fmt: skip
+
+
+def frame(table: Table) -> pd.DataFrame:
+    """The values whole: an estimate becomes its value and the ends of its intervals, a verdict its word and gaps."""
+    return pd.DataFrame([{k: v for c in table.columns for k, v in _spread(c.key, row.get(c.key)).items()} for row in table.rows])
+
+
+def _spread(key: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Verdict):
+        return {key: value.word, f"{key}_lowest": min(value.gaps, default=None), f"{key}_highest": max(value.gaps, default=None)}
+    if isinstance(value, Gap):
+        return _spread(key, value.estimate) | {f"{key}_n": value.n, f"{key}_verdict": value.estimate.verdict}
+    if isinstance(value, Estimate):
+        ends: dict[str, float | None] = {
+            f"{key}_{name}95_{end}": None if half is None else value.value + sign * half
+            for name, half in (("plain", value.plain), ("simultaneous", value.simultaneous))
+            for sign, end in ((-1, "low"), (1, "high"))
+        }
+        return {key: value.value, **ends}
+    return {key: value}
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """CSV text with numbers to four decimals."""
+    buffer = io.StringIO()
+    table.to_csv(buffer, index=False, float_format="%.4f", lineterminator="\n")
+    return buffer.getvalue()
+
+
+# ---- what is in them
+
+
+def tables(board: Leaderboard) -> list[Table]:
+    """Those that a board has something for, the leaderboard first."""
+    made = (families_table, teachers_table, native_table, sizes_table, closed_table, seeds_table, shifted_table, cost_table)
+    return [table for make in made for table in [make(board)] if table.rows]
+
+
+def _transfers(board: Leaderboard) -> list[str]:
+    return [arm for arm in board.arms if Arm.parse(arm).transfers]
+
+
+def families_table(board: Leaderboard) -> Table:
+    """Failures and successes by family, those whose standard students gain most first; none for arms with variants."""
+    transfers = _transfers(board)
+    rows = [] if board.long else [_family_row(board, names, transfers) for names in same_families(board)]
+    ranked = sorted(rows, key=lambda row: (-_lead(row, transfers), row["family"]))
+    columns = [Column("family", "family", left=True), Column("teachers", "teachers")]
+    return Table(
+        "leaderboard",
+        "Failures and successes by family",
+        (*columns, *(Column(arm, arm.replace("-", " ", 1)) for arm in transfers)),
+        tuple(ranked),
+        (
+            "Verdict of a family's teachers by each method, and their gaps in percentage points, lowest to highest: success or"
+            " failure if all have it, mixed if one has each, else inconclusive. Families in one row share every run.",
+        ),
+    )
+
+
+def same_families(board: Leaderboard) -> list[list[str]]:
+    """Families in the board's order, those together that share the rows of all their teachers."""
+    rows: dict[str, list[int]] = {}
+    for number, row in enumerate(board.rows):
+        for family in row.families:
+            rows.setdefault(family, []).append(number)
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for family, numbers in rows.items():
+        groups.setdefault(tuple(numbers), []).append(family)
+    return list(groups.values())
+
+
+def _family_row(board: Leaderboard, names: Sequence[str], transfers: Sequence[str]) -> dict[str, Any]:
+    count, verdicts = next((count, verdicts) for family, count, verdicts in board.verdicts if family == names[0])
+    row: dict[str, Any] = {"family": ", ".join(names), "teachers": count}
+    for arm in transfers:
+        entries = [each.entries[board.arms.index(arm)] for each in board.rows if names[0] in each.families]
+        gaps = tuple(entry.gap.value for entry in entries if entry.gap is not None)
+        row[arm] = SAME if verdicts[arm] == SAME else Verdict(verdicts[arm], gaps)
+    return row
+
+
+def _lead(row: Mapping[str, Any], transfers: Sequence[str]) -> float:
+    gaps = [gap for arm in transfers if isinstance(row[arm], Verdict) and arm.startswith("standard") for gap in row[arm].gaps]
+    return mean(gaps) if gaps else float("-inf")
+
+
+def teachers_table(board: Leaderboard) -> Table:
+    """By teacher and arm: top-1 of what does not transfer, gap and verdict of what does; arms with variants have a row each."""
+    if board.long:
+        columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("n", "n")]
+        columns += [Column("top1", "top-1"), Column("gap", "gap")]
+        rows = [
+            {"teacher": row.label, "arm": entry.arm.name, "n": entry.n, "top1": entry.top1, "gap": _value(entry, True)}
+            for row in board.rows
+            for entry in row.entries
+        ]
+    else:
+        columns = [Column("teacher", "teacher", left=True), *(Column(arm, arm.replace("-", " ", 1)) for arm in board.arms)]
+        rows = [
+            {"teacher": row.label} | {arm: _value(entry) for arm, entry in zip(board.arms, row.entries, strict=True)}
+            for row in board.rows
+        ]
+    return Table("teachers", "By teacher and arm", tuple(columns), tuple(rows), (board.footnote,))
+
+
+def _value(entry: Any, alone: bool = False) -> Any:
+    """A board's entry as a table's value; `alone`: beside a column of its top-1."""
+    if entry.note or entry.top1 is None:
+        return entry.note or None
+    if not entry.arm.transfers:
+        return None if alone else entry.top1 if entry.n > 1 else f"{entry.top1:.1f} (n=1)"
+    return Gap(entry.gap, entry.n) if entry.gap is not None else f"top-1 {entry.top1:.1f}, no baseline"
+
+
+NATIVE = (
+    ("control", "control", "matched-none"),
+    ("reversal_copy", "reversal copy", "matched-copy"),
+    ("reversal_distill", "reversal distill", "matched-distill"),
+    ("total_copy", "total copy", "matched-copy"),
+    ("total_distill", "total distill", "matched-distill"),
+)
+NATIVE_MEANS = (
+    "What native components do, in percentage points with plain 95 % intervals. control: matched-none - standard-none;"
+    " reversal: gap(matched) - gap(standard); total: matched arm - standard-none. † inert under Copy: Copy bypasses it in"
+    " copied blocks, so it is no part of what Copy shows. A family without native components has no matched student of its own."
+)
+
+
+def native_table(board: Leaderboard) -> Table:
+    """What native components do, by teacher; where a study compares matched students."""
+    rows: list[dict[str, Any]] = []
+    for row in board.rows if {"matched-copy", "matched-distill"} & set(board.arms) and not board.long else ():
+        spec = families.spec(row.families[0])
+        names = ", ".join(component.name + "†" * component.inert_under_copy for component in spec.native)
+        found = {key: board.estimate(row, arm, key.split("_")[0]) for key, _, arm in NATIVE}
+        inert = bool(spec.native) and all(component.inert_under_copy for component in spec.native)
+        if not spec.native:
+            rows.append({"teacher": row.label, "components": "none"} | {key: SAME for key, *_ in NATIVE})
+        elif any(found.values()):
+            known = found | ({"reversal_copy": "inert under Copy"} if inert else {})
+            rows.append({"teacher": row.label, "components": names} | known)
+    columns = [Column("teacher", "teacher", left=True), Column("components", "native components", left=True)]
+    columns += [Column(key, title) for key, title, _ in NATIVE]
+    return Table("native", "What native components do", tuple(columns), tuple(rows), (NATIVE_MEANS,))
+
+
+def sizes_table(board: Leaderboard) -> Table:
+    """The same family across its sizes: by method the verdicts' agreement, and the gap's change from first to last size."""
+    columns = [Column("family", "family", left=True), Column("sizes", "sizes", left=True)]
+    rows = []
+    for arm in () if board.long else _transfers(board):
+        columns += [Column(arm, arm.replace("-", " ", 1), left=True), Column(f"{arm}_change", "change")]
+    for names, sizes, found in () if board.long else board.sizes:
+        row: dict[str, Any] = {"family": ", ".join(names), "sizes": ", ".join(sizes)}
+        for arm, (word, change) in found.items():
+            row |= {arm: word, f"{arm}_change": change}
+        rows.append(row)
+    note = (
+        "consistent: all sizes have the same success or failure; contradicting: both occur; undecided: one is inconclusive."
+        " change: gap at the last size - gap at the first, in percentage points with its plain 95 % interval."
+    )
+    return Table("sizes", "The same family across sizes", tuple(columns), tuple(rows), (note,))
+
+
+def closed_table(board: Leaderboard) -> Table:
+    """The share of the gap from scratch to fine-tuning that transfers close, where the teacher itself was fine-tuned."""
+    rows = []
+    for row in board.rows if "finetune" in board.arms else ():
+        tuned = board.estimate(row, "finetune", TUNED)
+        for arm in _transfers(board):
+            gap = board.estimate(row, arm, GAP)
+            if gap is not None and tuned is not None:
+                rows.append({"teacher": row.label, "arm": arm, "gap": gap, "tuned": tuned, "closed": share_closed(gap, tuned)})
+    columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("gap", "gap")]
+    columns += [Column("tuned", "fine-tuned - scratch"), Column("closed", "share closed, %")]
+    note = "In percentage points with plain 95 % intervals; share closed: gap / (fine-tuned - scratch)."
+    return Table("closed", "Share of the gap to fine-tuning closed", tuple(columns), tuple(rows), (note,))
+
+
+def seeds_table(board: Leaderboard) -> Table:
+    """Teachers of other seeds: the gap by teacher, and how far teachers lie apart."""
+    parsed = [Arm.parse(arm) for arm in _transfers(board)]
+    seeds = sorted({arm.teacher for arm in parsed})
+    rows = []
+    for row in board.rows if len(seeds) > 1 else ():
+        for arm in (each for each in parsed if each.teacher == 0):
+            gaps = {s: board.estimate(row, arm.model_copy(update={"teacher": s}).name, GAP) for s in seeds}
+            values = [gap.value for gap in gaps.values() if gap is not None]
+            if not values:
+                continue
+            spread = {"sd": stdev(values), "range": max(values) - min(values)} if len(values) > 1 else {}
+            rows.append({"teacher": row.label, "arm": arm.name, **{f"s{s}": gap for s, gap in gaps.items()}, **spread})
+    columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True)]
+    columns += [Column(f"s{seed}", f"teacher seed {seed}") for seed in seeds]
+    columns += [Column("sd", "SD over teachers"), Column("range", "range")]
+    note = (
+        "Gap in percentage points with its plain 95 % interval, by the seed that trained the teacher. A verdict elsewhere is"
+        " conditional on the one teacher of seed 0: its intervals hold what students' seeds vary, and not this."
+    )
+    return Table("teacher-seeds", "Other teachers of one family", tuple(columns), tuple(rows), (note,))
+
+
+def shifted_table(board: Leaderboard) -> Table:
+    """Top-1 on the shifted test sets, and there the difference to the student without transfer."""
+    names = [column.removeprefix("shift:") for column in board.table.columns if column.startswith("shift:")]
+    columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("test", "test")]
+    columns += [each for name in names for each in (Column(name, name.replace("_", " ")), Column(f"{name}_gap", "gap"))]
+    levels = board.table.set_index(["family", "size", "arm"]) if len(board.table) else board.table
+    rows = []
+    for row in board.rows if names and not board.long else ():
+        for entry in row.entries:
+            place = (row.families[0], row.size, entry.arm.name)
+            if entry.top1 is None or entry.note:
+                continue
+            values: dict[str, Any] = {"teacher": row.label, "arm": entry.arm.name, "test": entry.top1}
+            for name in names:
+                gap = board.shifted.get((*place, name))
+                values |= {name: float(levels.loc[place, f"shift:{name}"]), f"{name}_gap": gap}
+            rows.append(values)
+    note = "Top-1 in % on each set; gap to the same student without transfer on that set, with its plain 95 % interval."
+    return Table("shifted", "Shifted test sets", tuple(columns), tuple(rows), (note,))
+
+
+def cost_table(board: Leaderboard) -> Table:
+    """What inference costs beside accuracy: Copy runs its teacher, as far as it is read, at test time too."""
+    known: dict[tuple[str, str, str], Result] = {}
+    for result in board.results:
+        known.setdefault((result.cell.family, result.cell.size, result.cell.arm), result)
+    rows = []
+    for row in () if board.long else board.rows:
+        values: dict[str, Any] = {"teacher": row.label}
+        for arm in ("standard-none", "standard-copy", "standard-distill"):
+            first = known.get((row.families[0], row.size, arm))
+            if first is not None:
+                values |= {f"{arm}_top1": row.entries[board.arms.index(arm)].top1, f"{arm}_mmacs": _inference(first) / 1e6}
+        if {"standard-none_mmacs", "standard-copy_mmacs"} <= set(values):
+            rows.append(values | {"ratio": values["standard-copy_mmacs"] / values["standard-none_mmacs"]})
+    columns = [Column("teacher", "teacher", left=True)]
+    for arm in ("none", "copy", "distill"):
+        columns += [Column(f"standard-{arm}_top1", f"{arm}: top-1"), Column(f"standard-{arm}_mmacs", "MMACs", 1)]
+    note = (
+        "Million multiply-accumulate operations an image, by arithmetic of a plain ViT (not measured): Copy's student runs with"
+        " its teacher, up to the last block that is read; the student's own queries and keys are counted though unused."
+    )
+    columns.append(Column("ratio", "copy / none", 2))
+    return Table("cost", "Cost at inference", tuple(columns), tuple(rows), (note,))
+
+
+def _inference(result: Result) -> float:
+    """Multiply-accumulate operations of one image."""
+    run = result.run.run
+    teacher = max(run.transfer.blocks) + 1 if run.transfer.method == "copy" else 0
+    return (forward_flops(run.student.geometry) + forward_flops(run.student.geometry, teacher) * (teacher > 0)) / 2
+
+
+def provenance_table(results: Sequence[Result]) -> Table:
+    """Which code made the results, on what, and when."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        made = result.provenance
+        versions = ", ".join(f"{name} {version}" for name, version in sorted(made.versions.items()))
+        commit = (made.commit or "no commit") + (" with changes" if made.dirty else "")
+        groups.setdefault((result.cell.protocol, commit, made.code[:12], result.cost.device, made.host, versions), []).append(
+            result
+        )
+    columns = ("protocol", "commit", "code", "device", "host", "versions")
+    rows = [
+        dict(zip(columns, key, strict=True))
+        | {
+            "results": len(own),
+            "runs": len({result.key for result in own}),
+            "first": min(result.provenance.started for result in own)[:10],
+            "last": max(result.provenance.finished for result in own)[:10],
+        }
+        for key, own in groups.items()
+    ]
+    shown_columns = [Column("protocol", "protocol", left=True), Column("results", "results"), Column("runs", "runs")]
+    shown_columns += [Column(key, key, left=True) for key in (*columns[1:], "first", "last")]
+    return Table(
+        "provenance", "What made these results", tuple(shown_columns), tuple(rows),
+        ("code: digest of the files of benchmark/ and families/. A run that several families share is a result of each.",),
+    )  # fmt: skip
+
+
+def published_table(published: Mapping[str, Any], boards: Sequence[Leaderboard]) -> Table:
+    """The papers' figures with their source, and beside each what was measured here of the same thing.
+
+    `published` is the content of results/published.yaml.
+    """
+    rows = [
+        {
+            "source": published["sources"][figure["source"]]["cite"],
+            "what": figure["what"],
+            "value": f"{figure['value']:+}" if figure["metric"] == "gap" else str(figure["value"]),
+            "metric": METRICS[figure["metric"]],
+            "measured": next(filter(None, (_measured(figure, board) for board in boards)), "not measured"),
+        }
+        for figure in published["figures"]
+    ]
+    columns = [Column(key, key, left=True) for key in ("source", "what", "metric")]
+    columns += [Column("value", "published"), Column("measured", "measured here")]
+    return Table("published", "Published figures, beside what was measured here", tuple(columns), tuple(rows))
+
+
+METRICS = {
+    "top1": "top-1, %", "gap": "gap, percentage points", "closed": "share of the gap closed, %", "count": "families",
+    "verdict": "verdict", "sd": "standard deviation, percentage points",
+}  # fmt: skip
+
+
+def _measured(figure: Mapping[str, Any], board: Leaderboard) -> str | None:
+    """What a board has of the same thing as a published figure; None where it has nothing, or the figure does not tell of
+    what it is."""
+    if figure.get("protocol") != board.protocol:
+        return None
+    if figure["metric"] == "verdict":
+        found = next((found for family, _, found in board.verdicts if family == figure["family"]), {})
+        told = {arm: found.get(arm) for arm in ("standard-copy", "standard-distill")}
+        return "; ".join(f"{arm.split('-')[1]}: {word}" for arm, word in told.items() if word) or None
+    row = row_of(board, figure["family"], figure["size"])
+    if row is None or figure["arm"] not in board.arms:
+        return None
+    entry = row.entries[board.arms.index(figure["arm"])]
+    if figure["metric"] == "top1":
+        return None if entry.top1 is None else f"{entry.top1:.1f} (n={entry.n})"
+    closed = share_closed(entry.gap, board.estimate(row, "finetune", TUNED))
+    return None if closed is None else f"{closed:.1f}"
+
+
+def row_of(board: Leaderboard, family: str, size: str) -> Row | None:
+    """The board's row of a teacher."""
+    return next((row for row in board.rows if family in row.families and size == row.size), None)

@@ -1,0 +1,1 @@
+"""The leaderboard's page in a real browser."""

@@ -1,0 +1,602 @@
+"""The page in a real browser: what it shows is what the data say, for eyes, keyboard and small screens, and nothing leaves it."""
+
+import csv
+import io
+import time
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pandas as pd
+import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from benchmark.board import Row
+from benchmark.page import page
+from benchmark.report import gather
+
+from .conftest import ALL, FEW, PUBLISHED, ROOT, board_of, resize, results_of, scheme, template, write_page
+
+COLUMNS = ["family", "size", "arm", "n", "top1", "gap", "half", "interval", "verdict"]
+SIZES = ["small", "base", "large"]
+VERDICTS = ["success", "mixed", "inconclusive", "failure", "= standard", "no verdict"]
+ENOUGH = 4.5
+
+
+def find(browser, selector):
+    return browser.find_element(By.CSS_SELECTOR, selector)
+
+
+def all_of(browser, selector):
+    return browser.find_elements(By.CSS_SELECTOR, selector)
+
+
+def opened(browser, url):
+    """Also where only what follows the # differs."""
+    browser.get("about:blank")
+    browser.get(url)
+
+
+def shown(browser):
+    """The table's rows as (family, size, arm), and the text of each column."""
+    script = """return [...document.querySelectorAll("#cells tbody tr[data-family]")].map((row) =>
+        [row.dataset.family, row.dataset.size, row.dataset.arm, ...[...row.cells].slice(3).map((cell) => cell.textContent)])"""
+    return browser.execute_script(script)
+
+
+def cells(data, board=0):
+    """The embedded cells of a board."""
+    found = data["boards"][board]["cells"]
+    return [dict(zip(found["columns"], row, strict=True)) for row in found["rows"]]
+
+
+def kind(cell):
+    return cell["verdict"] or ("baseline" if "-none" in cell["arm"] else "no verdict")
+
+
+def count(browser):
+    words = find(browser, "#count").text.split()
+    return int(words[1]), int(words[3])
+
+
+def number(text):
+    text = text.replace("−", "-").removesuffix("°")
+    return None if text == "–" else float(text.split(" … ")[0])
+
+
+def tab_to(browser, selector, most=250):
+    """Press Tab until an element has the focus."""
+    for _ in range(most):
+        ActionChains(browser).send_keys(Keys.TAB).perform()
+        if browser.execute_script("return document.activeElement.matches(arguments[0])", selector):
+            return browser.switch_to.active_element
+    raise AssertionError(f"Tab does not reach {selector}")
+
+
+def press(browser, *keys):
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+# ---- the text
+
+
+def test_the_text_is_the_same_every_time_and_stands_alone(small):
+    again = page(small.boards, ["mini/x/y/z.json: not JSON"], "../results", PUBLISHED)
+    assert again == small.path.read_text(encoding="utf-8")
+    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+    assert f'content="{policy}"' in again
+    assert "innerHTML" not in again and "outerHTML" not in again and "document.write" not in again
+
+
+def test_every_result_of_a_board_is_embedded_once(small):
+    data = small.data
+    columns = data["runs"]["columns"]
+    places = [
+        tuple(row[columns.index(name)] for name in ("protocol", "family", "size", "arm", "seed")) for row in data["runs"]["rows"]
+    ]
+    expected = {(c.protocol, c.family, c.size, c.arm, c.seed) for board in small.boards for c in (r.cell for r in board.results)}
+    assert len(places) == len(set(places)) and set(places) == expected
+
+
+def test_without_results_it_says_so(browser, tmp_path):
+    empty = write_page(tmp_path, [], files=False)
+    opened(browser, empty.url)
+    assert "No results to compare yet" in find(browser, "main").text
+
+
+def test_committed_results_make_a_page(browser, tmp_path):
+    boards = gather(ROOT / "results").boards
+    made = write_page(tmp_path, boards, files=False)
+    opened(browser, made.url)
+    assert [tab.text for tab in all_of(browser, "[role=tab]")] == [board.study for board in boards]
+    assert count(browser) == (len(boards[0].table), len(boards[0].table))
+
+
+# ---- families at a glance
+
+
+def test_the_summary_has_each_familys_verdicts(browser, whole):
+    opened(browser, whole.url)
+    (board,) = whole.boards
+    rows = {row.get_attribute("data-family"): row for row in all_of(browser, "#summary tbody tr")}
+    assert list(rows) == [family for family, _, _ in board.verdicts]
+    for family, teachers, verdicts in board.verdicts:
+        badges = [badge.text.split(maxsplit=1) for badge in rows[family].find_elements(By.CSS_SELECTOR, ".badge")]
+        assert [badge[-1] for badge in badges] == [(v or "no verdict").split(maxsplit=1)[-1] for v in verdicts.values()]
+        assert rows[family].find_element(By.CSS_SELECTOR, ".teachers").text.startswith(f"{teachers}: ")
+    gaps = [row.entries[1].gap.value for row in board.rows if "beitv2" in row.families]
+    assert f"{min(gaps):.1f} … {max(gaps):.1f}".replace("-", "−") in rows["beitv2"].text
+
+
+def test_the_protocols_warning_is_prominent(browser, small):
+    opened(browser, small.url)
+    assert "It is no stand-in for ImageNet" in find(browser, "#says").text
+    assert find(browser, "#says").location["y"] < 500
+
+
+# ---- sorting
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_every_column_sorts_both_ways(browser, small, column):
+    opened(browser, small.url)
+    button = find(browser, f'th[data-column="{column}"] button')
+    arms = [arm["name"] for arm in small.data["boards"][0]["arms"]]
+    place = {
+        "family": lambda row: row[0],
+        "size": lambda row: SIZES.index(row[1]),
+        "arm": lambda row: arms.index(row[2]),
+        "verdict": lambda row: next((i for i, v in enumerate(VERDICTS) if row[8].removesuffix("°").endswith(v)), None),
+    }.get(column, lambda row: number(row[COLUMNS.index(column)]))
+    seen = set()
+    for _ in range(2):
+        button.click()
+        way = find(browser, f'th[data-column="{column}"]').get_attribute("aria-sort")
+        values = [place(row) for row in shown(browser)]
+        present = [value for value in values if value is not None]
+        assert values[: len(present)] == present, "what is missing stands last"
+        assert present == sorted(present, reverse=way == "descending")
+        assert len(present) > 1
+        seen.add(way)
+    assert seen == {"ascending", "descending"}
+    others = [
+        th.get_attribute("aria-sort") for th in all_of(browser, "#cells thead th") if th.get_attribute("data-column") != column
+    ]
+    assert set(others) == {"none"}
+
+
+# ---- filters and the address
+
+
+def wanted(data, board=0, q="", **chosen):
+    """The cells that match, computed from the embedded data."""
+    titles = {name: family["title"] for name, family in data["families"].items()}
+    found = []
+    for cell in cells(data, board):
+        text = " ".join([cell["family"], titles[cell["family"]], cell["size"], cell["arm"], kind(cell)]).lower()
+        same = all((kind(cell) if name == "verdict" else cell[name]) == value for name, value in chosen.items())
+        if same and all(word in text for word in q.lower().split()):
+            found.append((cell["family"], cell["size"], cell["arm"]))
+    return found
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"family": "deit3"},
+        {"size": "base", "verdict": "success"},
+        {"family": "mae", "arm": "standard-copy"},
+        {"verdict": "= standard", "q": "dino"},
+        {"q": "DeiT III matched"},
+        {"verdict": "failure", "size": "large"},
+    ],
+    ids=str,
+)
+def test_filters_combine_and_count(browser, small, chosen):
+    opened(browser, small.url)
+    for name, value in chosen.items():
+        if name == "q":
+            find(browser, "#filter-q").send_keys(value)
+        else:
+            Select(find(browser, f"#filter-{name}")).select_by_value(value)
+    expected = wanted(small.data, **chosen)
+    assert count(browser) == (len(expected), len(cells(small.data)))
+    assert sorted(tuple(row[:3]) for row in shown(browser)) == sorted(expected)
+    marks = browser.execute_script(
+        'return [...document.querySelectorAll("#chart .cell > button")].map((b) => b.getAttribute("aria-label"))'
+    )
+    assert not expected or "verdict" not in chosen or all(chosen["verdict"] in mark for mark in marks)
+    address = browser.current_url
+    opened(browser, address)
+    assert sorted(tuple(row[:3]) for row in shown(browser)) == sorted(expected), "a link shows the same"
+    find(browser, "#reset").click()
+    assert count(browser) == (len(cells(small.data)),) * 2
+    assert "#" not in browser.current_url
+
+
+def test_a_link_restores_study_sort_and_detail(browser, small):
+    opened(browser, small.url)
+    all_of(browser, "[role=tab]")[1].click()
+    find(browser, 'th[data-column="top1"] button').click()
+    find(browser, "#cells tbody tr td").click()
+    address, rows, title = browser.current_url, shown(browser), find(browser, "#detail-title").text
+    opened(browser, address)
+    assert find(browser, "[role=tab][aria-selected=true]").text == "mini · budget"
+    assert shown(browser) == rows
+    assert find(browser, 'th[data-column="top1"]').get_attribute("aria-sort") == "descending"
+    assert find(browser, "#detail").get_attribute("open") and find(browser, "#detail-title").text == title
+
+
+def test_a_link_to_what_is_gone_shows_the_board(browser, small):
+    opened(browser, f"{small.url}#study=gone&family=nobody&sort=nothing&open=no/where/x")
+    assert count(browser) == (len(cells(small.data)),) * 2
+    assert not find(browser, "#detail").get_attribute("open")
+
+
+def test_protocols_can_be_chosen(browser, small):
+    opened(browser, small.url)
+    Select(find(browser, "#filter-protocol")).select_by_value("other")
+    assert "Protocol other" in find(browser, "#says").text
+    assert find(browser, "[role=tab][aria-selected=true]").text == "other · main"
+    assert count(browser) == (len(cells(small.data, 2)),) * 2
+    verdicts = {row[8] for row in shown(browser)}
+    assert verdicts == {"baseline", "no verdict"}, "a single run gives no verdict"
+
+
+def test_what_is_shown_downloads(browser, small, tmp_path):
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    opened(browser, f"{small.url}#family=deit3&arm=standard-copy&sort=top1&dir=asc")
+    find(browser, "#download").click()
+    path = tmp_path / "mini-main-shown.csv"
+    WebDriverWait(browser, 10).until(lambda _: path.exists() and path.stat().st_size)
+    rows = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    assert [(row["family"], row["size"], row["arm"]) for row in rows] == [tuple(row[:3]) for row in shown(browser)]
+    table = small.boards[0].table.set_index(["family", "size", "arm"])
+    for row in rows:
+        assert float(row["gap"]) == pytest.approx(table.loc[(row["family"], row["size"], row["arm"]), "gap"], abs=1e-4)
+
+
+# ---- charts, tooltips, links
+
+
+def mark(browser, teacher, arm, chart="#chart"):
+    return find(browser, f'{chart} [data-teacher="{teacher}"] .cell[data-arm="{arm}"] > button')
+
+
+def test_the_tooltip_has_the_seeds_of_its_cell(browser, small):
+    opened(browser, small.url)
+    for teacher, arm in (("deit3/base", "standard-copy"), ("mae/base", "matched-distill"), ("deit/base", "standard-distill")):
+        button = mark(browser, teacher, arm)
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", button)
+        ActionChains(browser).move_to_element(button).perform()
+        family, size = teacher.split("/")
+        expected = [
+            [str(r.cell.seed), f"{r.metrics.top1:.2f}"]
+            for r in small.boards[0].results
+            if (r.cell.family, r.cell.size, r.cell.arm) == (family, size, arm)
+        ]
+        rows = [[td.text for td in row.find_elements(By.CSS_SELECTOR, "td")][:2] for row in all_of(browser, "#tip tbody tr")]
+        assert rows == expected and len(rows) == 3
+        assert arm in find(browser, "#tip").text
+        assert len(button.find_elements(By.CSS_SELECTOR, ".seed")) == 3
+        assert button.get_attribute("aria-describedby") == "tip"
+
+
+def test_a_gap_is_drawn_where_it_lies(browser, small):
+    """Positions on the strip are proportional to the numbers, and verdicts differ in shape."""
+    opened(browser, small.url)
+    shapes, points = {}, []
+    for row in small.boards[0].rows:
+        for entry in row.entries:
+            if entry.gap is None:
+                continue
+            button = mark(browser, f"{row.families[0]}/{row.size}", entry.arm.name)
+            shape = button.find_element(By.CSS_SELECTOR, ".shape")
+            shapes.setdefault(entry.gap.verdict, set()).add(shape.get_attribute("d"))
+            x = shape.find_element(By.XPATH, "..").get_attribute("x")
+            points.append((entry.gap.value, float(x.rstrip("%"))))
+    assert len({d for found in shapes.values() for d in found}) == len(shapes) > 2
+    (low, left), (high, right) = min(points), max(points)
+    for value, x in points:
+        assert x == pytest.approx(left + (value - low) / (high - low) * (right - left), abs=0.05)
+
+
+def test_native_components_are_drawn_for_families_that_have_them(browser, small):
+    opened(browser, small.url)
+    board = small.boards[0]
+    lines = [line.get_attribute("data-teacher") for line in all_of(browser, "#native .line[data-teacher]")]
+    assert lines == ["deit3/base", "deit3/large", "mae/base"]
+    row = next(row for row in board.rows if row.families == ("mae",))
+    reversal = board.estimate(row, "matched-copy", "reversal")
+    told = mark(browser, "mae/base", "matched-copy", "#native").get_attribute("aria-label")
+    assert f"reversal {reversal.value:+.1f} ± {reversal.plain:.1f}".replace("-", "−") in told
+
+
+def test_links_lead_to_result_files(browser, small):
+    opened(browser, f"{small.url}#open=deit3/base/standard-copy")
+    links = [link.get_attribute("href") for link in all_of(browser, "#runs a")]
+    found = {Path(unquote(urlparse(link).path)).resolve() for link in links}
+    expected = {
+        small.path.parent.parent / "results" / r.cell.path
+        for r in small.boards[0].results
+        if r.cell.family == "deit3" and r.cell.size == "base"
+    }
+    assert found == {path.resolve() for path in expected}
+    assert all(path.is_file() for path in found)
+    opened(browser, f"{small.url}#protocol=mini&study=budget&open=deit3/base/standard-copy")
+    for link in all_of(browser, "#runs a"):  # names with + and =
+        assert Path(unquote(urlparse(link.get_attribute("href")).path)).is_file()
+
+
+def test_the_detail_shows_a_teacher(browser, small):
+    opened(browser, f"{small.url}#open=deit3/large/standard-distill")
+    text = find(browser, "#detail").text
+    assert find(browser, "#detail-title").text == "DeiT III large"
+    base = template()
+    assert "layer_scale" in text and f"{base.teacher.top1:.2f} %" in text and base.provenance.commit[:12] in text
+    picked = find(browser, "#detail tr.picked")
+    assert "standard-distill" in picked.text
+    runs = [r for r in small.boards[0].results if (r.cell.family, r.cell.size) == ("deit3", "large")]
+    assert len(all_of(browser, "#runs tbody tr")) == len(runs)
+    lines = all_of(browser, "#detail .graph")[0].find_elements(By.CSS_SELECTOR, "path.series")
+    assert len(lines) == len(runs)
+    all_of(browser, "#detail .toggle[aria-pressed]")[0].click()
+    lines = all_of(browser, "#detail .graph")[0].find_elements(By.CSS_SELECTOR, "path.series")
+    assert len(lines) == len(runs) - 3
+    distilled = [r.metrics.attention_kl[0] for r in runs if r.cell.arm == "standard-distill"]
+    browser.execute_script("document.querySelectorAll('#detail details').forEach((each) => { each.open = true; })")
+    assert f"{sum(distilled) / len(distilled):.3f}" in find(browser, "#detail details").text
+
+
+# ---- the keyboard alone
+
+
+def test_the_keyboard_sorts_and_filters(browser, small):
+    opened(browser, small.url)
+    press(browser, Keys.TAB)
+    assert browser.switch_to.active_element.get_attribute("id") == "skip"
+    press(browser, Keys.ENTER)
+    assert browser.switch_to.active_element.get_attribute("id") == "panel"
+    tab_to(browser, "#filter-q")
+    press(browser, "mae")
+    assert count(browser)[0] == len(wanted(small.data, q="mae"))
+    tab_to(browser, "#reset")
+    press(browser, Keys.ENTER)
+    tab_to(browser, 'th[data-column="gap"] button')
+    press(browser, Keys.SPACE)
+    assert find(browser, 'th[data-column="gap"]').get_attribute("aria-sort") == "descending"
+    press(browser, Keys.ENTER)
+    assert find(browser, 'th[data-column="gap"]').get_attribute("aria-sort") == "ascending"
+    assert browser.execute_script("return document.activeElement.closest('th').dataset.column") == "gap", "the focus stays"
+
+
+def test_the_keyboard_walks_studies(browser, small):
+    opened(browser, small.url)
+    tab_to(browser, "[role=tab]")
+    press(browser, Keys.ARROW_RIGHT)
+    assert find(browser, "[role=tab][aria-selected=true]").text == "mini · budget"
+    assert browser.switch_to.active_element.get_attribute("aria-selected") == "true"
+    press(browser, Keys.END)
+    assert find(browser, "[role=tab][aria-selected=true]").text == "other · main"
+    assert find(browser, "#panel").get_attribute("aria-labelledby") == "tab-2"
+
+
+def test_the_keyboard_opens_tooltip_and_detail_and_esc_closes_them(browser, small):
+    opened(browser, small.url)
+    tab_to(browser, "#chart .cell > button")
+    assert all_of(browser, "#tip")
+    press(browser, Keys.TAB)
+    assert browser.execute_script("return document.activeElement.closest('#tip') !== null"), "Tab goes on to the links"
+    press(browser, Keys.ESCAPE)
+    assert not all_of(browser, "#tip")
+    tab_to(browser, "#chart .cell > button")
+    press(browser, Keys.ENTER)
+    assert find(browser, "#detail").get_attribute("open")
+    assert browser.execute_script("return document.activeElement.id") == "close"
+    press(browser, Keys.ESCAPE)
+    WebDriverWait(browser, 5).until(lambda _: not find(browser, "#detail").get_attribute("open"))
+    assert browser.execute_script("return document.activeElement.matches('#chart .cell > button')"), "the focus comes back"
+    assert "open=" not in browser.current_url
+    tab_to(browser, "#cells tbody button")
+    press(browser, Keys.ENTER)
+    assert find(browser, "#detail").get_attribute("open")
+
+
+# ---- how it looks
+
+
+def test_light_and_dark(browser, small):
+    scheme(browser, "dark")
+    opened(browser, small.url)
+    browser.execute_script("localStorage.clear()")
+    opened(browser, small.url)
+
+    def ground():
+        return browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+
+    dark = ground()
+    find(browser, "#theme").click()
+    light = ground()
+    assert brightness(dark) < 0.1 < 0.8 < brightness(light)
+    opened(browser, small.url)
+    assert ground() == light, "the choice is remembered"
+    browser.execute_script("localStorage.clear()")
+
+
+def brightness(colour):
+    """Relative luminance (WCAG 2) of rgb(r, g, b)."""
+    channels = [float(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+COLOURS = """
+const ground = (node) => {
+  for (; node; node = node.parentElement) {
+    const colour = getComputedStyle(node).backgroundColor;
+    if (!/, 0\\)$/.test(colour) && colour !== "transparent") return colour;
+  }
+  return "rgb(255, 255, 255)";
+};
+const own = (node) => [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+const seen = new Map();
+for (const node of document.querySelectorAll("body *:not(script)")) {
+  if (!own(node) || !node.checkVisibility() || node.closest("svg.strip")) continue;
+  const style = getComputedStyle(node);
+  const text = node instanceof SVGElement ? style.fill : style.color;
+  const name = node.getAttribute("class") ?? "";
+  seen.set(`${text} on ${ground(node)} ${name}`, [text, ground(node), name, node.textContent.slice(0, 30)]);
+}
+return [...seen.values()];
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("detail", ["", "#open=deit3/base/standard-copy"], ids=["board", "detail"])
+def test_all_text_has_contrast(browser, whole, theme, detail):
+    scheme(browser, theme)
+    opened(browser, whole.url + detail)
+    browser.execute_script("document.querySelector('#words').open = true")
+    found = browser.execute_script(COLOURS)
+    assert {"badge success", "badge failure", "badge inconclusive", "badge mixed"} <= {name for _, _, name, _ in found} or detail
+    for text, ground, name, words in found:
+        light, dark = sorted((brightness(text), brightness(ground)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= ENOUGH, f"{words!r} ({name}): {text} on {ground}"
+
+
+@pytest.mark.parametrize("name", ["small", "whole"])
+def test_a_small_screen_does_not_scroll_sideways(browser, name, request):
+    made = request.getfixturevalue(name)
+    resize(browser, 390)
+    places = [made.url, f"{made.url}#open=deit3/base/standard-copy"]
+    places += [f"{made.url}#protocol=mini&study=budget"] if name == "small" else []
+    for url in places:
+        opened(browser, url)
+        assert browser.execute_script("return document.scrollingElement.scrollWidth <= innerWidth"), url
+        assert browser.execute_script("const d = document.querySelector('#detail'); return d.scrollWidth <= d.clientWidth"), url
+    button = mark(browser, "deit3/base", "standard-copy")
+    browser.execute_script("arguments[0].focus()", button)
+    assert browser.execute_script(
+        "const b = document.querySelector('#tip')?.getBoundingClientRect(); return !b || (b.left >= 0 && b.right <= innerWidth)"
+    )
+
+
+def test_motion_is_reduced_where_asked_for(browser, small):
+    opened(browser, f"{small.url}#open=deit3/base/standard-copy")
+    animation = "return getComputedStyle(document.querySelector('#detail')).animationName"
+    assert browser.execute_script(animation) == "none"
+    scheme(browser, "light", motion="no-preference")
+    assert browser.execute_script(animation) == "slide"
+
+
+def test_print_has_every_row_and_no_controls(browser, whole):
+    opened(browser, whole.url)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert not find(browser, ".filters").is_displayed() and not find(browser, "#theme").is_displayed()
+    assert len(shown(browser)) == len(cells(whole.data))
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+# ---- what must not happen
+
+
+def test_nothing_leaves_the_file(browser, small):
+    opened(browser, small.url)
+    all_of(browser, "[role=tab]")[1].click()
+    find(browser, "#cells tbody button").click()
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    asked = set()
+    for entry in browser.get_log("performance"):
+        if '"Network.requestWillBeSent"' in entry["message"]:
+            asked |= {
+                word for word in entry["message"].split('"') if word.startswith(("http:", "https:", "ws:", "file:", "ftp:"))
+            }
+    assert {url.partition("#")[0] for url in asked} <= {small.url}
+
+
+BAD = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'><!--<script>"
+
+
+def test_text_from_data_stays_text(browser, small, tmp_path):
+    board = small.boards[0]
+    rows = (replace(board.rows[0], families=(BAD,)), *board.rows[1:])
+    verdicts = ((BAD, 1, board.verdicts[0][2]), *board.verdicts[1:])
+    table = board.table.replace({"family": {"deit3": BAD}})
+    assert isinstance(rows[0], Row)
+    bad = replace(board, title=BAD, says=BAD, notes=(BAD,), rows=rows, verdicts=verdicts, table=table)
+    published = {"sources": {"X": {"cite": BAD}}, "figures": [{"source": "X", "what": BAD, "metric": "top1", "value": BAD}]}
+    made = write_page(tmp_path, [bad], [BAD], published, files=False)
+    opened(browser, made.url)
+    plain = len(all_of(browser, "script"))
+    assert plain == 2, "the data and the page's own"
+    for selector in ("h2", "#says", "#notes", "#summary", "#chart", "#cells", "#published-block", "#left-out"):
+        assert BAD in browser.execute_script("return document.querySelector(arguments[0]).textContent", selector), selector
+    assert not all_of(browser, "img") and not all_of(browser, "#published-block a")
+    assert browser.execute_script("return window.hacked") is None
+
+
+def test_published_figures_stand_apart(browser, small):
+    opened(browser, small.url)
+    block = find(browser, "#published-block")
+    assert "Published by the papers, not measured here" in block.text
+    assert [th.text for th in block.find_elements(By.CSS_SELECTOR, "thead th")][-1] == "measured here"
+    links = {link.get_attribute("href") for link in block.find_elements(By.CSS_SELECTOR, "a")}
+    assert links == {"https://arxiv.org/abs/2411.09702"}
+    measured = [row.find_elements(By.CSS_SELECTOR, "td")[-1].text for row in block.find_elements(By.CSS_SELECTOR, "tbody tr")]
+    assert measured == ["not measured", "copy: failure; distill: inconclusive"]
+    assert "mini/x/y/z.json: not JSON" in find(browser, "#left-out").text
+    assert not browser.execute_script(
+        "return document.querySelector('#panel').contains(document.querySelector('#published-block'))"
+    )
+
+
+# ---- many results
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory):
+    """10,080 results, and a table of as many cells."""
+    board = board_of("main", results_of("main", ALL, 84), ALL)
+    copies = [board.table.assign(size=board.table["size"] + ("" if i == 0 else f"-{i}")) for i in range(84)]
+    board = replace(board, table=pd.concat(copies, ignore_index=True))
+    begun = time.process_time()
+    page([board], [], "../results")
+    seconds = time.process_time() - begun
+    return write_page(tmp_path_factory.mktemp("many"), [board], files=False), seconds
+
+
+def test_ten_thousand_results(browser, many):
+    made, seconds = many
+    assert len(made.boards[0].results) == 10_080 and seconds < 3
+    begun = time.monotonic()
+    opened(browser, made.url)
+    assert count(browser) == (10_080, 10_080)
+    assert time.monotonic() - begun < 10
+    took = browser.execute_script("""const begun = performance.now();
+        document.querySelector('th[data-column="top1"] button').click();
+        document.body.getBoundingClientRect();
+        return performance.now() - begun""")
+    assert took < 2000
+    rows = shown(browser)
+    assert len(rows) == 200
+    best = sorted((cell["top1"] for cell in cells(made.data)), reverse=True)[:200]
+    assert [number(row[4]) for row in rows] == pytest.approx(best, abs=0.051)
+    find(browser, "#filter-q").send_keys("clip")
+    assert count(browser)[0] == len(wanted(made.data, q="clip"))
+    find(browser, "#cells-more button").click()
+    assert len(shown(browser)) == 400
+
+
+def test_several_teachers_share_a_row(browser, small):
+    """deit and dino are one architecture: one line in the charts, a row each in the table."""
+    assert ("deit", "base") in FEW and ("dino", "base") in FEW
+    opened(browser, small.url)
+    assert not all_of(browser, '#chart [data-teacher="dino/base"]')
+    assert find(browser, '#chart [data-teacher="deit/base"] > button').text == "DeiT, DINO base"
+    assert {"deit", "dino"} <= {row[0] for row in shown(browser)}
+    Select(find(browser, "#filter-family")).select_by_value("dino")
+    assert len(all_of(browser, "#chart .line[data-teacher]")) == 1
