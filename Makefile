@@ -1,18 +1,24 @@
-# make demo | test | test-long | test-slurm | lint | format: each sets up what it needs; nothing but Python 3.11+ and make has to be there.
+# make demo | test | test-long | test-page | test-slurm | lint | format: each sets up what it needs; nothing but Python 3.11+ and make has to be there.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test test-long test-slurm lint format
+.PHONY: demo test test-long test-page test-slurm lint format
 demo: $(VENV)/installed
 	$(BIN)/bench run --family deit3 --sizes base,large --work .bench --results .bench/demo/results --reports .bench/demo/reports
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm --ignore tests/page
 
 test-long: $(VENV)/installed
-	$(BIN)/python -m pytest -m long tests --ignore tests/slurm
+	$(BIN)/python -m pytest -m long tests --ignore tests/slurm --ignore tests/page
+
+# The page in a real Chromium and the tables in a real LaTeX, from Debian's packages where they may be installed; else skipped.
+test-page: $(VENV)/installed
+	@if $(BIN)/python -m tests.packages page; \
+	then $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/page; \
+	else code=$$?; [ $$code -eq 3 ] && echo "make test-page: SKIPPED, for the reason above" || exit $$code; fi
 
 # On a real Slurm, which is started for it: from Debian's packages, installed where that may be done; else skipped, with the reason.
 test-slurm: $(VENV)/installed

@@ -27,7 +27,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-SKIPPED = 3  # exit code of `install` where Slurm can neither be found nor installed
+from tests import packages
+from tests.packages import PATH, SKIPPED, missing
+
 PACKAGES = {  # program -> the Debian package that brings it
     "slurmctld": "slurmctld",
     "slurmd": "slurmd",
@@ -38,7 +40,6 @@ PACKAGES = {  # program -> the Debian package that brings it
     "mariadb-install-db": "mariadb-server-core",
     "my_print_defaults": "mariadb-client-core",
 }
-PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 HOST = socket.gethostname().partition(".")[0]
 POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -115,41 +116,22 @@ GRANT ALL ON slurm.* TO slurm@'127.0.0.1';
 """
 
 
-def missing() -> list[str]:
-    """The programs a lab needs and this machine lacks."""
-    return [program for program in PACKAGES if not shutil.which(program, path=PATH)]
-
-
 def unavailable() -> str | None:
     """Why no lab can be started here, in one line; None where one can."""
     if os.geteuid() != 0:
         return "a Slurm lab needs root: slurmd starts jobs as their users"
-    if absent := missing():
+    if absent := missing(PACKAGES):
         return f"no {', '.join(absent)}: run `python -m tests.slurm.lab install`"
     return None
 
 
 def install() -> str | None:
     """Install what is missing; the reason, in one line, where that cannot be done."""
-    if not (absent := missing()):
+    if not missing(PACKAGES):
         return None
-    packages = sorted({PACKAGES[program] for program in absent})
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return f"Slurm tests skipped: no {', '.join(packages)}, and only root with apt-get can install them"
-    with daemons_held_back():
-        failure = _apt("update") or _apt("install", "-y", "--no-install-recommends", *packages)
-    if failure is None and (absent := missing()):
-        failure = f"{', '.join(absent)} still missing"
+    with daemons_held_back() if os.geteuid() == 0 else contextlib.nullcontext():
+        failure = packages.install(PACKAGES)
     return failure and f"Slurm tests skipped: {failure}"
-
-
-def _apt(*words: str) -> str | None:
-    """Run apt-get; its complaint where it failed."""
-    options = ("-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Acquire::http::Timeout=20", "-o", "Acquire::Retries=1")
-    env = {**os.environ, "PATH": PATH, "DEBIAN_FRONTEND": "noninteractive"}
-    done = _capture(("apt-get", *options, *words), env)
-    complaints = [line for line in done.stderr.splitlines() if line.startswith("E:")]
-    return f"apt-get {words[0]}: {' '.join(complaints) or done.returncode}" if done.returncode else None
 
 
 def _capture(words: Sequence[str], env: dict[str, str], timeout: float | None = None) -> subprocess.CompletedProcess[str]:
