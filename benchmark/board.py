@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from benchmark.plan import TEACHER, run_of
 from benchmark.protocol import Arm, Protocol, Study
 from benchmark.stats import (
     GAP,
-    INCONCLUSIVE,
+    REVERSAL,
     Comparisons,
     Estimate,
     across_sizes,
@@ -23,11 +23,14 @@ from benchmark.stats import (
     estimates,
     family_verdict,
     frame,
+    unequal_spread,
 )
 from benchmark.store import Rejected, Result
 from families.spec import UserError
 
 MARKS = {"success": "✓", "failure": "✗", "inconclusive": "~", "mixed": "±"}
+SAME = "= standard"
+UNEQUAL = 0.01  # p from which on spreads are called unequal
 GAP_FIELDS = {"gap": "value", "se": "se", "df": "df", "verdict": "verdict"}
 
 
@@ -67,23 +70,6 @@ class Entry:
     n: int
     gap: Estimate | None
     note: str = ""
-
-    @property
-    def text(self) -> str:
-        """As readers see it: top-1 of a baseline, gap and verdict of a transfer, both with what is missing named."""
-        if self.note:
-            return self.note
-        if self.top1 is None:
-            return "–"
-        few = f" (n={self.n})" if self.n == 1 else ""
-        if not self.arm.transfers:
-            return f"{self.top1:.1f}{few}"
-        if self.gap is None:
-            return f"top-1 {self.top1:.1f}, no baseline"
-        if self.gap.simultaneous is None:
-            return f"{self.gap.value:+.1f}{few}"
-        verdict = self.gap.verdict or ""
-        return f"{self.gap.value:+.1f} ± {self.gap.simultaneous:.1f} {MARKS[verdict]} {verdict}"
 
 
 @dataclass(frozen=True)
@@ -152,15 +138,14 @@ class Leaderboard:
 
     @property
     def _pooling(self) -> str:
-        """How many verdicts the pooling of variances carries."""
-        gaps = [entry.gap for row in self.rows for entry in row.entries if entry.gap is not None and entry.gap.verdict]
-        told = [gap for gap in gaps if gap.verdict != INCONCLUSIVE]
-        weak = sum(not gap.holds_unpooled for gap in told)
-        if not told:
+        """How many verdicts the pooling of variances decides."""
+        gaps = [entry.gap for row in self.rows for entry in row.entries if entry.gap is not None and entry.gap.own_verdict]
+        other = sum(gap.verdict != gap.own_verdict for gap in gaps)
+        if not gaps:
             return ""
-        if not weak:
-            return " Every success and failure holds by each cell's own variance too."
-        return f" ° does not hold by each cell's own variance ({weak} of {len(told)} successes and failures)."
+        return f" ° another verdict by each cell's own variance ({other} of {len(gaps)})." if other else (
+            " Every verdict is the same by each cell's own variance."
+        )  # fmt: skip
 
 
 def leaderboard(
@@ -169,29 +154,26 @@ def leaderboard(
     results: Sequence[Result],
     comparisons: int,
     teachers: Sequence[tuple[str, str]] | None = None,
+    elsewhere: Collection[str] = (),
 ) -> Leaderboard:
-    """The board of a study, (name, content), of one protocol's results, (name, what its file says). `teachers` limits and
-    orders the rows (default: those with results of the study's transfers)."""
+    """The board of a study, (name, content), of one protocol's results, (name, what its file says).
+
+    `teachers` limits and orders the rows (default: those with results of the study's transfers). Arms whose comparisons are
+    another board's, `elsewhere`, stand beside without a verdict, and give no teacher a row.
+    """
     (name, says), (study_name, listed) = protocol, study
     found = frame(result for result in results if result.cell.protocol == name and result.cell.arm != TEACHER)
     needed = dict.fromkeys(arm for text in listed.arms for arm in (Arm.parse(text).baseline.name, text))
     found = found[found["arm"].isin(list(needed))]
-    stats = Comparisons(found, comparisons)
-    transfers = {arm for arm in listed.arms if Arm.parse(arm).transfers}
+    stats = _comparisons(found, comparisons, elsewhere)
+    transfers = {arm for arm in listed.arms if Arm.parse(arm).transfers} - set(elsewhere)
     own = found[found["arm"].isin(transfers)] if transfers else found
     present = list(dict.fromkeys(zip(own["family"], own["size"], strict=True)))
     shown = present if teachers is None else list(teachers)
-    groups: dict[tuple[Any, ...], list[str]] = {}
-    for family, size in shown:
-        ids = [stats.cell(name, family, size, arm) for arm in listed.arms]
-        known = tuple((cell["group"], int(cell["n"])) if cell is not None else None for cell in ids)
-        alone = (family,) if not any(known) else ()
-        groups.setdefault((size, known, alone), []).append(family)
-    rows = tuple(
-        Row(tuple(members), size, tuple(_entry(stats, name, members[0], size, arm) for arm in listed.arms))
-        for (size, _, _), members in groups.items()
-    )
+    rows = _rows(stats, name, listed.arms, shown)
     counts = sorted({entry.n for row in rows for entry in row.entries if entry.n})
+    counted = _counted(results, name, set(needed), set(shown))
+    table = found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)]
     return Leaderboard(
         protocol=name,
         study=study_name,
@@ -206,12 +188,43 @@ def leaderboard(
         notes=(
             *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
             *_teacher_notes(results, name),
+            *_spread_notes(table),
+            *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
         ),
         comparisons=comparisons,
-        runs=found["key"].nunique(),
+        runs=len({result.key for result in counted}),
         seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",
-        table=long_table(stats, found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)], name),
-        results=_counted(results, name, set(needed), set(shown)),
+        table=long_table(stats, table, name),
+        results=counted,
+    )
+
+
+def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[str]) -> Comparisons:
+    """The estimates, without verdicts of arms that are another board's, and without a reversal where Copy bypasses all of it."""
+    stats = Comparisons(found, comparisons)
+    for place, value in list(stats.found.items()):
+        _, family, _, arm, kind = place
+        if kind == GAP and arm in elsewhere:
+            stats.found[place] = replace(value, simultaneous=None, unpooled=None)
+        if kind == REVERSAL and Arm.parse(arm).method == "copy":
+            native = families.spec(family).native
+            if native and all(component.inert_under_copy for component in native):
+                del stats.found[place]
+    return stats
+
+
+def _rows(stats: Comparisons, name: str, arms: Sequence[str], shown: Sequence[tuple[str, str]]) -> tuple[Row, ...]:
+    """A row a teacher; teachers of one size that share every run, of transfers too, are one."""
+    transfers = [arm for arm in arms if Arm.parse(arm).transfers]
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for family, size in shown:
+        found = {arm: stats.cell(name, family, size, arm) for arm in arms}
+        known = tuple((cell["group"], int(cell["n"])) if cell is not None else None for cell in found.values())
+        alone = () if any(found[arm] for arm in transfers or arms) else (family,)
+        groups.setdefault((size, known, alone), []).append(family)
+    return tuple(
+        Row(tuple(members), size, tuple(_entry(stats, name, members[0], size, arm) for arm in arms))
+        for (size, _, _), members in groups.items()
     )
 
 
@@ -220,52 +233,71 @@ def _counted(results: Iterable[Result], name: str, arms: set[str], shown: set[tu
     return tuple(r for r, cell in cells if cell.protocol == name and cell.arm in arms and (cell.family, cell.size) in shown)
 
 
+def _spread_notes(found: pd.DataFrame) -> list[str]:
+    """Arms whose teachers' runs do not spread equally, as pooling takes them to."""
+    unequal = {arm: p for arm, p in (unequal_spread(found) if len(found) else {}).items() if p < UNEQUAL}
+    return [
+        f"{arm}: runs spread unequally between teachers (Brown-Forsythe p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}), so that"
+        " its pooled intervals are too narrow for the noisiest teachers and too wide for the quietest"
+        for arm, p in unequal.items()
+    ]
+
+
 def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> Entry:
     arm = Arm.parse(text)
     cell = stats.cell(name, family, size, text)
     if cell is None:
         return Entry(arm, None, 0, None)
-    standard = stats.cell(name, family, size, arm.model_copy(update={"student": "standard"}).name)
-    if arm.student == "matched" and standard is not None and standard["group"] == cell["group"]:
-        return Entry(arm, float(cell["mean"]), int(cell["n"]), None, "= standard")
+    if _is_standard(stats, name, family, size, arm):
+        return Entry(arm, float(cell["mean"]), int(cell["n"]), None, SAME)
     gap = None if not arm.transfers else stats.gap(name, family, size, text)
     return Entry(arm, float(cell["mean"]), int(cell["n"]), gap)
+
+
+def _is_standard(stats: Comparisons, name: str, family: str, size: str, arm: Arm) -> bool:
+    """Whether a matched arm's runs are the standard one's, since the family has no native components."""
+    standard = arm.model_copy(update={"student": "standard"})
+    one, other = (stats.cell(name, family, size, each.name) for each in (arm, standard))
+    return arm != standard and one is not None and other is not None and bool(one["group"] == other["group"])
+
+
+def by_family(rows: Sequence[Row]) -> list[tuple[tuple[str, ...], tuple[Row, ...]]]:
+    """Families, those together that share all their rows, with the rows of their sizes in the family's order.
+
+    Alternatives are other checkpoints of a size, and no sizes.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        for family in row.families:
+            if row.size in families.spec(family).sizes:
+                found.setdefault(family, []).append(row)
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for family, own in found.items():
+        by_size = {row.size: row for row in own}
+        found[family] = [by_size[size] for size in families.spec(family).sizes if size in by_size]
+        groups.setdefault(tuple(map(id, found[family])), []).append(family)
+    return [(tuple(names), tuple(found[names[0]])) for names in groups.values()]
 
 
 def _sizes(
     stats: Comparisons, name: str, rows: Sequence[Row], study: Study
 ) -> tuple[tuple[tuple[str, ...], tuple[str, ...], dict[str, tuple[str | None, Estimate | None]]], ...]:
-    """Families of several sizes (those together that share all rows) by transfer arm; arms with variants are left out."""
-    by_family: dict[str, list[Row]] = {}
-    for row in rows:
-        for family in row.families:
-            by_family.setdefault(family, []).append(row)
-    groups: dict[tuple[int, ...], list[str]] = {}
-    for family, own in by_family.items():
-        if len(own) > 1:
-            groups.setdefault(tuple(map(id, own)), []).append(family)
+    """Families of several sizes by transfer arm; arms with variants are left out."""
+    several = [(names, own) for names, own in by_family(rows) if len(own) > 1]
     arms = [text for text in study.arms if Arm.parse(text).transfers and "+" not in text]
-    ends = {names[0]: _ordered(by_family[names[0]], names[0]) for names in groups.values()}
-    changes = {arm: _changes(stats, name, arm, ends) for arm in arms}
+    changes = {arm: _changes(stats, name, arm, {names[0]: own for names, own in several}) for arm in arms}
     found = []
-    for names in groups.values():
-        family, own = names[0], ends[names[0]]
-        said = {}
+    for names, own in several:
+        said: dict[str, tuple[str | None, Estimate | None]] = {}
         for arm in arms:
             entries = [row.entries[study.arms.index(arm)] for row in own]
             word = consistency([entry.gap.verdict if entry.gap else None for entry in entries])
-            said[arm] = ("= standard", None) if all(each.note for each in entries) else (word, changes[arm].get(family))
-        found.append((tuple(names), tuple(row.size for row in own), said))
+            said[arm] = (SAME, None) if all(each.note for each in entries) else (word, changes[arm].get(names[0]))
+        found.append((names, tuple(row.size for row in own), said))
     return tuple(found)
 
 
-def _ordered(rows: Sequence[Row], family: str) -> list[Row]:
-    """Rows in the order of the family's own sizes."""
-    labels = list(families.spec(family).labels)
-    return sorted(rows, key=lambda row: labels.index(row.size))
-
-
-def _changes(stats: Comparisons, name: str, arm: str, ends: dict[str, list[Row]]) -> dict[str, Estimate]:
+def _changes(stats: Comparisons, name: str, arm: str, ends: dict[str, tuple[Row, ...]]) -> dict[str, Estimate]:
     places = [(name, family, own[0].size, own[-1].size) for family, own in ends.items()]
     if not places or not len(stats.table):
         return {}
@@ -302,24 +334,23 @@ def _teacher_notes(results: Sequence[Result], name: str) -> list[str]:
 
 def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int, dict[str, str | None]], ...]:
     transfers = [text for text in study.arms if Arm.parse(text).transfers]
-    by_family: dict[str, list[Row]] = {}
-    for row in rows:
-        for family in row.families:
-            by_family.setdefault(family, []).append(row)
     verdicts = []
-    for family, own in by_family.items():
+    for names, own in by_family(rows):
         found: dict[str, str | None] = {}
         for text in transfers:
             entries = [row.entries[study.arms.index(text)] for row in own]
             same = all(entry.note for entry in entries)
-            found[text] = "= standard" if same else family_verdict([e.gap.verdict if e.gap else None for e in entries])
-        verdicts.append((family, len(own), found))
+            found[text] = SAME if same else family_verdict([e.gap.verdict if e.gap else None for e in entries])
+        verdicts += [(family, len(own), found) for family in names]
     return tuple(verdicts)
 
 
 def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFrame:
     """One row a cell, for the CSV: steps, n, mean, sd and range of top-1, shifted sets, gap with both intervals, verdict;
-    total (matched against the standard baseline), reversal and control with their plain intervals' half-widths."""
+    total (matched against the standard baseline), reversal and control with their plain intervals' half-widths.
+
+    A matched arm that is the standard one says so as its note, and has no gap: it is no test.
+    """
     if not len(found):
         return pd.DataFrame()
     shifted = [column for column in found.columns if column.startswith("shift:")]
@@ -328,29 +359,30 @@ def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFra
     for cell in cells(found).to_dict("records"):
         place = (str(cell["family"]), str(cell["size"]), str(cell["arm"]))
         arm = Arm.parse(place[2])
-        gap = None if not arm.transfers else stats.gap(name, *place)
+        same = _is_standard(stats, name, place[0], place[1], arm)
+        gap = None if same or not arm.transfers else stats.gap(name, *place)
         row: dict[str, Any] = {"protocol": name, "family": place[0], "size": place[1], "arm": place[2], "steps": cell["steps"]}
         row |= {"n": cell["n"], "top1": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
         row |= dict(means.loc[place]) | {column: cell[column] for column in ("val", "val_sd", "val_min", "val_max")}
-        row |= _gap_columns(gap) | _native_columns(stats, name, place)
-        rows.append(row | {"comparisons": stats.comparisons, "group": cell["group"]})
+        row |= _gap_columns(gap) | _native_columns(stats, name, None if same else place)
+        rows.append(row | {"comparisons": stats.comparisons, "group": cell["group"], "note": SAME if same else None})
     return pd.DataFrame(rows)
 
 
 def _gap_columns(gap: Estimate | None) -> dict[str, Any]:
     columns: dict[str, Any] = {name: getattr(gap, field, None) for name, field in GAP_FIELDS.items()}
-    for label in ("plain", "simultaneous"):
+    for label in ("plain", "simultaneous", "unpooled"):
         half = getattr(gap, label, None)
         for sign, end in ((-1, "low"), (1, "high")):
             columns[f"{label}95_{end}"] = None if gap is None or half is None else gap.value + sign * half
     return columns
 
 
-def _native_columns(stats: Comparisons, name: str, place: tuple[str, str, str]) -> dict[str, Any]:
+def _native_columns(stats: Comparisons, name: str, place: tuple[str, str, str] | None) -> dict[str, Any]:
     found = {"total": stats.total, "reversal": stats.reversal, "control": stats.control}
     columns: dict[str, Any] = {}
     for label, estimate_of in found.items():
-        estimate = estimate_of(name, *place)
+        estimate = None if place is None else estimate_of(name, *place)
         columns |= {label: getattr(estimate, "value", None), f"{label}_plain95": getattr(estimate, "plain", None)}
     return columns
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
@@ -820,7 +821,7 @@ def _wanted(args: argparse.Namespace) -> list[Any]:
 
 def _report(args: argparse.Namespace) -> int:
     from benchmark.protocol import load_protocol, load_study
-    from benchmark.report import as_json, gather, show
+    from benchmark.report import FEW, as_json, gather, show
     from benchmark.store import ensure_writable
 
     for one, other in (("json", "check"), ("json", "open"), ("check", "open")):
@@ -831,8 +832,9 @@ def _report(args: argparse.Namespace) -> int:
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: no such folder")
     found, reports = gather(args.results, protocol, study), _reports_folder(args)
+    gc.freeze()  # ten thousand results are looked through for garbage again and again otherwise
     if args.json:
-        invalid = {str(each.path): each.reason for each in found.found.rejected}
+        invalid = {each.path.relative_to(args.results).as_posix(): each.reason for each in found.found.rejected}
         stale = [each.cell.path for each in found.found.stale]
         print(json.dumps({"boards": [as_json(board) for board in found.boards], "stale": stale, "invalid": invalid}, indent=1))
         return DONE
@@ -843,7 +845,7 @@ def _report(args: argparse.Namespace) -> int:
     if not found.boards:
         console.print(f"no results to compare in {args.results}")
     for board in found.boards:
-        show(board, console)
+        show(board, console, FEW)
     _write_reports(found, reports, console)
     if args.readme is not None:
         _renew(found, reports, args.readme)
@@ -864,7 +866,7 @@ def _check_reports(found: Report, reports: Path, readme: Path | None) -> int:
     for line in lines:
         print(line)
     if lines:
-        print(f"bench report{f' --readme {readme}' if readme else ''} writes them anew")
+        print("the same command without --check writes anew what is not to be removed")
     return SOME_FAILED if lines else DONE
 
 
@@ -872,7 +874,10 @@ def _renew(found: Report, reports: Path, readme: Path) -> None:
     from benchmark.report import readme_block, with_block
 
     text = with_block(readme, readme_block(found, _beside(readme, reports)))
-    readme.write_text(text, encoding="utf-8", newline="\n")
+    try:
+        readme.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise UserError(f"--readme {readme}: {error.strerror}") from None
 
 
 def _beside(readme: Path, reports: Path) -> str:

@@ -19,7 +19,7 @@ import matplotlib.figure
 import pandas as pd
 from PIL import Image
 
-from benchmark.board import Leaderboard, Row
+from benchmark.board import Leaderboard, Row, by_family
 from benchmark.plots import (
     draw_budgets,
     draw_control,
@@ -37,7 +37,6 @@ from benchmark.store import Result
 
 DRAWING = 1  # part of every digest: another number where the same data are to be drawn anew
 MANY_BUDGETS = 3  # from here on a study is drawn as curves over the budget
-ORDER = ("tiny", "small", "base", "large", "huge", "giant")
 
 
 @dataclass(frozen=True)
@@ -105,14 +104,15 @@ def _figure(
 
 
 def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
-    """Write <stem>-<name>.csv, .svg and, where it is wanted, .png; all of them. What was drawn of the same data stays as it is.
+    """Write <stem>-<name>-drawn.csv, <stem>-<name>.svg and, where it is wanted, .png; all of them. What was drawn of the same
+    data stays as it is.
 
     Raises OSError where a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    table = folder / f"{stem}-{figure.name}.csv"
+    table = folder / f"{stem}-{figure.name}-drawn.csv"
     _replace(table, lambda path: path.write_text(figure.csv(), encoding="utf-8", newline="\n"))
-    pictures = [table.with_suffix(suffix) for suffix in (".svg", ".png")[: 2 if figure.png else 1]]
+    pictures = [folder / f"{stem}-{figure.name}{suffix}" for suffix in (".svg", ".png")[: 2 if figure.png else 1]]
     missing = [path for path in pictures if digest_in(path) != figure.digest]
     if missing:
         with style():
@@ -189,23 +189,13 @@ def _teacher_data(board: Leaderboard) -> list[dict[str, Any]]:
 
 
 def _size_data(board: Leaderboard) -> list[dict[str, Any]]:
-    """Families with several sizes; those that share all runs of all their sizes are one. Alternative checkpoints are no sizes."""
-    places: dict[str, dict[str, int]] = {}
-    for number, row in enumerate(board.rows):
-        for family in row.families:
-            if "_" not in row.size:
-                places.setdefault(family, {})[row.size] = number
-    lines: dict[tuple[tuple[str, int], ...], list[str]] = {}
-    for family, sizes in places.items():
-        ordered = sorted(sizes.items(), key=lambda each: (ORDER.index(each[0]) if each[0] in ORDER else len(ORDER), each[1]))
-        if len(ordered) > 1:
-            lines.setdefault(tuple(ordered), []).append(family)
+    """Families with several sizes; those that share all runs of all their sizes are one."""
     rows = []
-    for line, members in lines.items():
-        for size, number in line:
-            for entry in board.rows[number].entries:
+    for names, own in by_family(board.rows):
+        for row in own if len(own) > 1 else ():
+            for entry in row.entries:
                 if entry.gap is not None:
-                    place = {"protocol": board.protocol, "family": ", ".join(members), "size": size, "arm": entry.arm.name}
+                    place = {"protocol": board.protocol, "family": ", ".join(names), "size": row.size, "arm": entry.arm.name}
                     rows.append(place | {"n": entry.n} | _interval(entry.gap) | {"comparisons": board.comparisons})
     counts = pd.Series([(row["family"], row["arm"]) for row in rows], dtype=object).value_counts()
     return [row for row in rows if counts[(row["family"], row["arm"])] > 1]

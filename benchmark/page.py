@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import families
-from benchmark.board import MARKS, Entry, Leaderboard, Row
+from benchmark.board import MARKS, SAME, Entry, Leaderboard, Row
 from benchmark.protocol import Arm
-from benchmark.stats import CONTROL, INCONCLUSIVE, REVERSAL, Estimate
+from benchmark.stats import CONTROL, REVERSAL, Estimate
 from benchmark.store import Provenance, Result
-from benchmark.tables import SAME, published_table
+from benchmark.tables import PublishedFigures, published_table
 
 TEMPLATE, PLACE = Path(__file__).parent / "page.html", "{{data}}"
 DECIMALS = 4
@@ -32,7 +32,7 @@ RUNS = (
 )  # fmt: skip
 
 
-def page(boards: Sequence[Leaderboard], left_out: Sequence[str], results: str, published: Mapping[str, Any] | None = None) -> str:
+def page(boards: Sequence[Leaderboard], left_out: Sequence[str], results: str, published: PublishedFigures | None = None) -> str:
     """The page's text.
 
     Args:
@@ -132,7 +132,7 @@ def _estimate(estimate: Estimate | None) -> list[Any] | None:
 
 def _pooled_only(estimate: Estimate | None) -> bool:
     """Whether a success or failure is none by each cell's own variance."""
-    return estimate is not None and estimate.verdict not in (None, INCONCLUSIVE) and not estimate.holds_unpooled
+    return estimate is not None and estimate.own_verdict not in (None, estimate.verdict)
 
 
 def _family(name: str) -> dict[str, Any]:
@@ -220,10 +220,10 @@ def _number(value: float | None) -> float | None:
     return int(short) if short == int(short) else short
 
 
-def _published(published: Mapping[str, Any] | None, boards: Sequence[Leaderboard]) -> dict[str, Any]:
-    if not (published or {}).get("figures"):
+def _published(published: PublishedFigures | None, boards: Sequence[Leaderboard]) -> dict[str, Any]:
+    if published is None or not published.figures:
         return {"head": [], "rows": []}
-    table = published_table(published or {}, boards)
+    table = published_table(published, boards)
     rows = [[str(row[column.key]) for column in table.columns] for row in table.rows]
     return {"head": [column.title for column in table.columns], "rows": rows}
 

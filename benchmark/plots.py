@@ -192,7 +192,8 @@ def _limits(values: pd.Series, low: pd.Series, high: pd.Series) -> tuple[float, 
     reach = max(values.abs().max(), 0 if pd.isna(half) else 2 * half, 0.1)
     bottom = max(min([0, *values, *low]), min(0, values.min()) - reach, -100)
     top = min(max([0, *values, *high]), max(0, values.max()) + reach, 100)
-    return bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom)
+    edge = 0.06 * (top - bottom) or 0.1  # where all differences are 0
+    return bottom - edge, top + edge
 
 
 def _beyond(data: pd.DataFrame, limits: tuple[float, float]) -> str:
@@ -411,7 +412,7 @@ def _reversal(row: pd.Series) -> str:
     if pd.isna(row["reversal"]):
         return ""
     half = "" if pd.isna(row["reversal_plain95"]) else f" ± {row['reversal_plain95']:.1f}"
-    return f"{row['reversal']:+.1f}{half}".replace("-", "−")
+    return f"{row['reversal']:+z.1f}{half}".replace("-", "−")
 
 
 Scale = Callable[[Any], Any]  # from values to 0..1

@@ -360,9 +360,10 @@ class Arm(Record):
 
     @property
     def baseline(self) -> Arm:
-        """The same student and budget without transfer: what this arm's gap is measured against. The fine-tuned teacher's is
-        the standard student's."""
-        return Arm(student="standard" if self.student == "teacher" else self.student, method="none", budget=self.budget)
+        """The same student and budget without transfer: what this arm's gap is measured against; of an ensemble, that student's
+        ensemble. The fine-tuned teacher's is the standard student's."""
+        student = "standard" if self.student == "teacher" else self.student
+        return Arm(student=student, method="none", budget=self.budget, ensemble=self.ensemble)
 
     @property
     def tuned_teacher(self) -> Arm:

@@ -6,11 +6,12 @@ Nothing here trains or measures; the same results give the same files.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from rich.console import Console
 
@@ -18,11 +19,23 @@ from benchmark.board import Leaderboard, Sorted, leaderboard, sort_results
 from benchmark.figures import Figure, digest_in, figures, save
 from benchmark.page import page
 from benchmark.plan import make_plan, teachers_of
-from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, read_yaml, shipped
+from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, read_yaml, shipped, validated
 from benchmark.store import Result, read_results
-from benchmark.tables import Table, frame, latex, markdown, printed, provenance_table, published_table, tables, to_csv
+from benchmark.tables import (
+    PublishedFigures,
+    Table,
+    frame,
+    latex,
+    markdown,
+    printed,
+    provenance_table,
+    published_table,
+    tables,
+    to_csv,
+)
 from families.spec import UserError
 
+FEW = 30  # rows that `bench report` prints of a table
 FIRST = ("main", "controls")  # whether failure can be seen at all stands right under what is claimed
 PRINTED = ("leaderboard", "teachers", "native", "teacher-seeds")
 SHOWN_IN_README = {"main": ("leaderboard", "teachers"), "controls": ("teachers",), "teachers": ("teacher-seeds",)}
@@ -38,7 +51,7 @@ class Report:
     folder: Path
     boards: tuple[Leaderboard, ...]
     found: Sorted
-    published: Mapping[str, Any]
+    published: PublishedFigures
 
     @cached_property
     def figures(self) -> list[tuple[Leaderboard, list[Figure]]]:
@@ -63,32 +76,40 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, study: tu
             ours = arms if study_name == given else arms - assigned
             assigned |= arms
             if measured & ours:
-                boards.append(_board((name, content), (study_name, studies[study_name]), own))
+                boards.append(_board((name, content), (study_name, studies[study_name]), own, ours))
     order = list(protocols)
     boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST]))
     return Report(folder, tuple(boards), found, _published(folder))
 
 
-def _board(protocol: tuple[str, Protocol], study: tuple[str, Study], results: Sequence[Result]) -> Leaderboard:
-    name, content = protocol
+def _board(protocol: tuple[str, Protocol], study: tuple[str, Study], results: Sequence[Result], ours: set[str]) -> Leaderboard:
+    """A study's board of a protocol's results. Comparisons are counted of the whole study's own arms, `ours`, for all
+    teachers, and for the alternatives that have results of them."""
+    (name, content), (study_name, listed) = protocol, study
     teachers = [pair for pair in teachers_of("all", None) if content.scale is None or pair[1] in content.scale.sizes]
-    others = sorted({(result.cell.family, result.cell.size) for result in results} - set(teachers))  # alternatives
-    whole = make_plan(name, content, *study, [*teachers, *others], content.seeds)
-    return leaderboard((name, content.says), study, results, whole.distinct_comparisons)
+    cells = (result.cell for result in results)
+    others = sorted({(cell.family, cell.size) for cell in cells if cell.arm in ours} - set(teachers))
+    counted = listed.model_copy(update={"arms": tuple(arm for arm in listed.arms if arm in ours)})
+    whole = make_plan(name, content, study_name, counted, [*teachers, *others], content.seeds)
+    elsewhere = {arm for arm in listed.arms if Arm.parse(arm).transfers} - ours
+    return leaderboard((name, content.says), study, results, whole.distinct_comparisons, elsewhere=elsewhere)
 
 
-def _published(folder: Path) -> dict[str, Any]:
+def _published(folder: Path) -> PublishedFigures:
     path = folder / "published.yaml"
-    return read_yaml(path) if path.is_file() else {"sources": {}, "figures": []}
+    return validated(PublishedFigures, read_yaml(path), str(path)) if path.is_file() else PublishedFigures()
 
 
 # ---- the terminal
 
 
-def show(board: Leaderboard, console: Console) -> None:
-    """Print a board's main tables and what their numbers mean."""
+def show(board: Leaderboard, console: Console, most: int | None = None) -> None:
+    """Print a board's main tables and what their numbers mean; of one of more than `most` rows, only where it is written."""
     console.print(f"{board.title}\nprotocol {board.protocol}, {board.runs} runs", style="bold", markup=False, highlight=False)
     for table in (each for each in tables(board) if each.name in PRINTED):
+        if most is not None and len(table.rows) > most:
+            console.print(f"{table.title}: {len(table.rows)} rows, in {BOOK}", markup=False, highlight=False)
+            continue
         console.print(printed(table))
         for note in table.notes:
             console.print(note, style="dim", markup=False, highlight=False)
@@ -131,7 +152,7 @@ def _shared_tables(report: Report) -> list[Table]:
 
 
 def _href(results: Path, folder: Path) -> str:
-    return Path(os.path.relpath(results.absolute(), folder.absolute())).as_posix()
+    return quote(Path(os.path.relpath(results.absolute(), folder.absolute())).as_posix())
 
 
 def _section(board: Leaderboard, own: Sequence[Table], drawn: Sequence[Figure]) -> str:
@@ -148,7 +169,7 @@ def _section(board: Leaderboard, own: Sequence[Table], drawn: Sequence[Figure]) 
     lines += [*(f"- {note}" for note in board.notes), ""] if board.notes else []
     for figure in drawn:
         name = f"{board.stem}-{figure.name}"
-        lines += [f"![{figure.title}]({name}.svg)", "", f"Drawn from [{name}.csv]({name}.csv)", ""]
+        lines += [f"![{figure.title}]({name}.svg)", "", f"Drawn from [{name}-drawn.csv]({name}-drawn.csv)", ""]
     lines += [f"Every cell: [{board.stem}.csv]({board.stem}.csv); the tables in LaTeX: [{board.stem}.tex]({board.stem}.tex)", ""]
     return "\n".join(lines)
 
@@ -182,7 +203,7 @@ def differences(report: Report, folder: Path) -> list[str]:
     expected = {name: text.encode() for name, text in texts(report, folder).items()}
     drawn: dict[str, str] = {}
     for stem, figure in pictures(report):
-        expected[f"{stem}.csv"] = figure.csv().encode()
+        expected[f"{stem}-drawn.csv"] = figure.csv().encode()
         drawn |= {f"{stem}{ending}": figure.digest for ending in (PICTURES if figure.png else PICTURES[:1])}
     lines = []
     for name, content in sorted(expected.items()):
@@ -197,7 +218,7 @@ def differences(report: Report, folder: Path) -> list[str]:
             lines.append(f"{name}: {'drawn from other data' if path.is_file() else 'missing'}")
     known = {*expected, *drawn}
     there = sorted(path.name for path in folder.glob("*") if path.suffix in (*TEXTS, *PICTURES))
-    return lines + [f"{name}: no file of this report" for name in there if name not in known]
+    return lines + [f"{name}: no file of this report, to be removed" for name in there if name not in known]
 
 
 # ---- the README's block
@@ -280,6 +301,7 @@ def as_json(board: Leaderboard) -> dict[str, Any]:
         "study": board.study,
         "title": board.title,
         "comparisons": board.comparisons,
+        "runs": board.runs,
         "rows": rows,
         "families": verdicts,
     }

@@ -14,7 +14,7 @@ shown and decides.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,9 +54,9 @@ class Estimate:
         return FAILURE if self.value + self.simultaneous < 0 else INCONCLUSIVE
 
     @property
-    def holds_unpooled(self) -> bool:
-        """Whether a success or failure is one by each cell's own variance too."""
-        return self.unpooled is not None and abs(self.value) > self.unpooled
+    def own_verdict(self) -> str | None:
+        """The verdict by each cell's own variance; None without one."""
+        return Estimate(self.value, simultaneous=self.unpooled).verdict
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
@@ -241,8 +241,8 @@ class Comparisons:
 
     def __init__(self, table: pd.DataFrame, comparisons: int) -> None:
         self.table, self.comparisons = table, comparisons
-        self.cells: dict[Hashable, dict[str, Any]] = {}
-        self.found: dict[Hashable, Estimate] = {}
+        self.cells: dict[tuple[str, ...], dict[str, Any]] = {}
+        self.found: dict[tuple[str, ...], Estimate] = {}
         if len(table):
             self.cells = {tuple(row[key] for key in KEYS): row for row in cells(table).to_dict("records")}
             found = estimates(table, comparisons)
@@ -272,6 +272,18 @@ class Comparisons:
     def tuned(self, protocol: str, family: str, size: str) -> Estimate | None:
         """The fine-tuned teacher against standard-none: what pre-training itself gives."""
         return self.found.get((protocol, family, size, "finetune", TUNED))
+
+
+def unequal_spread(table: pd.DataFrame) -> dict[str, float]:
+    """By arm: p of Brown and Forsythe's test (JASA 69, 1974) that its cells' runs spread equally, which pooling takes them to;
+    of cells with three runs or more, where there are at least two."""
+    distinct = table.drop_duplicates(["arm", "key"]).merge(pooled(table)[["protocol", "group", "home"]], on=["protocol", "group"])
+    found = {}
+    for arm, own in distinct[distinct["arm"] == distinct["home"]].groupby("arm", sort=False):
+        samples = [top1 for _, top1 in own.groupby("group", sort=False)["top1"] if len(top1) > 2]
+        if len(samples) > 1 and any(sample.nunique() > 1 for sample in samples):
+            found[str(arm)] = float(stats.levene(*samples, center="median").pvalue)
+    return found
 
 
 def family_verdict(verdicts: Sequence[str | None]) -> str | None:

@@ -156,7 +156,7 @@ def read_result(path: Path) -> Result | Rejected:
         text = path.read_bytes()
         result = Result.model_validate_json(text, strict=True)
     except OSError as error:
-        return Rejected(path, f"not JSON: {error}")
+        return Rejected(path, f"not readable: {error.strerror}")
     except ValidationError as error:
         return Rejected(path, _why_invalid(text, error))
     if result.run.run.key != result.key:
@@ -186,13 +186,12 @@ def read_results(folder: Path) -> tuple[list[Result], list[Rejected]]:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Within, and of what is made within, Python searches for no garbage: half of the time that 10,000 results take."""
+    """Within, Python searches for no garbage: half of the time that 10,000 results take."""
     was = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.freeze()
         if was:
             gc.enable()
 

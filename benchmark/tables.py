@@ -10,22 +10,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
+from pydantic import model_validator
 from rich.table import Table as Printed
 from rich.text import Text
 
 import families
-from benchmark.board import MARKS, Leaderboard, Row
+from benchmark.board import MARKS, SAME, Leaderboard, Row, by_family
 from benchmark.costs import forward_flops
-from benchmark.protocol import Arm
+from benchmark.protocol import Arm, Record
 from benchmark.stats import FAILURE, GAP, INCONCLUSIVE, MIXED, SUCCESS, TUNED, Estimate, share_closed
 from benchmark.store import Result
 
 STYLES = {SUCCESS: "green", FAILURE: "red", INCONCLUSIVE: "yellow", MIXED: "magenta"}
-SAME = "= standard"
 MISSING = "–"
+PAGE_ROWS = 40  # of a LaTeX table on one page
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Verdict:
     @property
     def text(self) -> str:
         """As readers see it; without a word there is none yet."""
-        ends = " to ".join(dict.fromkeys(f"{gap:+.1f}" for gap in (min(self.gaps), max(self.gaps)))) if self.gaps else ""
+        ends = " to ".join(dict.fromkeys(signed(gap) for gap in (min(self.gaps), max(self.gaps)))) if self.gaps else ""
         word = f"{MARKS[self.word]} {self.word}" if self.word else "no verdict" if self.gaps else MISSING
         return f"{word} ({ends})" if ends else word
 
@@ -55,9 +56,9 @@ class Gap:
         """As readers see it; a single run is a number alone."""
         half, verdict = self.estimate.simultaneous, self.estimate.verdict
         if half is None or verdict is None:
-            return f"{self.estimate.value:+.1f}" + (f" (n={self.n})" if self.n == 1 else "")
-        weak = "" if verdict == INCONCLUSIVE or self.estimate.holds_unpooled else "°"
-        return f"{self.estimate.value:+.1f} ± {half:.1f} {MARKS[verdict]} {verdict}{weak}"
+            return shown(self.estimate) + (" (n=1)" if self.n == 1 else " (baseline n=1)" if self.estimate.plain is None else "")
+        weak = "°" if self.estimate.own_verdict not in (None, verdict) else ""
+        return f"{signed(self.estimate.value)} ± {rounded(half):.1f} {MARKS[verdict]} {verdict}{weak}"
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,27 @@ class Table:
         return [[shown(row.get(column.key), column.digits) for column in self.columns] for row in self.rows]
 
 
+def rounded(value: float) -> float:
+    """To the four decimals that files and page have, before fewer are shown: the same everywhere, also of ties such as .05."""
+    return round(value, 4)
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A number with its sign; zero is positive."""
+    return f"{rounded(value):+z.{digits}f}"
+
+
 def shown(value: Any, digits: int = 1) -> str:
     """A value as readers see it: an estimate with its plain 95 % interval's half-width, a missing one as a dash."""
     match value:
         case None:
             return MISSING
         case Estimate(value=number, plain=half):
-            return f"{number:+.{digits}f}" + ("" if half is None else f" ± {half:.{digits}f}")
+            return signed(number, digits) + ("" if half is None else f" ± {rounded(half):.{digits}f}")
         case Verdict() | Gap():
             return value.text
         case float():
-            return f"{value:,.{digits}f}"
+            return f"{rounded(value):,.{digits}f}"
         case int():
             return f"{value:,}"
         case _:
@@ -122,10 +133,15 @@ def _verdict_of(value: Any) -> str | None:
 
 def markdown(table: Table) -> str:
     """A table in Markdown, its notes below."""
-    head = "| " + " | ".join(column.title for column in table.columns) + " |"
+    head = "| " + " | ".join(_plain(column.title) for column in table.columns) + " |"
     rule = "|" + "".join("---|" if column.left else "---:|" for column in table.columns)
-    rows = ["| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |" for texts in table.texts()]
+    rows = ["| " + " | ".join(map(_plain, texts)) + " |" for texts in table.texts()]
     return "\n".join([head, rule, *rows, "", *(f"{note}\n" for note in table.notes)])
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 ESCAPES = {
@@ -150,12 +166,19 @@ def _minuses(text: str) -> Iterable[tuple[bool, str]]:
 
 
 def latex(table: Table, label: str) -> str:
-    """A table in LaTeX, for the packages booktabs and amssymb."""
+    """A table in LaTeX, for the packages booktabs, amssymb and graphicx; a long one in pieces that fit on pages."""
+    texts = table.texts()
+    pieces = [texts[start : start + PAGE_ROWS] for start in range(0, len(texts), PAGE_ROWS)]
+    return "\n".join(_latex(table, f"{label}-{i}" if i else label, piece, bool(i)) for i, piece in enumerate(pieces))
+
+
+def _latex(table: Table, label: str, texts: Sequence[Sequence[str]], continued: bool) -> str:
     align = "".join("l" if column.left else "r" for column in table.columns)
-    rows = [" & ".join(map(_tex, texts)) + r" \\" for texts in table.texts()]
-    notes = [r"\par\smallskip\footnotesize " + _tex(" ".join(table.notes))] if table.notes else []
+    rows = [" & ".join(map(_tex, row)) + r" \\" for row in texts]
+    notes = [r"\par\smallskip\footnotesize " + _tex(" ".join(table.notes))] if table.notes and not continued else []
     return "\n".join([
-        r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.title)}}}", rf"\label{{tab:{label}}}",
+        r"\begin{table}", r"\centering", rf"\caption{{{_tex(table.title)}{' (continued)' if continued else ''}}}",
+        rf"\label{{tab:{label}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%", rf"\begin{{tabular}}{{{align}}}", r"\toprule",
         " & ".join(_tex(column.title) for column in table.columns) + r" \\", r"\midrule", *rows, r"\bottomrule",
         r"\end{tabular}}", *notes, r"\end{table}", "",
@@ -205,7 +228,7 @@ def _transfers(board: Leaderboard) -> list[str]:
 def families_table(board: Leaderboard) -> Table:
     """Failures and successes by family, those whose standard students gain most first; none for arms with variants."""
     transfers = _transfers(board)
-    rows = [] if board.long else [_family_row(board, names, transfers) for names in same_families(board)]
+    rows = [] if board.long else [_family_row(board, *each, transfers) for each in by_family(board.rows)]
     ranked = sorted(rows, key=lambda row: (-_lead(row, transfers), row["family"]))
     columns = [Column("family", "family", left=True), Column("teachers", "teachers")]
     return Table(
@@ -220,23 +243,11 @@ def families_table(board: Leaderboard) -> Table:
     )
 
 
-def same_families(board: Leaderboard) -> list[list[str]]:
-    """Families in the board's order, those together that share the rows of all their teachers."""
-    rows: dict[str, list[int]] = {}
-    for number, row in enumerate(board.rows):
-        for family in row.families:
-            rows.setdefault(family, []).append(number)
-    groups: dict[tuple[int, ...], list[str]] = {}
-    for family, numbers in rows.items():
-        groups.setdefault(tuple(numbers), []).append(family)
-    return list(groups.values())
-
-
-def _family_row(board: Leaderboard, names: Sequence[str], transfers: Sequence[str]) -> dict[str, Any]:
-    count, verdicts = next((count, verdicts) for family, count, verdicts in board.verdicts if family == names[0])
-    row: dict[str, Any] = {"family": ", ".join(names), "teachers": count}
+def _family_row(board: Leaderboard, names: Sequence[str], own: Sequence[Row], transfers: Sequence[str]) -> dict[str, Any]:
+    verdicts = next(verdicts for family, _, verdicts in board.verdicts if family == names[0])
+    row: dict[str, Any] = {"family": ", ".join(names), "teachers": len(own)}
     for arm in transfers:
-        entries = [each.entries[board.arms.index(arm)] for each in board.rows if names[0] in each.families]
+        entries = [each.entries[board.arms.index(arm)] for each in own]
         gaps = tuple(entry.gap.value for entry in entries if entry.gap is not None)
         row[arm] = SAME if verdicts[arm] == SAME else Verdict(verdicts[arm], gaps)
     return row
@@ -330,7 +341,7 @@ def closed_table(board: Leaderboard) -> Table:
     rows = []
     for row in board.rows if "finetune" in board.arms else ():
         tuned = board.estimate(row, "finetune", TUNED)
-        for arm in _transfers(board):
+        for arm in (each for each in _transfers(board) if Arm.parse(each).ensemble == "none"):
             gap = board.estimate(row, arm, GAP)
             if gap is not None and tuned is not None:
                 rows.append({"teacher": row.label, "arm": arm, "gap": gap, "tuned": tuned, "closed": share_closed(gap, tuned)})
@@ -349,16 +360,17 @@ def seeds_table(board: Leaderboard) -> Table:
         for arm in (each for each in parsed if each.teacher == 0):
             gaps = {s: board.estimate(row, arm.model_copy(update={"teacher": s}).name, GAP) for s in seeds}
             values = [gap.value for gap in gaps.values() if gap is not None]
-            if not values:
+            if len(values) < 2:
                 continue
-            spread = {"sd": stdev(values), "range": max(values) - min(values)} if len(values) > 1 else {}
+            spread = {"sd": stdev(values), "range": max(values) - min(values)}
             rows.append({"teacher": row.label, "arm": arm.name, **{f"s{s}": gap for s, gap in gaps.items()}, **spread})
     columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True)]
     columns += [Column(f"s{seed}", f"teacher seed {seed}") for seed in seeds]
     columns += [Column("sd", "SD over teachers"), Column("range", "range")]
     note = (
         "Gap in percentage points with its plain 95 % interval, by the seed that trained the teacher. A verdict elsewhere is"
-        " conditional on the one teacher of seed 0: its intervals hold what students' seeds vary, and not this."
+        " conditional on the one teacher of seed 0: its intervals hold what students' seeds vary, and not this. Each arm's"
+        " variance is its own, so that intervals of one row differ by that too."
     )
     return Table("teacher-seeds", "Other teachers of one family", tuple(columns), tuple(rows), (note,))
 
@@ -445,20 +457,50 @@ def provenance_table(results: Sequence[Result]) -> Table:
     )  # fmt: skip
 
 
-def published_table(published: Mapping[str, Any], boards: Sequence[Leaderboard]) -> Table:
-    """The papers' figures with their source, and beside each what was measured here of the same thing.
+class Source(Record):
+    """Where published figures come from."""
 
-    `published` is the content of results/published.yaml.
-    """
+    cite: str
+
+
+class Published(Record):
+    """A figure as published: of what, and where it is told the protocol, teacher and arm that measure the same thing here."""
+
+    source: str
+    what: str
+    metric: Literal["top1", "gap", "closed", "count", "verdict", "sd"]
+    value: float | int | str
+    protocol: str | None = None
+    family: str | None = None
+    size: str | None = None
+    arm: str | None = None
+
+
+class PublishedFigures(Record):
+    """The content of results/published.yaml."""
+
+    sources: dict[str, Source] = {}
+    figures: tuple[Published, ...] = ()
+
+    @model_validator(mode="after")
+    def _cited(self) -> PublishedFigures:
+        for figure in self.figures:
+            if figure.source not in self.sources:
+                raise ValueError(f"figures: {figure.what!r} has source {figure.source!r}, which sources has not")
+        return self
+
+
+def published_table(published: PublishedFigures, boards: Sequence[Leaderboard]) -> Table:
+    """The papers' figures with their source, and beside each what was measured here of the same thing."""
     rows = [
         {
-            "source": published["sources"][figure["source"]]["cite"],
-            "what": figure["what"],
-            "value": f"{figure['value']:+}" if figure["metric"] == "gap" else str(figure["value"]),
-            "metric": METRICS[figure["metric"]],
+            "source": published.sources[figure.source].cite,
+            "what": figure.what,
+            "value": f"{figure.value:+}" if figure.metric == "gap" else str(figure.value),
+            "metric": METRICS[figure.metric],
             "measured": next(filter(None, (_measured(figure, board) for board in boards)), "not measured"),
         }
-        for figure in published["figures"]
+        for figure in published.figures
     ]
     columns = [Column(key, key, left=True) for key in ("source", "what", "metric")]
     columns += [Column("value", "published"), Column("measured", "measured here")]
@@ -471,25 +513,22 @@ METRICS = {
 }  # fmt: skip
 
 
-def _measured(figure: Mapping[str, Any], board: Leaderboard) -> str | None:
+def _measured(figure: Published, board: Leaderboard) -> str | None:
     """What a board has of the same thing as a published figure; None where it has nothing, or the figure does not tell of
     what it is."""
-    if figure.get("protocol") != board.protocol:
+    if figure.protocol != board.protocol:
         return None
-    if figure["metric"] == "verdict":
-        found = next((found for family, _, found in board.verdicts if family == figure["family"]), {})
+    if figure.metric == "verdict":
+        found = next((found for family, _, found in board.verdicts if family == figure.family), {})
         told = {arm: found.get(arm) for arm in ("standard-copy", "standard-distill")}
         return "; ".join(f"{arm.split('-')[1]}: {word}" for arm, word in told.items() if word) or None
-    row = row_of(board, figure["family"], figure["size"])
-    if row is None or figure["arm"] not in board.arms:
+    row = next((row for row in board.rows if figure.family in row.families and figure.size == row.size), None)
+    if row is None or figure.arm not in board.arms:
         return None
-    entry = row.entries[board.arms.index(figure["arm"])]
-    if figure["metric"] == "top1":
-        return None if entry.top1 is None else f"{entry.top1:.1f} (n={entry.n})"
-    closed = share_closed(entry.gap, board.estimate(row, "finetune", TUNED))
+    entry = row.entries[board.arms.index(figure.arm)]
+    if figure.metric == "top1":
+        return None if entry.top1 is None else f"{rounded(entry.top1):.1f} (n={entry.n})"
+    if figure.metric == "gap":
+        return None if entry.gap is None else Gap(entry.gap, entry.n).text
+    closed = share_closed(entry.gap, board.estimate(row, "finetune", TUNED)) if figure.metric == "closed" else None
     return None if closed is None else f"{closed:.1f}"
-
-
-def row_of(board: Leaderboard, family: str, size: str) -> Row | None:
-    """The board's row of a teacher."""
-    return next((row for row in board.rows if family in row.families and size == row.size), None)

@@ -56,9 +56,9 @@ def bench(capsys):
     return call
 
 
-def python(*words, cwd=ROOT, **options):
-    """Start this interpreter with `words`, as a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(cwd)}
+def python(*words, cwd=ROOT, env=None, **options):
+    """Start this interpreter with `words`, as a process of its own; `env` is what its environment has beside this one's."""
+    environment = os.environ | {"PYTHONPATH": str(cwd)} | (env or {})
     return subprocess.run(
         [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, check=False, **options
     )

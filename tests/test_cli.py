@@ -192,7 +192,7 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
     reports = tmp_path / "reports"
     names = {path.name for path in reports.iterdir()}
     assert {"index.html", "leaderboard.md", "tiny-main.csv", "tiny-main.tex", "tiny-main-leaderboard.csv"} <= names
-    assert {"tiny-main-gaps.csv", "tiny-main-gaps.svg", "tiny-main-gaps.png", "provenance.csv"} <= names
+    assert {"tiny-main-gaps-drawn.csv", "tiny-main-gaps.svg", "tiny-main-gaps.png", "provenance.csv"} <= names
     assert all(name.startswith("tiny-main") or name in ("index.html", "leaderboard.md", "provenance.csv") for name in names)
     code, out, _ = bench("report", "--results", tmp_path / "results", "--protocol", tiny, "--json")
     (board,) = json.loads(out)["boards"]
@@ -221,7 +221,7 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
         f"{reports}/index.html: missing",
         f"{reports}/tiny-main.csv: not what the results give",
         f"{reports}/tiny-main-gaps.svg: drawn from other data",
-        f"{reports}/tiny-main-old.tex: no file of this report",
+        f"{reports}/tiny-main-old.tex: no file of this report, to be removed",
     ]
 
 

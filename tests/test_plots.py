@@ -126,7 +126,7 @@ def test_each_study_has_its_figures(protocol, study, names, tmp_path):
         assert overlapping(figure) == [], figure.name
         assert "\n" not in figure.title and figure.title
         assert [path.name for path in save(figure, tmp_path, "a-b")] == [
-            f"a-b-{figure.name}{ending}" for ending in (".csv", ".svg", ".png")[: 3 if figure.png else 2]
+            f"a-b-{figure.name}{ending}" for ending in ("-drawn.csv", ".svg", ".png")[: 3 if figure.png else 2]
         ]
     assert [figure.name for figure in found.values() if figure.png] == (["gaps"] if "gaps" in names else [])
 
@@ -262,7 +262,7 @@ def test_what_is_drawn_already_stays(tmp_path):
         save(dataclasses.replace(other, draw=never), tmp_path / "new", "x")
     save(other, tmp_path / "new", "x")
     assert digest_in(svg) == digest_in(png) == other.digest != figure.digest
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["x-gaps.csv", "x-gaps.png", "x-gaps.svg"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["x-gaps-drawn.csv", "x-gaps.png", "x-gaps.svg"]
 
 
 def test_broken_files_have_no_digest_and_are_drawn_again(tmp_path):

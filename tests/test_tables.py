@@ -3,18 +3,21 @@
 import csv
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 from scipy import stats
 
+import families
 from benchmark.board import leaderboard
-from benchmark.protocol import Study, load_study
-from benchmark.stats import Estimate
+from benchmark.protocol import Study, load_study, validated
+from benchmark.stats import Estimate, unequal_spread
 from benchmark.tables import (
     SAME,
     Column,
     Gap,
+    PublishedFigures,
     Table,
     Verdict,
     frame,
@@ -26,6 +29,7 @@ from benchmark.tables import (
     tables,
     to_csv,
 )
+from families.spec import UserError
 
 from . import made
 
@@ -196,7 +200,20 @@ def test_a_verdict_that_pooling_carries_is_marked():
     board = board_of(cells)
     rows = {row["teacher"]: row["standard-copy"] for row in by_name(board)["teachers"].rows}
     assert shown(rows["clip base"]).endswith("✓ success°") and shown(rows["deit3 base"]).endswith("✓ success")
-    assert "(1 of 6 successes and failures)" in board.footnote
+    assert "another verdict by each cell's own variance (1 of 6)" in board.footnote
+
+
+def test_arms_whose_teachers_spread_unequally_are_named():
+    """p is that of scipy's Brown-Forsythe test."""
+    spread = {"deit3": 1, "mae": 1, "clip": 9}
+    samples = {family: [80 + by * step for step in (-2, -1, 0, 1, 2)] for family, by in spread.items()}
+    cells = {(family, "base", "standard-copy"): tops for family, tops in samples.items()}
+    cells |= {(family, "base", "standard-none"): [69, 70, 71] for family in samples}
+    found = unequal_spread(made.table(cells))
+    assert found == {"standard-copy": pytest.approx(stats.levene(*samples.values(), center="median").pvalue)}
+    (note,) = board_of(cells).notes
+    assert note.startswith("standard-copy: runs spread unequally between teachers (Brown-Forsythe p ")
+    assert not board_of(DEIT3).notes
 
 
 def test_shifted_sets_by_hand():
@@ -226,15 +243,89 @@ def test_the_share_of_the_gap_closed():
     board = board_of(cells, "finetuned", protocol="li2024")
     row = only_row(by_name(board)["closed"])
     assert row["closed"] == pytest.approx(77.8, abs=0.05)
-    figures = [{"source": "L", "what": "share", "metric": "closed", "value": 77.8, "protocol": "li2024", "family": "mae"}]
-    figures[0] |= {"size": "large", "arm": "standard-copy"}
-    figures += [
-        figures[0] | {"metric": "top1", "value": 85.1},
-        figures[0] | {"arm": "standard-distill"},
-        {**figures[0], "protocol": "mini"},
-    ]
-    table = published_table({"sources": {"L": {"cite": "Li"}}, "figures": figures}, [board])
-    assert [row["measured"] for row in table.rows] == ["77.8", "85.1 (n=3)", "not measured", "not measured"]
+    share = {"source": "L", "what": "share", "metric": "closed", "value": 77.8, "protocol": "li2024", "family": "mae"}
+    share |= {"size": "large", "arm": "standard-copy"}
+    others = [{"metric": "top1"}, {"metric": "gap"}, {"arm": "standard-distill"}, {"protocol": "mini"}, {"metric": "sd"}]
+    content = {"sources": {"L": {"cite": "Li"}}, "figures": [share, *(share | other for other in others)]}
+    table = published_table(validated(PublishedFigures, content, "here"), [board])
+    measured = [row["measured"] for row in table.rows]
+    assert measured == ["77.8", "85.1 (n=3)", "+2.1 ± 0.0 ✓ success", "not measured", "not measured", "not measured"]
+
+
+def test_published_figures_name_their_source():
+    figure = {"source": "X", "what": "share", "metric": "closed", "value": 1}
+    for content, words in (
+        ({"figures": [figure]}, "source 'X', which"),
+        ({"figures": [figure | {"metric": "recall"}]}, "metric"),
+    ):
+        with pytest.raises(UserError, match=words):
+            validated(PublishedFigures, content, "here")
+
+
+def test_an_ensembles_gap_is_to_the_ensemble_without_transfer():
+    """It is better than the student alone, and worse than that student's own ensemble."""
+    levels = {"standard-none": 83.0, "finetune": 85.7, "standard-copy": 85.1}
+    levels |= {"standard-none+ensemble=finetuned": 86.1, "standard-copy+ensemble=finetuned": 85.9}
+    cells = {("mae", "large", arm): [level - 0.1, level, level + 0.1] for arm, level in levels.items()}
+    board = board_of(cells, "ensemble", protocol="li2024")
+    gaps = {row["arm"]: row["gap"] for row in by_name(board)["teachers"].rows}
+    assert gaps["standard-copy+ensemble=finetuned"].estimate.value == pytest.approx(-0.2)
+    assert [row["arm"] for row in by_name(board)["closed"].rows] == ["standard-copy"]
+
+
+def test_other_checkpoints_are_no_sizes():
+    def of(size, gap):
+        arms = {"standard-none": 50, "standard-copy": 50 + gap}
+        return {("beitv2", size, arm): [level - 1, level, level + 1] for arm, level in arms.items()}
+
+    found = by_name(board_of(of("base", 20) | of("large", 20) | of("base_ft", -20), protocol="imagenet"))
+    assert len(found["teachers"].rows) == 3
+    lead = only_row(found["leaderboard"])
+    assert (lead["teachers"], lead["standard-copy"]) == (2, Verdict("success", (20.0, 20.0)))
+    assert (only_row(found["sizes"])["sizes"], only_row(found["sizes"])["standard-copy"]) == ("base, large", "consistent")
+
+
+def test_arms_of_another_board_have_no_verdict_and_bring_no_teacher():
+    cells = DEIT3 | {("deit3", "base", "standard-copy+teacher=s1"): [79, 80, 81]}
+    cells |= {("clip", "base", arm): tops for (_, _, arm), tops in DEIT3.items()}
+    results = made.results(cells)
+    elsewhere = {"standard-copy", "standard-distill", "matched-copy", "matched-distill"}
+    board = leaderboard(("mini", ""), load_study("teachers"), results, 4, elsewhere=elsewhere)
+    assert [row.label for row in board.rows] == ["deit3 base"]
+    gaps = {entry.arm.name: entry.gap for entry in board.rows[0].entries}
+    assert gaps["standard-copy"].verdict is None and gaps["standard-copy"].plain > 0
+    assert gaps["standard-copy+teacher=s1"].verdict == "success"
+    assert board.runs == 3 * 7
+
+
+def test_teachers_share_a_row_by_their_transfers_alone():
+    """DeiT III and CLIP have one baseline, and are still two where nothing else is measured."""
+    cells = {(family, "base", "standard-none"): [70.0] for family in ("deit3", "clip")}
+    places = [("deit3", "base"), ("clip", "base")]
+    board = leaderboard(("mini", ""), load_study("main"), made.results(cells), 4, places)
+    assert [row.label for row in board.rows] == ["deit3 base", "clip base"]
+
+
+def test_a_family_of_inert_components_shows_no_reversal_by_copy(monkeypatch):
+    spec = families.spec("beitv2")
+    bias = tuple(component for component in spec.native if component.inert_under_copy)
+    monkeypatch.setattr(families, "spec", lambda name: replace(spec, native=bias))
+    board = board_of(DEIT3)
+    row = only_row(by_name(board)["native"])
+    assert row["reversal_copy"] == "inert under Copy" and isinstance(row["reversal_distill"], Estimate)
+    table = board.table.set_index("arm")
+    assert math.isnan(table.loc["matched-copy", "reversal"]) and table.loc["matched-distill", "reversal"] == 10
+
+
+def test_a_baseline_of_one_run():
+    cells = {("deit3", "base", "standard-none"): [70.0], ("deit3", "base", "standard-copy"): [79, 80, 81]}
+    assert shown(only_row(by_name(board_of(cells))["teachers"])["standard-copy"]) == "+10.0 (baseline n=1)"
+
+
+def test_ties_of_rounding_are_the_files():
+    """What files and page hold with four decimals decides, not the last bit of a sum."""
+    assert shown(28.349999999999987) == shown(28.35) and shown(17.650000000000006) == shown(17.65)
+    assert shown(Estimate(-0.00001)) == "+0.0"
 
 
 def test_what_inference_costs():
@@ -257,7 +348,7 @@ SAMPLE = Table(
 
 def test_markdown():
     assert markdown(SAMPLE).splitlines() == [
-        "| name | gap | n |", "|---|---:|---:|", "| x_1 \\| y | -1.23 ± 0.50 | 1,200 |", "| distill-s0 <none> | – | 3 |", "",
+        "| name | gap | n |", "|---|---:|---:|", "| x_1 \\| y | -1.23 ± 0.50 | 1,200 |", "| distill-s0 &lt;none> | – | 3 |", "",
         "Half of 95 %.",
     ]  # fmt: skip
 

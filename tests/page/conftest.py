@@ -16,8 +16,9 @@ import families
 from benchmark.board import leaderboard
 from benchmark.page import page
 from benchmark.plan import Transfer
-from benchmark.protocol import load_protocol, load_study
+from benchmark.protocol import load_protocol, load_study, validated
 from benchmark.store import read_result, write_json
+from benchmark.tables import PublishedFigures
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
@@ -122,13 +123,14 @@ def write_page(folder, boards, left_out=(), published=None, files=True):
     return Page(path, list(boards))
 
 
-PUBLISHED = {
+PUBLISHED_CONTENT = {
     "sources": {"L": {"cite": "Li et al. 2024, arXiv 2411.09702"}, "S": {"cite": "a summary"}},
     "figures": [
         {"source": "L", "what": "MAE ViT-L, from scratch", "metric": "top1", "value": 83.0},
         {"source": "S", "what": "MAE", "metric": "verdict", "value": "failure", "protocol": "mini", "family": "mae"},
     ],
 }
+PUBLISHED = validated(PublishedFigures, PUBLISHED_CONTENT, "here")
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ import subprocess
 
 import families
 from benchmark.board import leaderboard
-from benchmark.protocol import load_study, read_yaml
-from benchmark.tables import latex, provenance_table, published_table, tables
+from benchmark.protocol import load_study, read_yaml, validated
+from benchmark.tables import PublishedFigures, latex, provenance_table, published_table, tables
 
 from .. import made
 from ..conftest import ROOT
@@ -31,7 +31,8 @@ def test_every_table_of_all_teachers_compiles(tmp_path):
     cells = {(*place, arm): [70 + seed + len(arm) for seed in range(3)] for place in EVERY for arm in ARMS}
     results = made.results(cells, shift={"noise": 50.0, "unseen_colours": 60.0})
     board = leaderboard(("mini", ""), load_study("main"), results, 56)
-    found = [*tables(board), provenance_table(results), published_table(read_yaml(ROOT / "results" / "published.yaml"), [board])]
+    published = validated(PublishedFigures, read_yaml(ROOT / "results" / "published.yaml"), "published.yaml")
+    found = [*tables(board), provenance_table(results), published_table(published, [board])]
     assert {table.name for table in found} >= {"leaderboard", "teachers", "native", "sizes", "shifted", "cost", "provenance"}
     said = compiled(tmp_path, "\\clearpage\n".join(latex(table, table.name) for table in [*found, SAMPLE]))
     assert not re.search(r"Missing character|undefined|multiply defined", said)
