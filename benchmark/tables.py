@@ -56,7 +56,8 @@ class Gap:
         """As readers see it; a single run is a number alone."""
         half, verdict = self.estimate.simultaneous, self.estimate.verdict
         if half is None or verdict is None:
-            return shown(self.estimate) + (" (n=1)" if self.n == 1 else " (baseline n=1)" if self.estimate.plain is None else "")
+            why = "n=1" if self.n == 1 else "baseline n=1" if self.estimate.plain is None else "plain 95 %"
+            return f"{shown(self.estimate)} ({why})"
         weak = "°" if self.estimate.own_verdict not in (None, verdict) else ""
         return f"{signed(self.estimate.value)} ± {rounded(half):.1f} {MARKS[verdict]} {verdict}{weak}"
 
