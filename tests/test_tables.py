@@ -293,7 +293,10 @@ def test_arms_of_another_board_have_no_verdict_and_bring_no_teacher():
     board = leaderboard(("mini", ""), load_study("teachers"), results, 4, elsewhere=elsewhere)
     assert [row.label for row in board.rows] == ["deit3 base"]
     gaps = {entry.arm.name: entry.gap for entry in board.rows[0].entries}
-    assert gaps["standard-copy"].verdict is None and shown(Gap(gaps["standard-copy"], 3)) == f"+10.0 ± {PLAIN:.1f} (plain 95 %)"
+    df = (5 / 3) ** 2 / ((4 / 3) ** 2 / 2 + (1 / 3) ** 2 / 4)  # two teachers' Copy arms, one baseline
+    plain = stats.t.ppf(0.975, df) * TERM
+    assert gaps["standard-copy"].verdict is None
+    assert shown(Gap(gaps["standard-copy"], 3)) == f"+10.0 ± {plain:.1f} (plain 95 %)"
     assert gaps["standard-copy+teacher=s1"].verdict == "success"
     assert board.runs == 3 * 7
 
