@@ -379,6 +379,13 @@ def test_terminal():
     assert "-1.23 ± 0.50" in console.export_text()
 
 
+def test_a_study_without_the_students_that_others_have():
+    """What is measured beside it has no place on its board."""
+    study = Study(title="Mine", arms=("standard-copy", "standard-distill"))
+    found = by_name(board_of(dict(list(DEIT3.items())[:3]), study))
+    assert "cost" not in found and only_row(found["teachers"])["standard-distill"].estimate.value == -10
+
+
 def test_a_study_of_ones_own():
     study = Study(title="Mine", arms=("standard-none", "standard-copy"))
     found = by_name(board_of(dict(list(DEIT3.items())[:2]), study))
