@@ -405,7 +405,9 @@ def cost_table(board: Leaderboard) -> Table:
     rows = []
     for row in () if board.long else board.rows:
         values: dict[str, Any] = {"teacher": row.label}
-        for arm in (each for each in ("standard-none", "standard-copy", "standard-distill") if each in board.arms):
+        for arm in board.arms:
+            if arm not in ("standard-none", "standard-copy", "standard-distill"):
+                continue
             first = known.get((row.families[0], row.size, arm))
             if first is not None:
                 values |= {f"{arm}_top1": row.entries[board.arms.index(arm)].top1, f"{arm}_mmacs": _inference(first) / 1e6}
