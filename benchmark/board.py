@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 import families
-from benchmark.plan import TEACHER, run_of
+from benchmark.plan import TEACHER, Definitions
 from benchmark.protocol import Arm, Protocol, Study
 from benchmark.stats import (
     GAP,
@@ -48,13 +48,14 @@ class Sorted:
 def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], protocols: dict[str, Protocol]) -> Sorted:
     """Tell current results from stale ones: those whose key is not that of their cell's run as defined now."""
     found = Sorted(rejected=list(rejected))
+    defined = {name: Definitions(protocol) for name, protocol in protocols.items()}
     for result in results:
         name = result.cell.protocol
-        if name not in protocols:
+        if name not in defined:
             found.unknown[name] = found.unknown.get(name, 0) + 1
             continue
         try:
-            current = run_of(protocols[name], result.cell) == result.run.run
+            current = defined[name].run_of(result.cell) == result.run.run
         except UserError:
             current = False
         (found.current if current else found.stale).append(result)
@@ -285,24 +286,17 @@ def _sizes(
     """Families of several sizes by transfer arm; arms with variants are left out."""
     several = [(names, own) for names, own in by_family(rows) if len(own) > 1]
     arms = [text for text in study.arms if Arm.parse(text).transfers and "+" not in text]
-    changes = {arm: _changes(stats, name, arm, {names[0]: own for names, own in several}) for arm in arms}
+    ends = [(name, names[0], own[0].size, own[-1].size) for names, own in several]
+    changes = across_sizes(stats.table, arms, ends, stats.comparisons) if ends and arms and len(stats.table) else {}
     found = []
     for names, own in several:
         said: dict[str, tuple[str | None, Estimate | None]] = {}
         for arm in arms:
             entries = [row.entries[study.arms.index(arm)] for row in own]
             word = consistency([entry.gap.verdict if entry.gap else None for entry in entries])
-            said[arm] = (SAME, None) if all(each.note for each in entries) else (word, changes[arm].get(names[0]))
+            said[arm] = (SAME, None) if all(each.note for each in entries) else (word, changes.get((arm, names[0])))
         found.append((names, tuple(row.size for row in own), said))
     return tuple(found)
-
-
-def _changes(stats: Comparisons, name: str, arm: str, ends: dict[str, tuple[Row, ...]]) -> dict[str, Estimate]:
-    places = [(name, family, own[0].size, own[-1].size) for family, own in ends.items()]
-    if not places or not len(stats.table):
-        return {}
-    found = across_sizes(stats.table, arm, places, stats.comparisons)
-    return {place[1]: estimate(row) for place, row in found.iterrows()}
 
 
 def _shifted(found: pd.DataFrame, name: str) -> dict[tuple[str, str, str, str], Estimate]:

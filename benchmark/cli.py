@@ -820,6 +820,16 @@ def _wanted(args: argparse.Namespace) -> list[Any]:
 
 
 def _report(args: argparse.Namespace) -> int:
+    from benchmark.store import uncollected
+
+    with uncollected():
+        try:
+            return _reported(args)
+        finally:
+            gc.freeze()  # or the interpreter looks through ten thousand results for garbage when it ends
+
+
+def _reported(args: argparse.Namespace) -> int:
     from benchmark.protocol import load_protocol, load_study
     from benchmark.report import FEW, as_json, gather, show
     from benchmark.store import ensure_writable
@@ -832,7 +842,6 @@ def _report(args: argparse.Namespace) -> int:
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: no such folder")
     found, reports = gather(args.results, protocol, study), _reports_folder(args)
-    gc.freeze()  # ten thousand results are looked through for garbage again and again otherwise
     if args.json:
         invalid = {each.path.relative_to(args.results).as_posix(): each.reason for each in found.found.rejected}
         stale = [each.cell.path for each in found.found.stale]

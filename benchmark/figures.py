@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import matplotlib.figure
@@ -253,12 +254,12 @@ def _runs(board: Leaderboard) -> Iterator[tuple[Row, str, list[Result]]]:
 def _curve_data(board: Leaderboard) -> list[dict[str, Any]]:
     rows = []
     for row, arm, results in _runs(board):
-        points = pd.DataFrame(
-            [(point.step, point.val_top1) for result in results for point in result.curve], columns=["step", "val"]
-        )
-        for step, values in points.groupby("step")["val"]:
+        points: dict[int, list[float]] = {}
+        for point in (point for result in results for point in result.curve):
+            points.setdefault(point.step, []).append(point.val_top1)
+        for step, values in sorted(points.items()):
             place = {"protocol": board.protocol, "teacher": row.label, "arm": arm, "step": step, "n": len(values)}
-            rows.append(place | {"val": values.mean(), "low": values.min(), "high": values.max()})
+            rows.append(place | {"val": fmean(values), "low": min(values), "high": max(values)})
     return rows
 
 
@@ -279,9 +280,11 @@ def _dropped_data(board: Leaderboard) -> list[dict[str, Any]]:
     """Percent by block, the mean over runs. It is the teacher's alone: arms that have the same are one line."""
     lines: dict[tuple[str, tuple[tuple[int, float], ...]], list[str]] = {}
     for row, arm, results in _runs(board):
-        runs = [zip(r.run.transfer.blocks, mass, strict=False) for r in results if (mass := r.metrics.dropped_mass)]
-        points = pd.DataFrame([point for run in runs for point in run], columns=["block", "mass"])
-        means = tuple((int(block), round(100 * value, 4)) for block, value in points.groupby("block")["mass"].mean().items())
+        points: dict[int, list[float]] = {}
+        for result in results:
+            for block, mass in zip(result.run.transfer.blocks, result.metrics.dropped_mass or (), strict=False):
+                points.setdefault(block, []).append(mass)
+        means = tuple((block, round(100 * fmean(values), 4)) for block, values in sorted(points.items()))
         if means:
             lines.setdefault((row.label, means), []).append(arm)
     return [

@@ -222,10 +222,11 @@ def make_plan(
     """
     items: dict[str, Item] = {}
     places: dict[str, str] = {}
+    defined = Definitions(protocol)
 
     def add(cell: Cell) -> str:
         requires = tuple(add(each) for each in needed(protocol, cell))
-        run = run_of(protocol, cell)
+        run = defined.run_of(cell)
         item = items.setdefault(run.key, Item(run, [], requires))
         if places.setdefault(cell.path, item.key) != item.key:
             raise UserError(f"two different runs claim {cell.path}")
@@ -284,6 +285,22 @@ def run_of(protocol: Protocol, cell: Cell) -> Run:
         return run
     transfer = _transfer(protocol, arm, run.student.geometry.depth) if arm.transfers else Transfer()
     return run.model_copy(update={"transfer": transfer, "teacher": _teacher(protocol, spec, cell)})
+
+
+class Definitions:
+    """run_of for many cells of one protocol. Runs of cells that differ in their seed alone do so too, and are made once; but an
+    ensemble names other runs of its seed."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        self.protocol = protocol
+        self.first: dict[tuple[str, str, str], Run] = {}
+
+    def run_of(self, cell: Cell) -> Run:
+        """The cell's run. Raises UserError when there is none."""
+        first = self.first.get((cell.family, cell.size, cell.arm))
+        if first is None or first.role == "ensemble":
+            first = self.first[cell.family, cell.size, cell.arm] = run_of(self.protocol, cell)
+        return first.model_copy(update={"seed": cell.seed})
 
 
 def _budgeted(recipe: Recipe, arm: Arm) -> Recipe:

@@ -223,7 +223,10 @@ def _row_axes(axes: Axes, labels: Sequence[str], groups: Sequence[str], named: b
     order = list(dict.fromkeys(groups))
     for number in [number for number, group in enumerate(groups) if order.index(group) % 2]:
         axes.axhspan(number - 0.5, number + 0.5, color="0.955", linewidth=0, zorder=0)
-    axes.set_yticks(range(len(labels)), labels if named else [""] * len(labels), fontsize=LABEL)
+    if named:
+        axes.set_yticks(range(len(labels)), labels, fontsize=LABEL)
+    else:
+        axes.set_yticks([])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(min(8, int(width / 0.3)), steps=[1, 2, 5, 10]))

@@ -6,9 +6,13 @@ Nothing here trains or measures; the same results give the same files.
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -185,16 +189,24 @@ def render(report: Report, folder: Path) -> list[Path]:
     """Write all files of a report; what was written. Raises UserError where a file cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files = texts(report, folder)
-        written = [folder / name for name in files]
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8", newline="\n")
-        for board, drawn in report.figures:
-            for figure in drawn:
-                written += save(figure, folder, board.stem)
+        jobs = [(figure, folder, board.stem) for board, drawn in report.figures for figure in drawn]
+        with _painters(len(jobs)) as painters:
+            saved = painters.map(save, *zip(*jobs, strict=True)) if jobs else iter(())
+            files = texts(report, folder)
+            for name, text in files.items():
+                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            written = [*(folder / name for name in files), *(path for paths in saved for path in paths)]
     except OSError as error:
         raise UserError(f"--reports {error.filename}: {error.strerror}") from None
     return written
+
+
+def _painters(jobs: int) -> Executor:
+    """What draws beside this process: a process for each processor, or a thread where processes are not forked."""
+    if sys.platform != "linux":
+        return ThreadPoolExecutor(1)
+    alone = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the process that waits for them tells of an interrupt
+    return ProcessPoolExecutor(max(1, min(jobs, len(os.sched_getaffinity(0)))), get_context("fork"), alone)
 
 
 def differences(report: Report, folder: Path) -> list[str]:

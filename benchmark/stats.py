@@ -214,20 +214,20 @@ def estimates(table: pd.DataFrame, comparisons: int) -> pd.DataFrame:
     return names.join(found, how="inner").set_index(ids)
 
 
-def across_sizes(table: pd.DataFrame, arm: str, places: Sequence[tuple[str, str, str, str]], comparisons: int) -> pd.DataFrame:
-    """The gap of an arm at the last size minus that at the first, a row each (protocol, family, first size, last size) that has
-    both (see contrasts).
-    """
-    ends = [(place[2], -1.0, place) for place in places] + [(place[3], 1.0, place) for place in places]
+def across_sizes(
+    table: pd.DataFrame, arms: Sequence[str], places: Sequence[tuple[str, str, str, str]], comparisons: int
+) -> dict[tuple[str, str], Estimate]:
+    """By (arm, family): the arm's gap at the last size minus that at the first, of each place (protocol, family, first size,
+    last size) that has results of both."""
+    asked = [(arm, place) for arm in arms for place in places]
     rows = [
-        {"contrast": place, "protocol": place[0], "family": place[1], "size": size, "arm": part, "weight": sign * weight}
-        for size, sign, place in ends
+        (number, *place[:2], size, part, sign * weight)
+        for number, (arm, place) in enumerate(asked)
+        for size, sign in zip(place[2:], (-1.0, 1.0), strict=True)
         for part, weight in signed_arms(Arm.parse(arm))[GAP].items()
     ]
-    columns = ["contrast", *KEYS, "weight"]
-    parts = pd.DataFrame(rows, columns=columns)
-    order = {place: number for number, place in enumerate(places)}
-    return contrasts(table, parts.assign(contrast=parts["contrast"].map(order)), comparisons).rename(dict(enumerate(places)))
+    found = contrasts(table, pd.DataFrame(rows, columns=["contrast", *KEYS, "weight"]), comparisons)
+    return {(asked[number][0], asked[number][1][1]): estimate(row) for number, row in found.iterrows()}
 
 
 def estimate(row: pd.Series) -> Estimate:

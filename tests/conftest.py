@@ -1,5 +1,6 @@
 """What the tests share: a protocol of a few steps, and the command as users call it."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -28,6 +29,13 @@ def tiny_protocol(**changes):
     content["recipe"] |= {"steps": 4, "batch_size": 16}
     content["curve_points"] = 2
     return content | changes
+
+
+@pytest.fixture(autouse=True)
+def _thawed():
+    """`bench report` leaves what it has read to the end of the process, which here goes on."""
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

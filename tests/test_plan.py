@@ -7,7 +7,7 @@ import yaml
 
 import families
 from benchmark.launch import units
-from benchmark.plan import Cell, Run, make_plan, run_of, teacher_run, teachers_of, together
+from benchmark.plan import Cell, Definitions, Run, make_plan, run_of, teacher_run, teachers_of, together
 from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, shipped, validated
 from families.spec import UnknownName, UserError
 
@@ -153,6 +153,18 @@ def test_every_cell_leads_back_to_its_run():
     for item in plan.items.values():
         for cell in item.cells:
             assert run_of(TINY, cell).key == item.key
+
+
+def test_definitions_are_those_of_each_cell_alone():
+    """What is made once for many seeds is what each seed's cell gives."""
+    variants = ("+weights=finetuned", "+ensemble=finetuned", "+teacher=s1", "+budget=x2", "+source=uniform")
+    arms = ["teacher", "finetune", "standard-none", "matched-distill", *(f"standard-copy{variant}" for variant in variants)]
+    for name, protocol in (("tiny", TINY), ("imagenet", load_protocol("imagenet")[1])):
+        defined = Definitions(protocol)
+        for arm in arms if protocol.teacher else set(arms) - {"teacher", "standard-copy+teacher=s1"}:
+            runs = [defined.run_of(Cell(name, "deit3", "base", arm, seed)) for seed in (2, 0, 1)]
+            assert runs == [run_of(protocol, Cell(name, "deit3", "base", arm, seed)) for seed in (2, 0, 1)]
+            assert len({run.key for run in runs}) == 3
 
 
 def test_two_runs_for_one_path_are_refused(monkeypatch):

@@ -207,7 +207,11 @@ def test_what_is_missing_is_named():
     single = gaps.loc["deit3 base", "standard-copy"]
     assert (single["n"], single["verdict"], math.isnan(single["low"]), math.isnan(single["gap"])) == (1, "", True, False)
     words = [text for text, *_ in texts_of(found["gaps"])[0]]
-    assert words.count("= standard") == 2 and "no result" in words and any(word.startswith("no verdict: a single run") for word in words)
+    assert (
+        words.count("= standard") == 2
+        and "no result" in words
+        and any(word.startswith("no verdict: a single run") for word in words)
+    )
     for name in ("gaps", "sizes", "native"):
         assert overlapping(found[name]) == [], name
     alone = drawn(seeds=1)
