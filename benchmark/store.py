@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,7 +49,7 @@ class Labelled(Record):
     role: Role = "student"
     teacher: dict[str, str] | None = None
 
-    @property
+    @cached_property
     def run(self) -> Run:
         """The run without labels. (A teacher's seed is its own.)"""
         conditions = Conditions(**{name: getattr(self.protocol, name) for name in Conditions.model_fields})
