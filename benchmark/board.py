@@ -37,12 +37,15 @@ GAP_FIELDS = {"gap": "value", "se": "se", "df": "df", "verdict": "verdict"}
 @dataclass
 class Sorted:
     """Results by whether they count: `current` do, `stale` were made under another definition of their cell, `unknown`
-    counts those of protocols whose file was not given."""
+    counts those of protocols whose file was not given, `unlisted` current ones by (protocol, arm) that no study lists.
+    `differing` has pairs of current ones, by their paths, of one run with two outcomes."""
 
     current: list[Result] = field(default_factory=list)
     stale: list[Result] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
     unknown: dict[str, int] = field(default_factory=dict)
+    unlisted: dict[tuple[str, str], int] = field(default_factory=dict)
+    differing: list[tuple[str, str]] = field(default_factory=list)
 
 
 def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], protocols: dict[str, Protocol]) -> Sorted:
@@ -59,6 +62,10 @@ def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], protoc
         except UserError:
             current = False
         (found.current if current else found.stale).append(result)
+    first: dict[str, Result] = {}
+    for result in found.current:
+        if first.setdefault(result.key, result).metrics != result.metrics:
+            found.differing.append((result.cell.path, first[result.key].cell.path))
     return found
 
 
@@ -217,11 +224,12 @@ def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[st
 def _rows(stats: Comparisons, name: str, arms: Sequence[str], shown: Sequence[tuple[str, str]]) -> tuple[Row, ...]:
     """A row a teacher; teachers of one size that share every run, of transfers too, are one."""
     transfers = [arm for arm in arms if Arm.parse(arm).transfers]
+    own = stats.table[stats.table["protocol"] == name].groupby(["family", "size", "arm"], sort=False)["key"].agg(frozenset)
+    keys = own.to_dict() if len(own) else {}
     groups: dict[tuple[Any, ...], list[str]] = {}
     for family, size in shown:
-        found = {arm: stats.cell(name, family, size, arm) for arm in arms}
-        known = tuple((cell["group"], int(cell["n"])) if cell is not None else None for cell in found.values())
-        alone = () if any(found[arm] for arm in transfers or arms) else (family,)
+        known = tuple(keys.get((family, size, arm)) for arm in arms)
+        alone = () if any((family, size, arm) in keys for arm in transfers or arms) else (family,)
         groups.setdefault((size, known, alone), []).append(family)
     return tuple(
         Row(tuple(members), size, tuple(_entry(stats, name, members[0], size, arm) for arm in arms))

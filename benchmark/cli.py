@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--protocol", metavar="NAME|FILE", help="a protocol of yours, beside the shipped ones")
     report.add_argument("--study", metavar="NAME|FILE", help="a study of yours, beside the shipped ones")
     report.add_argument("--readme", type=Path, metavar="FILE", help="also renew the leaderboard block of a README")
+    report.add_argument("--tables", metavar="NAMES|all", help="what to print, as in sizes,shifted (default: the main ones)")
     report.add_argument("--check", action="store_true", help="compare instead of writing; exit code 1 if anything differs")
     report.add_argument("--open", action="store_true", help="show the page in a browser")
     report.add_argument("--json", action="store_true", help="for programs; writes no files")
@@ -853,8 +854,11 @@ def _reported(args: argparse.Namespace) -> int:
     console = _console()
     if not found.boards:
         console.print(f"no results to compare in {args.results}")
-    for board in found.boards:
-        show(board, console, FEW)
+    if args.tables:
+        _show_tables(found, args.tables, console)
+    else:
+        for board in found.boards:
+            show(board, console, FEW)
     _write_reports(found, reports, console)
     if args.readme is not None:
         _renew(found, reports, args.readme)
@@ -863,6 +867,25 @@ def _reported(args: argparse.Namespace) -> int:
 
         webbrowser.open((reports / "index.html").absolute().as_uri())
     return DONE
+
+
+def _show_tables(found: Report, names: str, console: Console) -> None:
+    from benchmark.report import shared_tables, show, show_table
+    from benchmark.tables import tables
+
+    shared = shared_tables(found)
+    own = {board.stem: [table.name for table in tables(board)] for board in found.boards}
+    known = list(dict.fromkeys([*(name for each in own.values() for name in each), *(table.name for table in shared)]))
+    wanted = known if names == "all" else [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in known:
+            raise UnknownName("table", name, known)
+    for board in found.boards:
+        if set(wanted) & set(own[board.stem]):
+            show(board, console, names=wanted)
+    for table in shared:
+        if table.name in wanted:
+            show_table(table, console)
 
 
 def _check_reports(found: Report, reports: Path, readme: Path | None) -> int:

@@ -14,15 +14,17 @@ PEAK, SHARE = 312e12, 0.4  # bfloat16 FLOP/s of an A100 (NVIDIA's data sheet); t
 ASSUMED = f"an A100 at {SHARE:.0%} of its bfloat16 peak, assumed; evaluation not counted"
 
 
-def forward_flops(geometry: Geometry, blocks: int | None = None) -> float:
-    """Floating-point operations of a plain ViT's forward pass of one image, of its first `blocks` blocks (None: all).
+def forward_flops(geometry: Geometry, blocks: int | None = None, registers: int = 0) -> float:
+    """Floating-point operations of a plain ViT's forward pass of one image, of its first `blocks` blocks (None: all), with so
+    many registers beside its class token and patches.
 
     A multiplication and an addition are two. Per block 24 N d^2 of projections and MLP and 4 N^2 d of attention, for N tokens
-    of width d; the patch embedding adds 2 N d 3 p^2.
+    of width d; the patch embedding adds 2 N d 3 p^2, for N without registers.
     """
-    tokens, dim = (geometry.img_size // geometry.patch_size) ** 2 + 1, geometry.embed_dim
+    embedded, dim = (geometry.img_size // geometry.patch_size) ** 2 + 1, geometry.embed_dim
+    tokens = embedded + registers
     block = 24 * tokens * dim**2 + 4 * tokens**2 * dim
-    return (geometry.depth if blocks is None else blocks) * block + 6 * tokens * dim * geometry.patch_size**2
+    return (geometry.depth if blocks is None else blocks) * block + 6 * embedded * dim * geometry.patch_size**2
 
 
 def weights_bytes(geometry: Geometry) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -22,7 +22,7 @@ from rich.console import Console
 from benchmark.board import Leaderboard, Sorted, leaderboard, sort_results
 from benchmark.figures import Figure, digest_in, figures, save
 from benchmark.page import page
-from benchmark.plan import make_plan, teachers_of
+from benchmark.plan import TEACHER, Plan, make_plan, teachers_of
 from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, read_yaml, shipped, validated
 from benchmark.store import Result, read_results
 from benchmark.tables import (
@@ -77,12 +77,18 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, study: tu
         measured, assigned = {result.cell.arm for result in own}, set[str]()
         for study_name in sorted(studies, key=lambda each: (each != "main", each != given, each)):
             arms = {arm for arm in studies[study_name].arms if Arm.parse(arm).transfers}
-            ours = arms if study_name == given else arms - assigned
+            ours = arms - assigned
             assigned |= arms
             if measured & ours:
                 boards.append(_board((name, content), (study_name, studies[study_name]), own, ours))
+    listed = {
+        each for content in studies.values() for arm in content.arms for each in (arm, Arm.parse(arm).baseline.name, TEACHER)
+    }
+    for cell in (result.cell for result in found.current):
+        if cell.arm not in listed:
+            found.unlisted[cell.protocol, cell.arm] = found.unlisted.get((cell.protocol, cell.arm), 0) + 1
     order = list(protocols)
-    boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST]))
+    boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST], board.study))
     return Report(folder, tuple(boards), found, _published(folder))
 
 
@@ -94,9 +100,26 @@ def _board(protocol: tuple[str, Protocol], study: tuple[str, Study], results: Se
     cells = (result.cell for result in results)
     others = sorted({(cell.family, cell.size) for cell in cells if cell.arm in ours} - set(teachers))
     counted = listed.model_copy(update={"arms": tuple(arm for arm in listed.arms if arm in ours)})
-    whole = make_plan(name, content, study_name, counted, [*teachers, *others], content.seeds)
+    whole = _planned(name, content, study_name, counted, [*teachers, *others])
     elsewhere = {arm for arm in listed.arms if Arm.parse(arm).transfers} - ours
     return leaderboard((name, content.says), study, results, whole.distinct_comparisons, elsewhere=elsewhere)
+
+
+def _planned(name: str, protocol: Protocol, study_name: str, study: Study, teachers: list[tuple[str, str]]) -> Plan:
+    """The study for these teachers, without those that the protocol cannot be run for."""
+    try:
+        return make_plan(name, protocol, study_name, study, teachers, protocol.seeds)
+    except UserError:
+        possible = [teacher for teacher in teachers if _possible(name, protocol, study_name, study, teacher)]
+        return make_plan(name, protocol, study_name, study, possible, protocol.seeds)
+
+
+def _possible(name: str, protocol: Protocol, study_name: str, study: Study, teacher: tuple[str, str]) -> bool:
+    try:
+        make_plan(name, protocol, study_name, study, [teacher], protocol.seeds[:1])
+    except UserError:
+        return False
+    return True
 
 
 def _published(folder: Path) -> PublishedFigures:
@@ -107,18 +130,24 @@ def _published(folder: Path) -> PublishedFigures:
 # ---- the terminal
 
 
-def show(board: Leaderboard, console: Console, most: int | None = None) -> None:
-    """Print a board's main tables and what their numbers mean; of one of more than `most` rows, only where it is written."""
+def show(board: Leaderboard, console: Console, most: int | None = None, names: Collection[str] = PRINTED) -> None:
+    """Print a board's tables of these names and what their numbers mean; of one of more than `most` rows, only where it is
+    written."""
     console.print(f"{board.title}\nprotocol {board.protocol}, {board.runs} runs", style="bold", markup=False, highlight=False)
-    for table in (each for each in tables(board) if each.name in PRINTED):
+    for table in (each for each in tables(board) if each.name in names):
         if most is not None and len(table.rows) > most:
             console.print(f"{table.title}: {len(table.rows)} rows, in {BOOK}", markup=False, highlight=False)
-            continue
-        console.print(printed(table))
-        for note in table.notes:
-            console.print(note, style="dim", markup=False, highlight=False)
+        else:
+            show_table(table, console)
     for note in board.notes:
         console.print(note, markup=False, highlight=False)
+
+
+def show_table(table: Table, console: Console) -> None:
+    """Print a table and what its numbers mean."""
+    console.print(printed(table))
+    for note in table.notes:
+        console.print(note, style="dim", markup=False, highlight=False)
 
 
 # ---- files
@@ -128,14 +157,15 @@ def texts(report: Report, folder: Path) -> dict[str, str]:
     """The text files of a report in `folder`, by name."""
     files: dict[str, str] = {}
     made = [(board, tables(board), drawn) for board, drawn in report.figures]
-    shared = _shared_tables(report)
+    shared = shared_tables(report)
     for board, own, _ in made:
         files[f"{board.stem}.csv"] = to_csv(board.table)
         files[f"{board.stem}.tex"] = "\n".join(latex(table, f"{board.stem}-{table.name}") for table in own)
         files |= {f"{board.stem}-{table.name}.csv": to_csv(frame(table)) for table in own}
     files |= {f"{table.name}.csv": to_csv(frame(table)) for table in shared}
+    files |= {f"{table.name}.tex": latex(table, table.name) for table in shared}
     sections = [_section(*each) for each in made]
-    sections += [f"## {table.title}\n\n{markdown(table)}" for table in shared]
+    sections += [f"## {table.title}\n\n{markdown(table)}\n{_linked(table.name)}" for table in shared]
     sections += [left_out(report.found, report.folder)]
     files[BOOK] = "\n".join([HEAD, *(section for section in sections if section)])
     files[PAGE] = page(report.boards, left_out_lines(report.found, report.folder), _href(report.folder, folder), report.published)
@@ -148,10 +178,13 @@ HEAD = (
 )
 
 
-def _shared_tables(report: Report) -> list[Table]:
-    """Those of all boards together."""
-    counted = {result.cell: result for board in report.boards for result in board.results}
-    found = [published_table(report.published, report.boards), provenance_table(list(counted.values()))]
+def _linked(name: str) -> str:
+    return f"Numbers: [{name}.csv]({name}.csv); in LaTeX: [{name}.tex]({name}.tex)\n"
+
+
+def shared_tables(report: Report) -> list[Table]:
+    """Those of all boards together, and of what every current result was made by."""
+    found = [published_table(report.published, report.boards), provenance_table(report.found.current)]
     return [table for table in found if table.rows]
 
 
@@ -254,7 +287,7 @@ def _readme_section(board: Leaderboard, drawn: Sequence[Figure], folder: str) ->
         lines += [markdown(found[name])]
         if name == "leaderboard":
             lines += [f"![{each.title}]({folder}/{board.stem}-{each.name}.png)\n" for each in drawn if each.png]
-    return lines
+    return [*lines, *(f"- {note}" for note in board.notes), ""] if board.notes else lines
 
 
 def with_block(path: Path, block: str) -> str:
@@ -278,7 +311,11 @@ def left_out_lines(found: Sorted, folder: Path) -> list[str]:
     lines = [f"{item.path.relative_to(folder).as_posix()}: {item.reason}" for item in found.rejected]
     lines += [f"{item.cell.path}: stale, its protocol or family has changed since" for item in found.stale]
     lines += [f"{count} results of protocol {name}: give its file as --protocol" for name, count in found.unknown.items()]
-    return lines
+    lines += [
+        f"{count} results of {arm} by protocol {name}: on no board, since no study lists it; give one that does as --study"
+        for (name, arm), count in found.unlisted.items()
+    ]
+    return lines + [f"{one}: counted, though {other} tells another outcome of the same run" for one, other in found.differing]
 
 
 def left_out(found: Sorted, folder: Path) -> str:

@@ -62,14 +62,16 @@ class Estimate:
 def frame(results: Iterable[Result]) -> pd.DataFrame:
     """One row a result: labels, key, `group` (the key but for its seed), steps, top-1 on test, val and shifted sets.
 
-    The results are current ones: those of one cell differ in their seed alone.
+    The results are current ones: those of one cell differ in their seed alone, and an ensemble's in its student's.
     """
     rows, groups = [], dict[tuple[str, ...], str]()
     for result in results:
         cell = result.cell
         place = (cell.protocol, cell.family, cell.size, cell.arm)
         if place not in groups:
-            groups[place] = result.run.run.model_copy(update={"seed": 0}).key
+            run = result.run.run
+            teacher = run.teacher and {name: key for name, key in run.teacher.items() if name != "student"}
+            groups[place] = run.model_copy(update={"seed": 0, "teacher": teacher}).key
         shifted = {f"shift:{name}": score.top1 for name, score in result.metrics.shift.items()}
         rows.append({**dict(zip(KEYS, place, strict=True)), "seed": cell.seed, "key": result.key, "group": groups[place]})
         rows[-1] |= {"steps": result.run.protocol.recipe.steps, "top1": result.metrics.top1, "val": result.val.top1, **shifted}

@@ -239,7 +239,8 @@ def families_table(board: Leaderboard) -> Table:
         tuple(ranked),
         (
             "Verdict of a family's teachers by each method, and their gaps in percentage points, lowest to highest: success or"
-            " failure if all have it, mixed if one has each, else inconclusive. Families in one row share every run.",
+            " failure if all have it, mixed if one has each, else inconclusive. Families in one row share every run, and each"
+            " has as many teachers as stand there.",
         ),
     )
 
@@ -418,7 +419,8 @@ def cost_table(board: Leaderboard) -> Table:
         columns += [Column(f"standard-{arm}_top1", f"{arm}: top-1"), Column(f"standard-{arm}_mmacs", "MMACs", 1)]
     note = (
         "Million multiply-accumulate operations an image, by arithmetic of a plain ViT (not measured): Copy's student runs with"
-        " its teacher, up to the last block that is read; the student's own queries and keys are counted though unused."
+        " its teacher, which has its registers, up to the last block that is read; the student's own queries and keys are counted"
+        " though unused."
     )
     columns.append(Column("ratio", "copy / none", 2))
     return Table("cost", "Cost at inference", tuple(columns), tuple(rows), (note,))
@@ -427,8 +429,12 @@ def cost_table(board: Leaderboard) -> Table:
 def _inference(result: Result) -> float:
     """Multiply-accumulate operations of one image."""
     run = result.run.run
-    teacher = max(run.transfer.blocks) + 1 if run.transfer.method == "copy" else 0
-    return (forward_flops(run.student.geometry) + forward_flops(run.student.geometry, teacher) * (teacher > 0)) / 2
+    alone = forward_flops(run.student.geometry)
+    if run.transfer.method != "copy":
+        return alone / 2
+    native = families.spec(result.cell.family).components(result.cell.size).values()
+    registers = sum(int(component.args.get("reg_tokens", 0)) for component in native)
+    return (alone + forward_flops(run.student.geometry, max(run.transfer.blocks) + 1, registers)) / 2
 
 
 def provenance_table(results: Sequence[Result]) -> Table:

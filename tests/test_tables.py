@@ -331,6 +331,22 @@ def test_ties_of_rounding_are_the_files():
     assert shown(Estimate(-0.00001)) == "+0.0"
 
 
+def test_rows_are_shared_by_runs_and_not_by_their_number():
+    """DeiT and DINO have one student; each lacks another seed of it."""
+    copies = {("deit", "base", "standard-copy"): [None, 97, 98], ("dino", "base", "standard-copy"): [96, 97, None]}
+    base = {(family, "base", "standard-none"): [20, 21, 22] for family in ("deit", "dino")}
+    assert [row.label for row in board_of(base | copies).rows] == ["deit base", "dino base"]
+    assert [row.label for row in board_of(base | {place: [96, 97, 98] for place in copies}).rows] == ["deit, dino base"]
+
+
+def test_what_a_teacher_with_registers_costs():
+    """14 tokens in the teacher, 10 in the student."""
+    cells = {("dinov2_reg", "base", arm): [20, 21] for arm in ("standard-none", "standard-copy")}
+    row = only_row(by_name(board_of(cells))["cost"])
+    alone, taught = (4 * (12 * n * 64**2 + 2 * n**2 * 64) + 10 * 64 * 3 * 8**2 for n in (10, 14))
+    assert row["ratio"] == pytest.approx((alone + taught) / alone)
+
+
 def test_what_inference_costs():
     """Tokens N = 10, width 64, 4 blocks: 12 N d^2 + 2 N^2 d multiply-accumulates a block, and N d 3 p^2 of the embedding."""
     row = only_row(by_name(board_of(DEIT3))["cost"])
