@@ -183,6 +183,9 @@ def test_a_wrong_study_file(bench, tmp_path):
         assert code == 2 and err.count("\n") == 1 and words in err
 
 
+SHARED = ("index.html", "leaderboard.md", "provenance.csv", "provenance.tex")
+
+
 def test_reports_of_a_run(bench, tiny, tmp_path):
     """Terminal, Markdown, CSV, figure and JSON tell the same gap."""
     words = ("--family", "deit3,mae", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0,1")
@@ -193,7 +196,7 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
     names = {path.name for path in reports.iterdir()}
     assert {"index.html", "leaderboard.md", "tiny-main.csv", "tiny-main.tex", "tiny-main-leaderboard.csv"} <= names
     assert {"tiny-main-gaps-drawn.csv", "tiny-main-gaps.svg", "tiny-main-gaps.png", "provenance.csv"} <= names
-    assert all(name.startswith("tiny-main") or name in ("index.html", "leaderboard.md", "provenance.csv") for name in names)
+    assert all(name.startswith("tiny-main") or name in SHARED for name in names)
     code, out, _ = bench("report", "--results", tmp_path / "results", "--protocol", tiny, "--json")
     (board,) = json.loads(out)["boards"]
     row = next(row for row in board["rows"] if "deit3" in row["families"])

@@ -111,7 +111,7 @@ def test_a_study_is_trained_in_parallel(lab, tmp_path, expected):
     assert site.counts() == {"finished": 13}
     assert site.numbers() == expected(site)
     out = site.bench("run")
-    assert "0 to train" in out and "standard-copy" in out, "once all is done it shows the leaderboard"
+    assert "0 to train" in out and "standard copy" in out, "once all is done it shows the leaderboard"
 
 
 def test_the_same_request_twice_at_once_is_submitted_once(lab, tmp_path, study, expected):
