@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmark.board import UNEQUAL as UNEQUAL_SPREAD
 from benchmark.plan import make_plan, teachers_of
 from benchmark.protocol import Arm, load_protocol, load_study
-from benchmark.stats import INCONCLUSIVE, estimates
+from benchmark.stats import INCONCLUSIVE, estimates, unequal_spread
 
 EQUAL = dict.fromkeys(("none", "copy", "distill"), (0.3, 0.3))
 UNEQUAL = {"none": (0.2, 0.5), "copy": (0.1, 0.3), "distill": (0.6, 1.0)}  # standard, matched: points of top-1
@@ -135,6 +136,26 @@ def print_power(reports=300):
             print("| " + " | ".join([protocol, str(seeds), *(f"{power:.0%}" for power in found)]) + " |", flush=True)
 
 
+def print_named(reports=100):
+    """The share of reports that name matched-distill as an arm whose teachers spread unequally."""
+    place = ("deit3", "base", "matched-distill")
+    rows = [
+        ("equal", EQUAL, 1.0),
+        ("by cell, 3", EQUAL, 3.0),
+        ("one teacher at 20 times the others'", EQUAL | {place: 20 * EQUAL["distill"][1]}, 1.0),
+        ("as measured on mini", measured(), 1.0),
+    ]
+    print("| standard deviations | 3 seeds | 5 seeds | 10 seeds |\n|---|---|---|---|")
+    for told, sds, uneven in rows:
+        named = []
+        for seeds in (3, 5, 10):
+            table = tables(design("mini", seeds), sds, reports, np.random.default_rng(seeds), uneven=uneven)
+            found = [unequal_spread(own).get(place[2], 1.0) < UNEQUAL_SPREAD for _, own in table.groupby("protocol")]
+            named.append(f"{np.mean(found):.0%}")
+        print("| " + " | ".join([told, *named]) + " |", flush=True)
+
+
 if __name__ == "__main__":
     print_calibration()
+    print_named()
     print_power()
