@@ -12,7 +12,7 @@ test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm --ignore tests/page
 
 test-long: $(VENV)/installed
-	$(BIN)/python -m pytest -m long tests --ignore tests/slurm --ignore tests/page
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long tests --ignore tests/slurm --ignore tests/page
 
 # The page in a real Chromium and the tables in a real LaTeX, from Debian's packages where they may be installed; else skipped.
 test-page: $(VENV)/installed

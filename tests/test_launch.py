@@ -107,6 +107,7 @@ def midway(steps, launcher=""):
     )  # fmt: skip
 
 
+@pytest.mark.long
 def test_kill_9_at_three_moments(slow, few, tmp_path):
     """The launcher alone while teachers train, everything while students train, one worker: then the same command
     again. The results equal those of an uninterrupted run in one process (cluster debug), number for number."""
