@@ -84,7 +84,7 @@ VERDICTS = {
     "success": Mark("success: interval above 0", "^", COLOURS[0]),
     "failure": Mark("failure: interval below 0", "v", COLOURS[1]),
     "inconclusive": Mark("inconclusive: interval holds 0", "o", "0.35", filled=False),
-    "": Mark("no verdict: a single run, or judged on another board", "D", "0.1", filled=False),
+    "": Mark("no verdict on this board", "D", "0.1", filled=False),
 }
 ESTIMATES = {"estimate": Mark("matched-none - standard-none", "o", "0.2"), "": Mark("a single run", "D", "0.1", filled=False)}
 STUDENTS = {
