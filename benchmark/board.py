@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 import families
-from benchmark.plan import TEACHER, Definitions
+from benchmark.plan import Definitions, components_of, is_teacher
 from benchmark.protocol import Arm, Protocol, Study
 from benchmark.stats import (
     GAP,
@@ -19,6 +19,7 @@ from benchmark.stats import (
     across_sizes,
     cells,
     consistency,
+    contrasts,
     estimate,
     estimates,
     family_verdict,
@@ -114,11 +115,19 @@ class Leaderboard:
     shifted: dict[tuple[str, str, str, str], Estimate]
     comparisons_of: Comparisons
     notes: tuple[str, ...]
+    choose: str | None
     comparisons: int
     runs: int
     seeds: str
     table: pd.DataFrame
     results: tuple[Result, ...]
+
+    def difference(self, row: Row, arm: str, other: str) -> Estimate | None:
+        """Mean top-1 of one arm of a row's teachers minus that of another, with plain intervals alone; None without results."""
+        place = {"protocol": self.protocol, "family": row.families[0], "size": row.size, "contrast": 0}
+        parts = pd.DataFrame([place | {"arm": arm, "weight": 1.0}, place | {"arm": other, "weight": -1.0}])
+        found = contrasts(self.comparisons_of.table, parts, 1)
+        return replace(estimate(found.iloc[0]), simultaneous=None, unpooled=None) if len(found) else None
 
     def estimate(self, row: Row, arm: str, kind: str) -> Estimate | None:
         """An estimate of benchmark.stats.signed_arms of a row's teachers."""
@@ -170,7 +179,7 @@ def leaderboard(
     another board's, `elsewhere`, stand beside without a verdict, and give no teacher a row.
     """
     (name, says), (study_name, listed) = protocol, study
-    found = frame(result for result in results if result.cell.protocol == name and result.cell.arm != TEACHER)
+    found = frame(result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
     needed = dict.fromkeys(arm for text in listed.arms for arm in (Arm.parse(text).baseline.name, text))
     found = found[found["arm"].isin(list(needed))]
     stats = _comparisons(found, comparisons, elsewhere)
@@ -199,6 +208,7 @@ def leaderboard(
             *_spread_notes(table),
             *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
         ),
+        choose=listed.choose,
         comparisons=comparisons,
         runs=len({result.key for result in counted}),
         seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",
@@ -215,7 +225,7 @@ def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[st
         if kind == GAP and arm in elsewhere:
             stats.found[place] = replace(value, simultaneous=None, unpooled=None)
         if kind == REVERSAL and Arm.parse(arm).method == "copy":
-            native = families.spec(family).native
+            native = components_of(Arm.parse(arm), family, place[2]).values()
             if native and all(component.inert_under_copy for component in native):
                 del stats.found[place]
     return stats
@@ -265,9 +275,9 @@ def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> 
 
 def _is_standard(stats: Comparisons, name: str, family: str, size: str, arm: Arm) -> bool:
     """Whether a matched arm's runs are the standard one's, since the family has no native components."""
-    standard = arm.model_copy(update={"student": "standard"})
+    standard = arm.standard
     one, other = (stats.cell(name, family, size, each.name) for each in (arm, standard))
-    return arm != standard and one is not None and other is not None and bool(one["group"] == other["group"])
+    return arm.student == "matched" and one is not None and other is not None and bool(one["group"] == other["group"])
 
 
 def by_family(rows: Sequence[Row]) -> list[tuple[tuple[str, ...], tuple[Row, ...]]]:

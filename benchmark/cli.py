@@ -254,7 +254,7 @@ def _asked(options: Mapping[str, Any]) -> _Asked:
     words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
     name, protocol = load_protocol(str(words["protocol"]))
     study_name, study = load_study(str(words["study"]))
-    teachers = teachers_of(str(words["family"]), words["sizes"])
+    teachers = teachers_of(str(words["family"]), words["sizes"], study.teachers)
     plan = make_plan(name, protocol, study_name, study, teachers, _seeds(words["seeds"], protocol))
     for kind, known in (("protocol", shipped("protocols")), ("study", shipped("studies"))):
         if words[kind] not in known:  # a file, which later commands shall find from anywhere
@@ -343,7 +343,8 @@ def _check_batches(plan: Plan, args: argparse.Namespace, ranks: int) -> None:
         size = item.run.protocol.recipe.batch_size
         if ranks > 1 and size % (2 * ranks):
             raise UserError(f"a batch of {size} ({item.cells[0]}) is not a multiple of twice the {ranks} processes that share it")
-        if item.run.transfer.source == "other-image" and (ranks > 1 or args.micro_batch):
+        whole = item.run.transfer.source == "other-image" or item.run.protocol.recipe.objective == "masked"
+        if whole and (ranks > 1 or args.micro_batch):
             raise UserError(f"{item.cells[0]} needs whole batches: no --micro-batch, and one process")
 
 
@@ -352,9 +353,9 @@ def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], consol
     from dataclasses import replace
 
     from benchmark.data import Place, check
-    from benchmark.work import torch_device
+    from benchmark.work import data_of, torch_device
 
-    setup, protocol = launcher.setup, launcher.protocol
+    setup = launcher.setup
     if args.tensorboard:
         _check_tensorboard()
     if launcher.detached:
@@ -376,7 +377,9 @@ def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], consol
     if not todo:
         return setup
     with _counting(console) as progress:
-        found = check(protocol.data, replace(place, workers=_cores()), progress)
+        settings = {data_of(item.run): item.run.protocol.data for item in launcher.plan.items.values()}
+        looked_at = {key: check(each, replace(place, workers=_cores()), progress) for key, each in settings.items()}
+        found = {key: digest for key, digest in looked_at.items() if digest is not None}
     other = launcher.other_images(found)
     if other is not None:
         raise UserError(f"the images in {args.data} are not those that made {other}: choose another --results, or those images")
@@ -480,6 +483,7 @@ def _show_elsewhere(outcome: Outcome, console: Console) -> None:
 
 def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> None:
     from benchmark.board import leaderboard, sort_results
+    from benchmark.plan import spelt_out
     from benchmark.report import gather, show
     from benchmark.store import read_results
 
@@ -488,7 +492,8 @@ def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> Non
     wanted = set(plan.cells)
     current = [result for result in found.current if result.cell in wanted]
     named, study = (plan.protocol, asked.protocol.says), (asked.study_name, asked.study)
-    show(leaderboard(named, study, current, plan.distinct_comparisons, asked.teachers), console)
+    spelt = spelt_out(asked.protocol, asked.study, asked.teachers)
+    show(leaderboard(named, (asked.study_name, spelt), current, plan.distinct_comparisons, asked.teachers), console)
     console.print(asked.protocol.says.strip(), style="dim", markup=False, highlight=False)
     _write_reports(gather(results, (plan.protocol, asked.protocol), study), reports, console)
 

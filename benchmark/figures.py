@@ -162,7 +162,7 @@ def _gap_data(board: Leaderboard) -> list[dict[str, Any]]:
     rows = []
     for row in board.rows:
         for entry in row.entries:
-            if not entry.arm.transfers:
+            if not entry.arm.transfers or (board.long and not entry.n):
                 continue
             note = entry.note or ("" if entry.gap else "no result" if entry.top1 is None else "no baseline")
             place = {"protocol": board.protocol, "teacher": row.label, "arm": entry.arm.name, "n": entry.n}

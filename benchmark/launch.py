@@ -20,11 +20,23 @@ from benchmark import cluster
 from benchmark.cluster import ClusterConfig, SchedulerError
 from benchmark.jobs import Array, Job, Jobs, Standing, Submission
 from benchmark.notice import python_that_waits
-from benchmark.plan import Item, Plan, Run, together
+from benchmark.plan import EVALUATED, Item, Plan, Run, together
 from benchmark.protocol import Protocol
 from benchmark.status import State, state_of
 from benchmark.store import Labelled, Result, Results, Workspace, frozen, read_result
-from benchmark.work import DIED, Order, Setup, Worker, below_floor, deliver, finished, locked, mark_failed, set_environment
+from benchmark.work import (
+    DIED,
+    Order,
+    Setup,
+    Worker,
+    below_floor,
+    data_of,
+    deliver,
+    finished,
+    locked,
+    mark_failed,
+    set_environment,
+)
 
 Cluster = Literal["local", "debug", "slurm"]
 CLUSTERS: tuple[Cluster, ...] = ("local", "debug", "slurm")
@@ -371,11 +383,11 @@ class Launcher:
                         return path
         return None
 
-    def other_images(self, digest: str | None) -> Path | None:
-        """A finished result of this plan that other images than these made."""
+    def other_images(self, digests: Mapping[str, str]) -> Path | None:
+        """A finished result of this plan that other images than these made; `digests` as Setup's."""
         for key in self.outcome.found:
             found = self._recorded(self.plan.items[key])
-            if found is not None and found.provenance.data not in (None, digest):
+            if found is not None and found.provenance.data not in (None, digests.get(data_of(self.plan.items[key].run))):
                 return self.results.path(found.cell)
         return None
 
@@ -447,7 +459,7 @@ def units(items: Sequence[Item], workers: int, most: int, alone: Collection[str]
 def effort(item: Item) -> float:
     """A run's relative cost: steps times images times parameters of the blocks; none for what is only evaluated."""
     run, geometry = item.run, item.run.student.geometry
-    if run.role == "ensemble":
+    if run.role in EVALUATED:
         return 0.0
     return run.protocol.recipe.steps * run.protocol.recipe.batch_size * geometry.depth * geometry.embed_dim**2
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,16 @@ import torch
 from torch import Tensor, nn
 
 import families
-from benchmark.plan import Run
+from benchmark.plan import Run, records_in
 from benchmark.protocol import Normalisation
 from benchmark.transfer import Reader
+from families.adapter import build_student
+from families.layer_scale import fold
+from families.spec import Component, Host
 from families.weights import WeightsError, load_pretrained
 
+# What starts anew with a part of the teacher: of each block the module, and BEiT's table of biases that all blocks share.
+ANEW = {"none": (), "attention": ("blocks.*.attn.*", "rel_pos_bias.*"), "mlp": ("blocks.*.mlp.*",)}
 HEADS = ("head.", "norm.", "fc_norm.")  # what belongs to a head: the norm before it moves with the pooling
 
 
@@ -25,19 +31,34 @@ def model_of(run: Run, family: str, size: str, files: Mapping[str, Path]) -> nn.
         return adapter.architecture(size, seed=run.seed, **timm_args(run))
     if run.role == "finetune":
         fresh = adapter.architecture(size, seed=run.stream, **timm_args(run))
-        return _with_new_head(fresh, taught_by(run, family, size, files).state_dict())
-    return adapter.student(size, seed=run.stream, native=run.student.components, **timm_args(run))
+        return _with_new_head(fresh, taught_by(run, family, size, files).state_dict(), ANEW[run.reinit])
+    return student_of(run)
+
+
+def student_of(run: Run) -> nn.Module:
+    """The student of a run at its start, from what the run says of it alone; what is only evaluated is a student too."""
+    host = Host(run.student.host, records_in(run.student.switched_off))
+    components = {
+        name: Component(name, "", "", records_in(given["args"]), records_in(given["initial"]))
+        for name, given in run.student.components.items()
+    }
+    return build_student(host, components, f"student:{run.seed}", **timm_args(run))
 
 
 def taught_by(run: Run, family: str, size: str, files: Mapping[str, Path]) -> nn.Module:
     """The frozen teacher of a run.
 
-    `files` names its weights as `run.teacher` does: those of the `run` that trained it, else the pre-trained `weights`. Raises
-    WeightsError for a file that does not fit.
+    `files` names its weights as `run.teacher` does: those of the `run` that trained it, else the pre-trained `weights`; an
+    untrained one has none. Raises WeightsError for a file that does not fit.
     """
+    given = run.teacher or {}
+    if "untrained" in given:
+        return families.load(family).teacher(size, pretrained=False, seed=int(given["seed"]), **timm_args(run))
     if "run" in files:
-        return trained(run, family, size, files["run"])
-    return load_pretrained(families.spec(family).teacher(size), files["weights"]).eval().requires_grad_(False)
+        model = trained(run, family, size, files["run"])
+    else:
+        model = load_pretrained(families.spec(family).teacher(size), files["weights"]).eval().requires_grad_(False)
+    return fold(model) if "folded" in given else model
 
 
 def trained(run: Run, family: str, size: str, weights: Path) -> nn.Module:
@@ -52,7 +73,8 @@ def reader_of(run: Run, family: str, size: str, files: Mapping[str, Path], devic
     given = run.transfer
     drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else 0.0
     teacher = taught_by(run, family, size, files).to(device)
-    return Reader(teacher, given.blocks, given.teacher_precision, given.compile_teacher, drop_path=drop_path)
+    precision, values = given.teacher_precision, given.part != "map"
+    return Reader(teacher, given.blocks, precision, given.compile_teacher, drop_path=drop_path, values=values)
 
 
 def teachers_input(run: Run, family: str) -> Normalisation:
@@ -69,10 +91,11 @@ def timm_args(run: Run) -> dict[str, Any]:
     return {**run.student.geometry.model_dump(), "global_pool": run.protocol.head, "num_classes": classes}
 
 
-def _with_new_head(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """Take a backbone's state in place; the head stays as it starts, and so does its norm where the teacher has none of that
-    name. Raises WeightsError for any other gap."""
+def _with_new_head(model: nn.Module, state: Mapping[str, Tensor], anew: Sequence[str] = ()) -> nn.Module:
+    """Take a backbone's state in place; the head stays as it starts, and so do parameters of the patterns `anew`, and its norm
+    where the teacher has none of that name. Raises WeightsError for any other gap."""
     own = model.state_dict()
+    state = {name: own[name] if any(fnmatchcase(name, each) for each in anew) and name in own else state[name] for name in state}
     taken = {name: value for name, value in state.items() if name in own and not name.startswith("head.")}
     gaps = [name for name in own.keys() ^ taken.keys() if not name.startswith(HEADS)]
     gaps += [name for name in state if name not in own and not name.startswith(HEADS)]

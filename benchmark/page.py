@@ -151,9 +151,7 @@ def _cells(board: Leaderboard, arms: Mapping[str, Arm]) -> dict[str, Any]:
     if not len(table):
         return {"columns": [*CELLS, "own_verdict"], "rows": []}
     groups = {(family, size, arm): group for family, size, arm, group in _tuples(table, ("family", "size", "arm", "group"))}
-    standard = {
-        name: arm.model_copy(update={"student": "standard"}).name for name, arm in arms.items() if arm.student == "matched"
-    }
+    standard = {name: arm.standard.name for name, arm in arms.items() if arm.student == "matched"}
     rows = []
     for values in _tuples(table, columns):
         row = dict(zip(columns, values, strict=True))

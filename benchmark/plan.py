@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import Field
 
 import families
-from benchmark.protocol import Arm, CuedDigits, Images, Normalisation, Protocol, Recipe, Record, Scale, Study
-from families.spec import STANDARD, Component, Family, Teacher, UnknownName, UserError
+from benchmark.protocol import (
+    STAR,
+    Arm,
+    CuedDigits,
+    Images,
+    Normalisation,
+    Part,
+    Protocol,
+    Recipe,
+    Record,
+    Reinit,
+    Scale,
+    Study,
+    Teachers,
+)
+from families.spec import STANDARD, Component, Constant, Family, Host, Normal, Ref, SinCos, Teacher, UnknownName, UserError
 
 TEACHER = "teacher"  # the arm of a teacher that the protocol trains
+EVALUATED = ("ensemble", "match")  # roles of what is not trained
+LAYER_SCALE = "layer_scale"  # what families call the component that `gamma` and folding are about
+ALL = Teachers()
+QUARTERS = 4  # first and last blocks that are transferred, where a study leaves open how many
 
 
 class Conditions(Record):
@@ -48,10 +67,11 @@ class Architecture(Record):
 
 
 class Transfer(Record):
-    """What the student gets from its teacher, in which blocks; loss and weight are distillation's. A teacher without a
-    precision of its own runs in the student's."""
+    """What the student gets from its teacher, in which blocks; loss and weight are distillation's. With method "match" it gets
+    nothing, and its maps are compared with the teacher's. A teacher without a precision of its own runs in the student's.
+    part, sinks and source are Arm's."""
 
-    method: Literal["none", "copy", "distill"] = "none"
+    method: Literal["none", "copy", "distill", "match"] = "none"
     blocks: tuple[int, ...] = ()
     loss: str | None = None
     weight: float | None = None
@@ -59,9 +79,11 @@ class Transfer(Record):
     teacher_precision: Literal["float32", "bfloat16"] | None = None
     compile_teacher: bool = False
     teacher_drop_path: bool = False
+    part: Part = "map"
+    sinks: Literal["keep", "drop", "redistribute"] = "keep"
 
 
-Role = Literal["student", "teacher", "finetune", "ensemble"]
+Role = Literal["student", "teacher", "finetune", "ensemble", "match"]
 
 
 class Run(Record):
@@ -69,11 +91,14 @@ class Run(Record):
 
     Attributes:
         protocol, student, transfer, seed: the conditions, the model, what it is given.
-        role: a student, a teacher that is pre-trained here, a teacher that is fine-tuned (`student` is its architecture), or the
-            ensemble of a finished student with a fine-tuned teacher, which is evaluated and not trained.
+        role: a student, a teacher that is pre-trained here, a teacher that is fine-tuned (`student` is its architecture), the
+            ensemble of a finished student with a fine-tuned teacher, or the comparison of a student's maps with its
+            teacher's (match); these two are evaluated and not trained.
         teacher: what attention or weights come from: `run`, the key of the run that trained it, and `weights`, timm's name or the
-            authors' file, with `revision` or `sha256` where pinned, if it was pre-trained elsewhere. An ensemble adds the
-            keys of its `student` and, as `ensemble`, of the teacher beside it.
+            authors' file, with `revision` or `sha256` where pinned, if it was pre-trained elsewhere; `folded` what was folded
+            into them. Or `untrained`, a digest of its architecture, and the `seed` of its weights. What is evaluated adds the key
+            of its finished `student`, an ensemble also, as `ensemble`, that of the teacher beside it.
+        reinit: what of a teacher that is fine-tuned starts anew.
     """
 
     protocol: Conditions
@@ -82,6 +107,7 @@ class Run(Record):
     role: Role = "student"
     transfer: Transfer = Transfer()
     teacher: dict[str, str] | None = None
+    reinit: Reinit = "none"
 
     @property
     def key(self) -> str:
@@ -193,7 +219,7 @@ def together(items: Iterable[Item]) -> list[list[Item]]:
             which = _places([item]) if run.teacher is None else tuple(sorted(run.teacher.items()))
         drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else None
         # What one reader reads: a run alone would read no other blocks, nor with other ones dropped.
-        reader = (given.blocks, given.teacher_precision, given.compile_teacher, drop_path)
+        reader = (given.blocks, given.teacher_precision, given.compile_teacher, drop_path, given.part != "map")
         groups.setdefault((run.companions, which, reader), []).append(item)
     for key in [key for key, group in groups.items() if group[0].run.role == "student" and group[0].run.teacher is None]:
         host = next((k for k, group in groups.items() if k[0] == key[0] and _joins(groups[key], group)), None)
@@ -236,7 +262,7 @@ def make_plan(
 
     comparisons = []
     for family, size in teachers:
-        for arm in map(Arm.parse, study.arms):
+        for arm in map(Arm.parse, arms_of(protocol, study, family, size)):
             keys, baselines = [], []
             for seed in seeds:
                 keys.append(add(Cell(protocol_name, family, size, arm.name, seed)))
@@ -247,9 +273,82 @@ def make_plan(
     return Plan(protocol_name, study_name, items, comparisons)
 
 
+def arms_of(protocol: Protocol, study: Study, family: str, size: str) -> tuple[str, ...]:
+    """A study's arms for one teacher, each `*` filled in: for blocks by quarters of the depth after `first-` and `last-` and by
+    each block after `only-`, else by each of the family's native components, other families that have some (and say what those
+    start at in this size), the protocol's other data sets or ways to pre-train a teacher.
+
+    An arm with variants that is the same run as one listed before, of the same student and method, is left out.
+    Raises UserError for an arm that this teacher can not have.
+    """
+    texts = dict.fromkeys(text for arm in study.arms for text in _filled(protocol, arm, family, size))
+    if not any("+" in text for text in texts):
+        return tuple(texts)
+    found: list[str] = []
+    seen: set[tuple[str, str, Run]] = set()
+    for text in texts:
+        arm = Arm.parse(text)
+        this = (arm.student, arm.method, run_of(protocol, Cell("", family, size, text, 0)))
+        if "+" not in text or this not in seen:
+            found.append(text)
+        seen.add(this)
+    return tuple(found)
+
+
+def spelt_out(protocol: Protocol, study: Study, teachers: Iterable[tuple[str, str]]) -> Study:
+    """A study whose arms are all those that one of these teachers, (family, size), can have."""
+    arms = dict.fromkeys(text for arm in study.arms for each in teachers for text in _filled(protocol, arm, *each))
+    return study.model_copy(update={"arms": tuple(arms) or study.arms})
+
+
+def _filled(protocol: Protocol, text: str, family: str, size: str) -> list[str]:
+    star = STAR.search(text)
+    if star is None:
+        return [text]
+    values = [text[: star.end() - 1] + value + text[star.end() :] for value in _values(protocol, star, family, size)]
+    return [filled for value in values for filled in _filled(protocol, value, family, size)]
+
+
+def _values(protocol: Protocol, star: re.Match[str], family: str, size: str) -> list[str]:
+    key, before = star.groups()
+    spec = families.spec(family)
+    if key == "blocks":
+        depth = _geometry(protocol.scale, spec.teacher(size)).depth
+        return [str(k) for k in (range(depth) if before == "only-" else _quarters(depth))]
+    if key in ("native", "without"):
+        return [component.name for component in spec.native]
+    if key == "of":
+        return [name for name in families.names() if name != family and families.spec(name).native and _starts(name, size)]
+    if key == "data":
+        return list(protocol.datasets)
+    return list(protocol.teacher.others) if protocol.teacher else []
+
+
+def _quarters(depth: int) -> list[int]:
+    return sorted({max(1, depth * part // QUARTERS) for part in range(1, QUARTERS)})
+
+
+def _starts(family: str, size: str) -> bool:
+    try:
+        families.spec(family).components(size)
+    except UserError:
+        return False
+    return True
+
+
+def teacher_arm(recipe: str = "") -> str:
+    """The arm of a teacher that the protocol trains by its usual recipe, or by another one of its."""
+    return f"{TEACHER}+recipe={recipe}" if recipe else TEACHER
+
+
+def is_teacher(arm: str) -> bool:
+    """Whether it is one of teacher_arm's."""
+    return arm.partition("+")[0] == TEACHER
+
+
 def needed(protocol: Protocol, cell: Cell) -> list[Cell]:
     """The cells whose runs come before that of `cell`; a fine-tuned teacher is that of seed 0."""
-    if cell.arm == TEACHER:
+    if is_teacher(cell.arm):
         return []
     arm = Arm.parse(cell.arm)
     if arm.ensemble == "finetuned":
@@ -257,39 +356,44 @@ def needed(protocol: Protocol, cell: Cell) -> list[Cell]:
         return [alone, replace(cell, arm=arm.tuned_teacher.name, seed=0), *needed(protocol, alone)]
     if arm.weights == "finetuned":
         return [replace(cell, arm=arm.tuned_teacher.name, seed=0)]
-    if arm.method == "none" or protocol.teacher is None:
-        return []
-    return [replace(cell, arm=TEACHER, seed=arm.teacher)]
+    student = [replace(cell, arm=arm.alone.name)] if arm.match == "end" else []
+    if (arm.method == "none" and arm.match == "none") or arm.source == "untrained" or protocol.teacher is None:
+        return student
+    return [*student, replace(cell, arm=teacher_arm(arm.recipe), seed=arm.teacher)]
 
 
 def run_of(protocol: Protocol, cell: Cell) -> Run:
     """The run that a cell stands for under the protocol as it is now. Raises UserError when there is none."""
-    if cell.arm == TEACHER:
-        return teacher_run(protocol, cell.family, cell.size, cell.seed)
+    if is_teacher(cell.arm):
+        return teacher_run(protocol, cell.family, cell.size, cell.seed, cell.arm.removeprefix(TEACHER).removeprefix("+recipe="))
     arm = Arm.parse(cell.arm)
     if arm.ensemble == "finetuned":
         student, tuned = (run_of(protocol, each) for each in needed(protocol, cell)[:2])
         pretrained = {} if protocol.teacher else tuned.teacher or {}
         teacher = pretrained | (student.teacher or {}) | {"student": student.key, "ensemble": tuned.key}
         return student.model_copy(update={"role": "ensemble", "teacher": teacher})
-    recipe = _budgeted(protocol.recipe_of(arm.method), arm)
-    spec = families.spec(cell.family)
-    native = () if arm.student == "standard" else None
+    task = protocol.on(arm.data)
     run = Run(
-        protocol=_conditions(protocol, recipe),
-        student=architecture(protocol, spec, cell.size, spec.components(cell.size, native)),
+        protocol=_conditions(task, _tuned(task.recipe_of(arm.method), arm)),
+        student=_student(protocol, cell, arm),
         seed=cell.seed,
         role="finetune" if arm.method == "finetune" else "student",
+        reinit=arm.reinit,
     )
+    depth = run.student.geometry.depth
+    if arm.match != "none":
+        finished = {"student": run.key} if arm.match == "end" else {}
+        transfer = _transfer(protocol, arm, depth).model_copy(update={"method": "match"})
+        return run.model_copy(update={"role": "match", "transfer": transfer, "teacher": _teacher(protocol, cell, arm) | finished})
     if arm.method == "none":
         return run
-    transfer = _transfer(protocol, arm, run.student.geometry.depth) if arm.transfers else Transfer()
-    return run.model_copy(update={"transfer": transfer, "teacher": _teacher(protocol, spec, cell)})
+    transfer = _transfer(protocol, arm, depth) if arm.transfers else Transfer()
+    return run.model_copy(update={"transfer": transfer, "teacher": _teacher(protocol, cell, arm)})
 
 
 class Definitions:
-    """run_of for many cells of one protocol. Runs of cells that differ in their seed alone do so too, and are made once; but an
-    ensemble names other runs of its seed."""
+    """run_of for many cells of one protocol. Runs of cells that differ in their seed alone do so too, and are made once; but
+    what is evaluated names other runs of its seed."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
@@ -298,65 +402,112 @@ class Definitions:
     def run_of(self, cell: Cell) -> Run:
         """The cell's run. Raises UserError when there is none."""
         first = self.first.get((cell.family, cell.size, cell.arm))
-        if first is None or first.role == "ensemble":
+        if first is None or first.role in EVALUATED:
             first = self.first[cell.family, cell.size, cell.arm] = run_of(self.protocol, cell)
         return first.model_copy(update={"seed": cell.seed})
 
 
-def _budgeted(recipe: Recipe, arm: Arm) -> Recipe:
+def _tuned(recipe: Recipe, arm: Arm) -> Recipe:
     steps = round(recipe.steps * arm.budget)
     if steps < 1:
         raise UserError(f"arm {arm.name!r}: {recipe.steps} steps times {arm.budget:g} leaves none")
-    return recipe.model_copy(update={"steps": steps})
+    return recipe.model_copy(update={"steps": steps, "lr": recipe.lr * arm.lr})
+
+
+def _student(protocol: Protocol, cell: Cell, arm: Arm) -> Architecture:
+    """What is trained: of the teacher's geometry, with the components that the arm gives it."""
+    own, giving = families.spec(cell.family), families.spec(arm.of or cell.family)
+    components = components_of(arm, cell.family, cell.size)
+    if arm.gamma is not None:
+        if LAYER_SCALE not in components:
+            raise UserError(f"arm {arm.name!r}: {cell.family}'s matched student has no {LAYER_SCALE} here")
+        scale = components[LAYER_SCALE]
+        initial = {pattern: Constant(arm.gamma) for pattern in scale.initial}
+        components[LAYER_SCALE] = replace(scale, initial=initial)
+    return architecture(protocol, own, cell.size, components, giving.host)
+
+
+def components_of(arm: Arm, family: str, size: str) -> dict[str, Component]:
+    """The native components that an arm gives to the student of a family's teacher. Raises UnknownName for one that is none."""
+    giving = families.spec(arm.of or family)
+    left_out = giving.components(size, _names(arm.without))
+    wanted = _names(arm.native) if arm.native else None
+    found = giving.components(size, () if arm.student == "standard" else wanted)
+    return {name: component for name, component in found.items() if name not in left_out}
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
 def _transfer(protocol: Protocol, arm: Arm, depth: int) -> Transfer:
     settings, distils = protocol.transfer, arm.method == "distill"
     return Transfer(
         method=arm.method,
-        blocks=settings.indices(depth),
-        loss=settings.loss if distils else None,
-        weight=settings.weight if distils else None,
+        blocks=_blocks(arm, depth) if arm.blocks else settings.indices(depth),
+        loss=arm.loss or settings.loss if distils else None,
+        weight=settings.weight * arm.weight if distils else None,
         source=arm.source,
         teacher_precision=settings.teacher_precision,
         compile_teacher=settings.compile_teacher,
         teacher_drop_path=settings.teacher_drop_path,
+        part=arm.part,
+        sinks=arm.sinks,
     )
 
 
-def _teacher(protocol: Protocol, spec: Family, cell: Cell) -> dict[str, str]:
+def _blocks(arm: Arm, depth: int) -> tuple[int, ...]:
+    kind, _, count = arm.blocks.partition("-")
+    number = int(count)
+    if number > depth - (kind == "only"):
+        raise UserError(f"arm {arm.name!r}: the teacher has {depth} blocks" + (", counted from 0" if kind == "only" else ""))
+    return {"first": tuple(range(number)), "last": tuple(range(depth - number, depth)), "only": (number,)}[kind]
+
+
+def _teacher(protocol: Protocol, cell: Cell, arm: Arm) -> dict[str, str]:
     """Where a run's attention, or the weights that it fine-tunes, come from."""
-    arm, teacher = Arm.parse(cell.arm), spec.teacher(cell.size)
-    before = needed(protocol, cell)
+    spec = families.spec(cell.family)
+    teacher = spec.teacher(cell.size)
+    if arm.source == "untrained":
+        whole = architecture(protocol, spec, cell.size, spec.components(cell.size))
+        return {"untrained": hashlib.sha256(whole.model_dump_json().encode()).hexdigest()[:16], "seed": str(arm.teacher)}
+    folded = {"folded": LAYER_SCALE} if arm.weights == "folded" else {}
+    if folded and LAYER_SCALE not in spec.components(cell.size):
+        raise UserError(f"arm {arm.name!r}: {cell.family} has no {LAYER_SCALE} to fold")
+    before = [each for each in needed(protocol, cell) if is_teacher(each.arm) or Arm.parse(each.arm).method == "finetune"]
     trained = {"run": run_of(protocol, before[0]).key} if before else {}
     if protocol.teacher is not None:
-        return trained
-    if arm.teacher:
+        return trained | folded
+    if arm.teacher or arm.recipe:
         raise UserError(f"arm {arm.name!r}: the teachers are pre-trained, there is one of each")
     pinned = {"revision": teacher.revision, "sha256": teacher.official.sha256 if teacher.official else None}
     source = teacher.official.url if teacher.official else teacher.model
-    return {"weights": source} | {kind: value for kind, value in pinned.items() if value is not None} | trained
+    return {"weights": source} | {kind: value for kind, value in pinned.items() if value is not None} | trained | folded
 
 
-def teacher_run(protocol: Protocol, family: str, size: str, seed: int) -> Run:
-    """The run that pre-trains a teacher: the family's whole architecture by the protocol's teacher recipe.
+def teacher_run(protocol: Protocol, family: str, size: str, seed: int, recipe: str = "") -> Run:
+    """The run that pre-trains a teacher: the family's whole architecture by the protocol's teacher recipe, or another of its.
 
-    Raises UserError for a protocol whose teachers are pre-trained already.
+    Raises UserError for a protocol whose teachers are pre-trained already, UnknownName for a recipe that it has not.
     """
     if protocol.teacher is None:
         raise UserError("this protocol's teachers are pre-trained already")
     spec = families.spec(family)
-    conditions = _conditions(protocol, protocol.teacher.recipe)
-    return Run(protocol=conditions, student=architecture(protocol, spec, size, spec.components(size)), seed=seed, role="teacher")
+    conditions = _conditions(protocol, protocol.teacher.by(recipe).recipe)
+    whole = architecture(protocol, spec, size, spec.components(size))
+    return Run(protocol=conditions, student=whole, seed=seed, role="teacher")
 
 
-def architecture(protocol: Protocol, spec: Family, size: str, components: dict[str, Component]) -> Architecture:
-    """A student of a teacher's geometry, at the protocol's scale where it has one.
+def architecture(
+    protocol: Protocol, spec: Family, size: str, components: dict[str, Component], host: Host | None = None
+) -> Architecture:
+    """A student of a teacher's geometry with components that `host` (None: the family's) can hold, at the protocol's scale where
+    it has one.
 
     Raises UnknownName for a size the protocol has not.
     """
     described = {name: {"args": _plain(c.args), "initial": _plain(c.initial)} for name, c in components.items()}
-    host = spec.host if components else STANDARD
+    host = (host or spec.host) if components else STANDARD
     geometry = _geometry(protocol.scale, spec.teacher(size))
     return Architecture(geometry=geometry, components=described, host=host.model, switched_off=_plain(host.standard))
 
@@ -375,13 +526,15 @@ def _geometry(scale: Scale | None, teacher: Teacher) -> Geometry:
     return Geometry(img_size=img, patch_size=patch, embed_dim=scaled.embed_dim, depth=scaled.depth, num_heads=heads)
 
 
-def teachers_of(names: str, sizes: str | None) -> list[tuple[str, str]]:
-    """(family, size) pairs of a request: `names` as `deit3,dino` or `all`, `sizes` as `base,large` or None for all. Families that
-    are named may be asked for alternatives too.
+def teachers_of(names: str, sizes: str | None, chosen: Teachers = ALL) -> list[tuple[str, str]]:
+    """(family, size) pairs of a request: `names` as `deit3,dino`, or `all` that a study is for (`chosen`), `sizes` as in
+    `base,large` or None for all. Families that are named may be asked for alternatives too.
 
     Raises UnknownName for a family that is none, or a size that a named family has not.
     """
-    listed = list(families.names()) if names == "all" else [word.strip() for word in names.split(",")]
+    for word in chosen.families or ():
+        families.spec(word)
+    listed = chosen.chosen(families.names(), families.spec) if names == "all" else [word.strip() for word in names.split(",")]
     wanted = None if sizes is None else [word.strip() for word in sizes.split(",")]
     known = dict.fromkeys(size for name in listed for size in families.spec(name).sizes)
     for size in wanted or ():
@@ -409,3 +562,18 @@ def _plain(values: Any) -> dict[str, Any]:
 
 def _tagged(value: Any) -> Any:
     return {type(value).__name__: asdict(value)} if hasattr(value, "__dataclass_fields__") else value
+
+
+def records_in(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What an Architecture holds of a component's arguments or initial values, as families' records again."""
+    return {key: _record(value) for key, value in values.items()}
+
+
+def _record(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    ((kind, fields),) = value.items()
+    return _RECORDS[kind](**fields)
+
+
+_RECORDS: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in (Constant, Normal, Ref, SinCos)}

@@ -10,7 +10,7 @@ from rich.table import Table
 from benchmark.cluster import SchedulerError
 from benchmark.costs import ASSUMED, bill, by_experience
 from benchmark.launch import Launcher
-from benchmark.plan import Item
+from benchmark.plan import EVALUATED, Item
 from benchmark.work import torch_device
 
 
@@ -29,7 +29,7 @@ def preview(launcher: Launcher) -> dict[str, Any]:
             "key": item.key,
             "stage": number,
             "cells": [cell.path for cell in item.cells],
-            "steps": 0 if item.run.role == "ensemble" else item.run.protocol.recipe.steps,
+            "steps": 0 if item.run.role in EVALUATED else item.run.protocol.recipe.steps,
             "requires": list(item.requires),
             "finished": item.key not in wanted,
             "queued": item.key in elsewhere,

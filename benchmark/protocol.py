@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import re
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -10,11 +12,14 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from families.spec import UnknownName, UserError
+from families.spec import Family, UnknownName, UserError
 
 FOLDER = Path(__file__).parent
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
+Loss = Literal["ce", "kl", "mse", "cosine"]
+Reinit = Literal["none", "attention", "mlp"]
+Part = Literal["map", "logits", "q", "k", "v", "output"]
 
 
 class Record(BaseModel):
@@ -27,12 +32,18 @@ class Record(BaseModel):
 
 
 class CuedDigits(Record):
-    """The embedded task (benchmark/data/cued_digits.py): sizes of the evaluation sets, noise of the shifted one."""
+    """The embedded task (benchmark/data/cued_digits.py): sizes of the evaluation sets, noise of the shifted one.
+
+    `imbalance` is how many times as often the first class is asked for as the last one in training, falling geometrically
+    between them (evaluation stays balanced); `hues` the share of the colour circle that the eight colours are spread over.
+    """
 
     name: Literal["cued_digits"]
     val_images: int = Field(gt=0)
     test_images: int = Field(gt=0)
     noise_std: float = Field(ge=0)
+    imbalance: float = Field(default=1, ge=1)
+    hues: float = Field(default=1, gt=0, le=1)
 
     @property
     def num_classes(self) -> int:
@@ -64,13 +75,15 @@ class ShiftedSet(Record):
 class Images(Record):
     """Photographs through timm's data set factory (benchmark/data/images.py), found in `--data DIR`.
 
-    `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or "hfds/NAME". Either `held_out` of the
+    `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or "hfds/NAME". The images lie in `folder`
+    below the data folder or beside it where there is such a one, else in the data folder itself. Either `held_out` of the
     training images are val, or `val` names a split of its own. Evaluation resizes the shorter side to the model's input size
     / crop_pct and crops the centre.
     """
 
     name: Literal["images"]
     source: str = ""
+    folder: str = ""
     num_classes: int = Field(gt=1)
     train: Split
     test: Split
@@ -135,6 +148,9 @@ class Recipe(Record):
         ema: decay per step of the averaged weights that are evaluated then.
         augment: of training images; None: they are resized and cropped as for evaluation.
         compile: run the student through torch.compile, its attention left out.
+        objective: what is learnt, of labels, or of masked image modelling (benchmark/masked.py), which a teacher can be
+            pre-trained by; its head then is a probe on features that it does not change.
+        mask_ratio: share of the patches that are masked then.
     """
 
     steps: int = Field(gt=0)
@@ -153,13 +169,27 @@ class Recipe(Record):
     ema: float | None = Field(default=None, gt=0, lt=1)
     augment: Augment | None = None
     compile: bool = False
+    objective: Literal["labels", "masked"] = "labels"
+    mask_ratio: float = Field(default=0.5, gt=0, lt=1)
 
 
-class Teaching(Record):
-    """How a protocol pre-trains its own teachers; one whose val top-1 is below the floor is an error."""
+class Pretraining(Record):
+    """A way to pre-train a teacher; one whose val top-1 is below the floor is an error."""
 
     recipe: Recipe
     floor: Percent
+
+
+class Teaching(Pretraining):
+    """How a protocol pre-trains its own teachers; `others` are further ways, by the names that arms call them by."""
+
+    others: dict[str, Pretraining] = {}
+
+    def by(self, name: str) -> Pretraining:
+        """The way called `name`, the usual one for none. Raises UnknownName."""
+        if name and name not in self.others:
+            raise UnknownName("recipe of this protocol's teachers", name, self.others)
+        return self.others[name] if name else self
 
 
 class Size(Record):
@@ -186,7 +216,7 @@ class TransferSettings(Record):
     Li et al.'s released code does (it is deterministic otherwise)."""
 
     blocks: Literal["all"] | int
-    loss: Literal["ce"]
+    loss: Loss
     weight: float = Field(gt=0)
     teacher_precision: Literal["float32", "bfloat16"] | None = None
     compile_teacher: bool = False
@@ -206,7 +236,9 @@ class Protocol(Record):
     Without `scale` models have the teachers' own geometry; without `teacher` the teachers are the pre-trained ones. `recipes`
     gives a method (none, copy, distill, finetune) a recipe of its own in place of `recipe` (null: none, after all).
     `evaluation_batch` bounds memory; images of one such batch lend each other their attention in the control that does so.
-    `together` bounds how many runs train in one process (each holds its model and optimiser in memory).
+    `together` bounds how many runs train in one process (each holds its model and optimiser in memory). `datasets` are other
+    tasks to transfer to from the same teachers, by the names that arms call them by: a file gives their `data` block, or names
+    the protocol whose block it is; all else is this protocol's.
     """
 
     title: str
@@ -224,15 +256,25 @@ class Protocol(Record):
     checkpoint_seconds: float = Field(default=2.0, ge=0)
     together: int = Field(default=12, gt=0)
     evaluation_batch: int = Field(default=500, gt=1)
+    datasets: dict[str, Protocol] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _steps_of_epochs(cls, content: Any) -> Any:
-        return _with_steps(content) if isinstance(content, dict) else content
+        if not isinstance(content, dict):
+            return content
+        found = _with_steps(content)
+        if isinstance(content.get("datasets"), dict):
+            own = {key: value for key, value in content.items() if key != "datasets"}
+            found = found | {"datasets": {name: own | {"data": data} for name, data in content["datasets"].items()}}
+        return found
 
     @model_validator(mode="after")
     def _consistent(self) -> Protocol:
-        taught = [] if self.teacher is None else [self.teacher.recipe]
+        taught = [] if self.teacher is None else [each.recipe for each in (self.teacher, *self.teacher.others.values())]
+        for recipe in (self.recipe, *self.recipes.values()):
+            if recipe.objective != "labels":
+                raise ValueError("recipe.objective: students learn from labels; it is for teachers")
         for recipe in (self.recipe, *self.recipes.values(), *taught):
             if recipe.epochs is not None:
                 raise ValueError("epochs need data whose images are counted; give steps")
@@ -245,6 +287,12 @@ class Protocol(Record):
     def recipe_of(self, method: str) -> Recipe:
         """The recipe of a method: its own, or the one of all."""
         return self.recipes.get(method, self.recipe)  # type: ignore[call-overload, no-any-return]
+
+    def on(self, dataset: str) -> Protocol:
+        """The protocol with one of its other tasks in place of its own, itself for none. Raises UnknownName."""
+        if dataset and dataset not in self.datasets:
+            raise UnknownName("data set of this protocol", dataset, self.datasets)
+        return self.datasets[dataset] if dataset else self
 
     @field_validator("seeds")
     @classmethod
@@ -280,26 +328,71 @@ def _with_steps(content: dict[str, Any]) -> dict[str, Any]:
         changed["recipes"] = {method: stepped(recipe) for method, recipe in given.items()}
     if isinstance(content.get("teacher"), dict):
         changed["teacher"] = content["teacher"] | {"recipe": stepped(content["teacher"].get("recipe"))}
+        if isinstance(content["teacher"].get("others"), dict):
+            changed["teacher"]["others"] = {
+                name: each | {"recipe": stepped(each.get("recipe"))} if isinstance(each, dict) else each
+                for name, each in content["teacher"]["others"].items()
+            }
     return changed
 
 
+class Teachers(Record):
+    """Which teachers a study is for: of these families (None: of all), with native components or without any, or with the one
+    named, of several sizes. A family that a request names is taken as it is."""
+
+    families: tuple[str, ...] | None = None
+    native: bool | str | None = None
+    several_sizes: bool = False
+
+    def chosen(self, names: Iterable[str], spec: Callable[[str], Family]) -> list[str]:
+        """Of the families called `names` those that it is for; `spec` gives what a family's file says."""
+        found = []
+        for name in names:
+            native = [component.name for component in spec(name).native]
+            fits = self.families is None or name in self.families
+            fits &= self.native is None or (
+                self.native in native if isinstance(self.native, str) else bool(native) == self.native
+            )
+            if fits and (not self.several_sizes or len(spec(name).sizes) > 1):
+                found.append(name)
+        return found
+
+
 class Study(Record):
-    """Which arms are trained for each teacher."""
+    """Which arms are trained for which teachers.
+
+    A `*` in an arm's variant stands for each value that the teacher has (benchmark.plan.arms_of). `choose` names the variant
+    whose best value the report chooses on val, of the baseline too, to compare both by their best.
+    """
 
     title: str
     arms: tuple[str, ...] = Field(min_length=1)
+    teachers: Teachers = Teachers()
+    choose: Literal["weight", "lr"] | None = None
 
     @field_validator("arms")
     @classmethod
     def _arms(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
         try:
             for arm in arms:
-                Arm.parse(arm)
+                Arm.parse(_with_star_filled(arm))
         except UserError as error:
             raise ValueError(str(error)) from None
         if len(set(arms)) < len(arms):
             raise ValueError("an arm is listed twice")
         return arms
+
+
+STARRED = {"blocks": "1", "native": "x", "without": "x", "of": "x", "data": "x", "recipe": "x"}  # variants, with a sample value
+STAR = re.compile(r"\+(\w+)=([a-z]+-)?\*")
+
+
+def _with_star_filled(text: str) -> str:
+    """An arm as it could be for some teacher."""
+    for key, _ in STAR.findall(text):
+        if key not in STARRED:
+            raise UserError(f"arm {text!r}: * stands for what a teacher has of {', '.join(STARRED)}")
+    return STAR.sub(lambda found: found.group(0)[:-1] + STARRED[found.group(1)], text)
 
 
 class Arm(Record):
@@ -309,49 +402,60 @@ class Arm(Record):
     Attributes:
         student: standard, matched (with all native components), or the teacher itself.
         method: how attention is transferred.
-        budget: factor on the student recipe's steps.
-        source: whose attention it is: the teacher's of the same image, of another image of the batch, or uniform.
-        teacher: seed of a teacher that the protocol trains.
-        weights: the teacher as pre-trained, or fine-tuned on the task first.
+        budget, lr: factors on the recipe's steps and its learning rate.
+        data: one of the protocol's other data sets, which the student learns and is tested on.
+        blocks: `first-K`, `last-K`, or `only-K` (counted from 0); "": the protocol's.
+        part: of the teacher's attention, in place of the map; its other parts are the student's own. `logits` are the
+            map's before the softmax (Distillation alone), `output` is map times values, before the projection.
+        loss, weight: Distillation's, and a factor on the protocol's weight; without: the protocol's.
+        sinks: the attention that the teacher pays to class token and registers: kept, dropped, or redistributed among the patches
+            in proportion.
+        source: whose attention it is: the teacher's of the same image, of another image of the batch, its average over val's
+            images, uniform, or that of the same architecture untrained.
+        teacher: seed of a teacher that the protocol trains, or of the untrained one.
+        recipe: one of the protocol's other ways to pre-train a teacher.
+        weights: the teacher as pre-trained, fine-tuned on the task first, or with its LayerScale folded into its weights.
+        native, without: a matched student has these native components alone, or all but these (commas between them).
+        of: the family whose native components a matched student gets, in place of its teacher's.
+        gamma: what a matched student's LayerScale starts at, in place of its family's value.
+        reinit: what of the teacher starts anew before it is fine-tuned.
+        match: nothing is trained: the maps of the finished student (end), or as it starts, are compared with the teacher's.
         ensemble: evaluated by itself, or together with the fine-tuned teacher.
     """
 
     student: Literal["standard", "matched", "teacher"]
     method: Literal["none", "copy", "distill", "finetune"]
     budget: float = Field(default=1, gt=0)
-    source: Literal["teacher", "other-image", "uniform"] = "teacher"
+    lr: float = Field(default=1, gt=0)
+    data: str = ""
+    blocks: str = Field(default="", pattern=r"^((first|last)-[1-9]\d*|only-\d+|)$")
+    part: Part = "map"
+    loss: Loss | None = None
+    weight: float = Field(default=1, gt=0)
+    sinks: Literal["keep", "drop", "redistribute"] = "keep"
+    source: Literal["teacher", "other-image", "average", "uniform", "untrained"] = "teacher"
     teacher: int = Field(default=0, ge=0)
-    weights: Literal["pretrained", "finetuned"] = "pretrained"
+    recipe: str = ""
+    weights: Literal["pretrained", "finetuned", "folded"] = "pretrained"
+    native: str = ""
+    without: str = ""
+    of: str = ""
+    gamma: float | None = None
+    reinit: Reinit = "none"
+    match: Literal["none", "start", "end"] = "none"
     ensemble: Literal["none", "finetuned"] = "none"
 
     @classmethod
     def parse(cls, text: str) -> Arm:
         """The arm of a name. Raises UserError for a text that is none, naming the valid words."""
-        head, *variants = text.split("+")
-        student, _, method = ("teacher", "-", "finetune") if head == "finetune" else head.partition("-")
-        fields: dict[str, str] = {"student": student, "method": method}
-        for variant in variants:
-            key, _, value = variant.partition("=")
-            if key not in _PREFIX:
-                raise UnknownName(f"variant in arm {text!r}", key, _PREFIX)
-            fields[key] = value.removeprefix(_PREFIX[key])
-        arm = validated(cls, fields, f"arm {text!r}")
-        if (arm.student == "teacher") != (arm.method == "finetune"):
-            raise UserError(f"arm {text!r}: what is fine-tuned is the teacher; write it 'finetune'")
-        if arm.method == "none" and (arm.source, arm.teacher, arm.weights) != ("teacher", 0, "pretrained"):
-            raise UserError(f"arm {text!r}: without transfer there is no source and no teacher")
-        if arm.method == "finetune" and (arm.source, arm.weights, arm.ensemble) != ("teacher", "pretrained", "none"):
-            raise UserError(f"arm {text!r}: finetune takes budget and teacher alone")
-        if arm.name != text:
-            raise UserError(f"arm {text!r}: write it {arm.name!r}")
-        return arm
+        return _parsed(text)
 
     @property
     def name(self) -> str:
         """The canonical name: variants that are not the default, in alphabetical order."""
         head = "finetune" if self.method == "finetune" else f"{self.student}-{self.method}"
         variants = sorted(self.model_dump(exclude_defaults=True, exclude={"student", "method"}).items())
-        return head + "".join(f"+{k}={_PREFIX[k]}{_short(v)}" for k, v in variants)
+        return head + "".join(f"+{k}={_PREFIX.get(k, '')}{_short(v)}" for k, v in variants)
 
     @property
     def transfers(self) -> bool:
@@ -360,23 +464,92 @@ class Arm(Record):
 
     @property
     def baseline(self) -> Arm:
-        """The same student and budget without transfer: what this arm's gap is measured against; of an ensemble, that student's
-        ensemble. The fine-tuned teacher's is the standard student's."""
-        student = "standard" if self.student == "teacher" else self.student
-        return Arm(student=student, method="none", budget=self.budget, ensemble=self.ensemble)
+        """The same student, task, budget and learning rate without transfer: what this arm's gap is measured against; of an
+        ensemble, that student's ensemble. The fine-tuned teacher's is the standard student's."""
+        if self.student == "teacher":
+            return Arm(student="standard", method="none", budget=self.budget, lr=self.lr, data=self.data)
+        kept = {name: getattr(self, name) for name in ("student", *BASELINE)}
+        return Arm(method="none", **kept)
+
+    @property
+    def standard(self) -> Arm:
+        """The same with the standard student."""
+        return self.model_copy(update={"student": "standard"} | {name: _DEFAULTS[name] for name in MATCHING})
 
     @property
     def tuned_teacher(self) -> Arm:
         """The fine-tuned teacher that it learns from or is evaluated with."""
-        return Arm(student="teacher", method="finetune", teacher=self.teacher)
+        return Arm(student="teacher", method="finetune", teacher=self.teacher, recipe=self.recipe, data=self.data)
 
     @property
     def alone(self) -> Arm:
-        """The arm whose student this one evaluates in an ensemble."""
-        return self.model_copy(update={"ensemble": "none"})
+        """The arm whose student this one evaluates, in an ensemble or beside its teacher."""
+        return self.model_copy(update={"ensemble": "none", "match": "none"})
+
+    def default(self, name: str) -> Arm:
+        """The arm without its variant of this name."""
+        return self.model_copy(update={name: _DEFAULTS[name]})
 
 
-_PREFIX = {"budget": "x", "source": "", "teacher": "s", "weights": "", "ensemble": ""}
+MATCHING = ("native", "without", "of", "gamma")  # variants of a matched student
+BASELINE = ("budget", "lr", "data", *MATCHING, "ensemble")  # variants that a baseline shares
+_ALWAYS, _TRANSFER = ("none", "copy", "distill", "finetune"), ("copy", "distill")
+_GOES_WITH: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("budget", "lr", "data"), _ALWAYS),
+    **dict.fromkeys(("blocks", "part", "sinks", "source", "weights"), _TRANSFER),
+    **dict.fromkeys(("teacher", "recipe"), (*_TRANSFER, "finetune")),
+    **dict.fromkeys(("loss", "weight"), ("distill",)),
+    **dict.fromkeys((*MATCHING, "ensemble"), ("none", *_TRANSFER)),
+    "reinit": ("finetune",),
+    "match": ("none",),
+}
+_PREFIX = {"budget": "x", "lr": "x", "weight": "x", "teacher": "s"}
+_DEFAULTS = {name: field.default for name, field in Arm.model_fields.items()}
+
+
+@functools.lru_cache(maxsize=100_000)
+def _parsed(text: str) -> Arm:
+    head, *variants = text.split("+")
+    student, _, method = ("teacher", "-", "finetune") if head == "finetune" else head.partition("-")
+    fields: dict[str, str] = {"student": student, "method": method}
+    for variant in variants:
+        key, _, value = variant.partition("=")
+        if key not in _GOES_WITH:
+            raise UnknownName(f"variant in arm {text!r}", key, _GOES_WITH)
+        fields[key] = value.removeprefix(_PREFIX.get(key, ""))
+    arm = validated(Arm, fields, f"arm {text!r}")
+    if (arm.student == "teacher") != (arm.method == "finetune"):
+        raise UserError(f"arm {text!r}: what is fine-tuned is the teacher; write it 'finetune'")
+    for key in [each for each in fields if each in _GOES_WITH]:
+        if arm.method not in _GOES_WITH[key]:
+            raise UserError(f"arm {text!r}: {key} goes with {', '.join(_GOES_WITH[key])}, not with {arm.method}")
+        if key in MATCHING and arm.student != "matched":
+            raise UserError(f"arm {text!r}: {key} goes with a matched student")
+    reason = _contradiction(arm)
+    if reason is not None:
+        raise UserError(f"arm {text!r}: {reason}")
+    if arm.name != text:
+        raise UserError(f"arm {text!r}: write it {arm.name!r}")
+    return arm
+
+
+def _contradiction(arm: Arm) -> str | None:
+    """Why no arm can be so, where its single variants can."""
+    if arm.method == "copy" and arm.part == "logits":
+        return "Copy of the logits is Copy of the map"
+    if arm.method == "distill" and arm.part != "map" and arm.loss not in ("mse", "cosine"):
+        return f"part {arm.part} is no distribution, as cross-entropy and KL want; give loss=mse or loss=cosine"
+    if arm.native and arm.without:
+        return "native says which components there are, without which there are not; give one of them"
+    if arm.source == "untrained" and (arm.weights, arm.recipe) != ("pretrained", ""):
+        return "an untrained teacher has no weights"
+    if arm.part != "map" and (arm.sinks, arm.source) not in (("keep", "teacher"), ("keep", "other-image"), ("keep", "untrained")):
+        return f"sinks and a source without an image are of the map, not of part {arm.part}"
+    if arm.weights == "finetuned" and arm.recipe:
+        return "the teachers that are fine-tuned first are of the usual recipe"
+    if arm.match != "none" and arm.ensemble != "none":
+        return "an ensemble has no maps"
+    return None
 
 
 def _short(value: object) -> str:
@@ -445,13 +618,28 @@ def load_protocol(word: str) -> tuple[str, Protocol]:
     both have, it replaces the keys that it gives.
     """
     path = _find("protocol", word, shipped("protocols"))
-    return path.stem, validated(Protocol, _extended(path), str(path) if path.stem != word else f"protocol {word}")
+    return path.stem, validated(Protocol, _with_datasets(path), str(path) if path.stem != word else f"protocol {word}")
 
 
 def load_study(word: str) -> tuple[str, Study]:
     """(name, study) by name or YAML path. Raises UnknownName or UserError, one line each."""
     path = _find("study", word, shipped("studies"))
     return path.stem, validated(Study, read_yaml(path), str(path) if path.stem != word else f"study {word}")
+
+
+def _with_datasets(path: Path) -> Any:
+    """A protocol file's content; each of its other data sets that is another protocol's name has become its `data` block."""
+    content = _extended(path)
+    if not isinstance(content, dict) or not isinstance(content.get("datasets"), dict):
+        return content
+    given = {name: _data_of(path, each) if isinstance(each, str) else each for name, each in content["datasets"].items()}
+    return content | {"datasets": given}
+
+
+def _data_of(path: Path, word: str) -> Any:
+    known = shipped("protocols")
+    content = _extended(_find("protocol", word if word in known else str(path.parent / word), known))
+    return content.get("data") if isinstance(content, dict) else None
 
 
 def _extended(path: Path, below: tuple[Path, ...] = ()) -> Any:

@@ -22,7 +22,7 @@ from rich.console import Console
 from benchmark.board import Leaderboard, Sorted, leaderboard, sort_results
 from benchmark.figures import Figure, digest_in, figures, save
 from benchmark.page import page
-from benchmark.plan import TEACHER, Plan, make_plan, teachers_of
+from benchmark.plan import Plan, is_teacher, make_plan, spelt_out, teachers_of
 from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, read_yaml, shipped, validated
 from benchmark.store import Result, read_results
 from benchmark.tables import (
@@ -40,9 +40,9 @@ from benchmark.tables import (
 from families.spec import UserError
 
 FEW = 30  # rows that `bench report` prints of a table
-FIRST = ("main", "controls")  # whether failure can be seen at all stands right under what is claimed
-PRINTED = ("leaderboard", "teachers", "native", "teacher-seeds")
-SHOWN_IN_README = {"main": ("leaderboard", "teachers"), "controls": ("teachers",), "teachers": ("teacher-seeds",)}
+FIRST = ("main", "nulls")  # whether failure can be seen at all stands right under what is claimed
+PRINTED = ("leaderboard", "teachers", "chosen", "match", "reinit", "native", "teacher-seeds")
+SHOWN_IN_README = {"main": ("leaderboard", "teachers"), "nulls": ("teachers",), "teachers": ("teacher-seeds",)}
 BEGIN, END = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
 TEXTS, PICTURES = (".md", ".csv", ".tex", ".html"), (".svg", ".png")
 PAGE, BOOK = "index.html", "leaderboard.md"
@@ -74,35 +74,46 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, study: tu
     boards, given = [], study[0] if study else None
     for name, content in protocols.items():
         own = [result for result in found.current if result.cell.protocol == name]
-        measured, assigned = {result.cell.arm for result in own}, set[str]()
+        if not own:
+            continue
+        measured, assigned, listed = {result.cell.arm for result in own}, set[str](), set[str]()
+        teachers = sorted({(result.cell.family, result.cell.size) for result in own})
         for study_name in sorted(studies, key=lambda each: (each != "main", each != given, each)):
-            arms = {arm for arm in studies[study_name].arms if Arm.parse(arm).transfers}
+            spelt = spelt_out(content, studies[study_name], teachers)
+            listed |= {each for arm in spelt.arms for each in (arm, Arm.parse(arm).baseline.name)}
+            arms = {arm for arm in spelt.arms if owned(Arm.parse(arm))}
             ours = arms - assigned
             assigned |= arms
             if measured & ours:
-                boards.append(_board((name, content), (study_name, studies[study_name]), own, ours))
-    listed = {
-        each for content in studies.values() for arm in content.arms for each in (arm, Arm.parse(arm).baseline.name, TEACHER)
-    }
-    for cell in (result.cell for result in found.current):
-        if cell.arm not in listed:
-            found.unlisted[cell.protocol, cell.arm] = found.unlisted.get((cell.protocol, cell.arm), 0) + 1
+                boards.append(_board((name, content), (study_name, studies[study_name], spelt), own, ours))
+        for arm in (result.cell.arm for result in own):
+            if arm not in listed and not is_teacher(arm):
+                found.unlisted[name, arm] = found.unlisted.get((name, arm), 0) + 1
     order = list(protocols)
     boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST], board.study))
     return Report(folder, tuple(boards), found, _published(folder))
 
 
-def _board(protocol: tuple[str, Protocol], study: tuple[str, Study], results: Sequence[Result], ours: set[str]) -> Leaderboard:
-    """A study's board of a protocol's results. Comparisons are counted of the whole study's own arms, `ours`, for all
-    teachers, and for the alternatives that have results of them."""
-    (name, content), (study_name, listed) = protocol, study
-    teachers = [pair for pair in teachers_of("all", None) if content.scale is None or pair[1] in content.scale.sizes]
+def owned(arm: Arm) -> bool:
+    """Whether it belongs to one study's board: what transfers, and what no other study would show."""
+    return arm.transfers or arm.match != "none" or arm.reinit != "none"
+
+
+def _board(
+    protocol: tuple[str, Protocol], study: tuple[str, Study, Study], results: Sequence[Result], ours: set[str]
+) -> Leaderboard:
+    """A study's board of a protocol's results; `study` is its name, what its file says, and that spelt out for the teachers that
+    have results. Comparisons are counted of the whole study's own arms, `ours`, for all teachers that it is for, and for the
+    others that have results of them."""
+    (name, content), (study_name, listed, spelt) = protocol, study
+    known = teachers_of("all", None, listed.teachers)
+    teachers = [pair for pair in known if content.scale is None or pair[1] in content.scale.sizes]
     cells = (result.cell for result in results)
     others = sorted({(cell.family, cell.size) for cell in cells if cell.arm in ours} - set(teachers))
-    counted = listed.model_copy(update={"arms": tuple(arm for arm in listed.arms if arm in ours)})
-    whole = _planned(name, content, study_name, counted, [*teachers, *others])
-    elsewhere = {arm for arm in listed.arms if Arm.parse(arm).transfers} - ours
-    return leaderboard((name, content.says), study, results, whole.distinct_comparisons, elsewhere=elsewhere)
+    elsewhere = {arm for arm in spelt.arms if Arm.parse(arm).transfers} - ours
+    whole = _planned(name, content, study_name, listed, [*teachers, *others])
+    counted = {(one.keys, one.baseline_keys) for one in whole.comparisons if one.arm not in elsewhere}
+    return leaderboard((name, content.says), (study_name, spelt), results, len(counted), elsewhere=elsewhere)
 
 
 def _planned(name: str, protocol: Protocol, study_name: str, study: Study, teachers: list[tuple[str, str]]) -> Plan:

@@ -25,7 +25,7 @@ from benchmark import data
 from benchmark.data import Place
 from benchmark.explicit import kept_maps, replaced_maps, unfused
 from benchmark.launch import units
-from benchmark.plan import Geometry, Item, Transfer, architecture
+from benchmark.plan import EVALUATED, Geometry, Item, Transfer, architecture
 from benchmark.protocol import Protocol, Recipe
 from benchmark.store import Workspace, code_version, provenance, read_json, utc_now, write_json
 from benchmark.train import Student, peak_memory
@@ -356,7 +356,7 @@ def estimate(workspace: Workspace, name: str, protocol: Protocol, todo: Sequence
             for item in unit:
                 geometry, matched = item.run.student.geometry, bool(item.run.student.components)
                 known = measured.get((geometry, matched)) or measured.get((geometry, not matched))
-                if known is None or item.run.role == "ensemble":
+                if known is None or item.run.role in EVALUATED:
                     continue
                 used.append(known)
                 steps, method = item.run.protocol.recipe.steps, item.run.transfer.method

@@ -28,7 +28,7 @@ from benchmark.store import Result
 LEVEL = 0.95
 SUCCESS, FAILURE, INCONCLUSIVE, MIXED = "success", "failure", "inconclusive", "mixed"
 KEYS = ["protocol", "family", "size", "arm"]
-GAP, TOTAL, CONTROL, REVERSAL, TUNED = "gap", "total", "control", "reversal", "tuned"
+GAP, TOTAL, CONTROL, REVERSAL, TUNED, REINIT = "gap", "total", "control", "reversal", "tuned", "reinit"
 
 
 @dataclass(frozen=True)
@@ -182,12 +182,15 @@ def signed_arms(arm: Arm) -> dict[str, dict[str, float]]:
 
     gap: against the same student and budget without transfer. total: a matched arm against the standard student without
     transfer. control: what native components do alone. reversal: gap(matched) - gap(standard), what they do to the transfer.
-    tuned: the fine-tuned teacher against the standard student from scratch.
+    tuned: the fine-tuned teacher against the standard student from scratch. reinit: a part of it re-initialised before against
+    the whole.
     """
-    base, standard = arm.baseline.name, {"student": "standard"}
-    plain, plain_base = (each.model_copy(update=standard).name for each in (arm, arm.baseline))
+    base, plain, plain_base = arm.baseline.name, arm.standard.name, arm.baseline.standard.name
+    if arm.match != "none":  # what a finished student has is no result of this arm's own
+        return {}
     if arm.method == "finetune":
-        return {TUNED: {arm.name: 1.0, base: -1.0}}
+        whole = {REINIT: {arm.name: 1.0, arm.default("reinit").name: -1.0}} if arm.reinit != "none" else {}
+        return {TUNED: {arm.name: 1.0, base: -1.0}} | whole
     found: dict[str, dict[str, float]] = {}
     if arm.transfers:
         found[GAP] = {arm.name: 1.0, base: -1.0}

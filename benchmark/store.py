@@ -23,7 +23,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from benchmark.plan import Architecture, Cell, Conditions, Role, Run, Transfer
-from benchmark.protocol import Percent, Record
+from benchmark.protocol import Percent, Record, Reinit
 from families.spec import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +48,7 @@ class Labelled(Record):
     transfer: Transfer = Transfer()
     role: Role = "student"
     teacher: dict[str, str] | None = None
+    reinit: Reinit = "none"
 
     @cached_property
     def run(self) -> Run:

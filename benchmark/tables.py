@@ -21,7 +21,7 @@ import families
 from benchmark.board import MARKS, SAME, Leaderboard, Row, by_family
 from benchmark.costs import forward_flops
 from benchmark.protocol import Arm, Record
-from benchmark.stats import FAILURE, GAP, INCONCLUSIVE, MIXED, SUCCESS, TUNED, Estimate, share_closed
+from benchmark.stats import FAILURE, GAP, INCONCLUSIVE, MIXED, REINIT, SUCCESS, TUNED, Estimate, share_closed
 from benchmark.store import Result
 
 STYLES = {SUCCESS: "green", FAILURE: "red", INCONCLUSIVE: "yellow", MIXED: "magenta"}
@@ -218,7 +218,10 @@ def to_csv(table: pd.DataFrame) -> str:
 
 def tables(board: Leaderboard) -> list[Table]:
     """Those that a board has something for, the leaderboard first."""
-    made = (families_table, teachers_table, native_table, sizes_table, closed_table, seeds_table, shifted_table, cost_table)
+    made = (
+        families_table, teachers_table, chosen_table, match_table, native_table, sizes_table, closed_table, reinit_table,
+        seeds_table, shifted_table, cost_table,
+    )  # fmt: skip
     return [table for make in made for table in [make(board)] if table.rows]
 
 
@@ -269,6 +272,7 @@ def teachers_table(board: Leaderboard) -> Table:
             {"teacher": row.label, "arm": entry.arm.name, "n": entry.n, "top1": entry.top1, "gap": _value(entry, True)}
             for row in board.rows
             for entry in row.entries
+            if entry.n  # an arm with variants is not every teacher's
         ]
     else:
         columns = [Column("teacher", "teacher", left=True), *(Column(arm, arm.replace("-", " ", 1)) for arm in board.arms)]
@@ -286,6 +290,81 @@ def _value(entry: Any, alone: bool = False) -> Any:
     if not entry.arm.transfers:
         return None if alone else entry.top1 if entry.n > 1 else f"{entry.top1:.1f} (n=1)"
     return Gap(entry.gap, entry.n) if entry.gap is not None else f"top-1 {entry.top1:.1f}, no baseline"
+
+
+def chosen_table(board: Leaderboard) -> Table:
+    """Of arms that differ in what a study sweeps alone, the one that is best on val, against the baseline that is best on val."""
+    swept = board.choose
+    val = {(r.family, r.size, r.arm): float(r.val) for r in board.table.itertuples()} if swept else {}
+    rows = []
+    for row in board.rows if swept else ():
+        measured = [entry for entry in row.entries if entry.n and not entry.note]
+        groups: dict[Arm, list[Any]] = {}
+        for entry in measured:
+            groups.setdefault(entry.arm.default(str(swept)), []).append(entry)
+        best = {arm: max(own, key=lambda entry: val[row.families[0], row.size, entry.arm.name]) for arm, own in groups.items()}
+        for arm, entry in best.items():
+            base = best.get(arm.baseline)
+            gap = board.difference(row, entry.arm.name, base.arm.name) if base is not None and arm.transfers else None
+            values = {"teacher": row.label, "arm": arm.name, "of": len(groups[arm])}
+            values["value"] = f"x{getattr(entry.arm, str(swept)):g}"
+            values |= {"val": val[row.families[0], row.size, entry.arm.name], "top1": entry.top1, "gap": gap}
+            rows.append(values)
+    columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("of", "tried")]
+    columns += [
+        Column("value", f"best {swept}"),
+        Column("val", "val top-1"),
+        Column("top1", "test top-1"),
+        Column("gap", "gap"),
+    ]
+    note = (
+        f"By arm the {swept} that is best on val, as a factor on the usual one, and what that has on the test set. gap: to the"
+        " same student without transfer, at its own best where that was swept too, in percentage points with its plain 95 %"
+        " interval."
+    )
+    return Table("chosen", f"The best {swept} of each arm, chosen on val", tuple(columns), tuple(rows), (note,))
+
+
+def match_table(board: Leaderboard) -> Table:
+    """How far students' maps are from their teacher's by block, where a study compares them with references."""
+    arms = [arm for arm in board.arms if any(Arm.parse(each).match != "none" for each in board.arms)]
+    found: dict[tuple[str, str, str, int | None], list[float]] = {}
+    for result in board.results if arms else ():
+        cell, divergence = result.cell, result.metrics.attention_kl
+        for block, value in zip(result.run.transfer.blocks, divergence or (), strict=False):
+            found.setdefault((cell.family, cell.size, cell.arm, block), []).append(value)
+        if divergence:
+            found.setdefault((cell.family, cell.size, cell.arm, None), []).append(mean(divergence))
+    shown_arms = [arm for arm in arms if any(place[2] == arm for place in found)]
+    blocks = sorted({place[3] for place in found if place[3] is not None})
+    rows = []
+    for row in board.rows if found else ():
+        same = {entry.arm.name for entry in row.entries if entry.note}
+        for at in (*blocks, None):
+            values = {arm: found.get((row.families[0], row.size, arm, at)) for arm in shown_arms if arm not in same}
+            means = {arm: mean(own) for arm, own in values.items() if own}
+            if means:
+                rows.append({"teacher": row.label, "block": "mean" if at is None else str(at), **means})
+    columns = [Column("teacher", "teacher", left=True), Column("block", "block", left=True)]
+    columns += [Column(arm, arm.replace("-", " ", 1), 3) for arm in shown_arms]
+    note = (
+        "KL of the student's map from the teacher's in nats on the test set, mean over images, heads, queries and runs: of"
+        " distilled students, of finished ones that were not shown the teacher (match=end), and as they start (match=start)."
+    )
+    return Table("match", "How far maps are from the teacher's", tuple(columns), tuple(rows), (note,))
+
+
+def reinit_table(board: Leaderboard) -> Table:
+    """What it costs a teacher that a part of it starts anew before it is fine-tuned."""
+    rows = []
+    for row in board.rows:
+        for entry in (each for each in row.entries if each.arm.reinit != "none" and each.n):
+            found = {kind: board.estimate(row, entry.arm.name, kind) for kind in (TUNED, REINIT)}
+            rows.append({"teacher": row.label, "part": entry.arm.reinit, "n": entry.n, "top1": entry.top1, **found})
+    columns = [Column("teacher", "teacher", left=True), Column("part", "re-initialised", left=True), Column("n", "n")]
+    columns += [Column("top1", "top-1"), Column(TUNED, "- from scratch"), Column(REINIT, "- whole teacher fine-tuned")]
+    note = "Fine-tuned after this part of the teacher started anew; differences in percentage points with plain 95 % intervals."
+    return Table("reinit", "A part of the teacher re-initialised", tuple(columns), tuple(rows), (note,))
 
 
 NATIVE = (

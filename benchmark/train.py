@@ -32,9 +32,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark import data
 from benchmark.data import Place, part_of
+from benchmark.masked import Masked
 from benchmark.models import model_of, teachers_input, trained
 from benchmark.notice import Leaving, Notice
-from benchmark.plan import Run, Transfer
+from benchmark.plan import EVALUATED, Run, Transfer
 from benchmark.protocol import Normalisation, Recipe
 from benchmark.ranks import Ranks
 from benchmark.transfer import Bond, Reader, Reading, StochasticDepth
@@ -62,6 +63,12 @@ class Student:
         self.bond = Bond(transfer, model, reader)
         self.depth = StochasticDepth(model, recipe.drop_path)
         self.optimizer = create_optimizer_v2(self._groups(), opt="adamw", lr=recipe.lr, betas=recipe.betas)
+        self.masked = None
+        if recipe.objective == "masked":
+            dim, patch = int(model.embed_dim), int(model.patch_embed.patch_size[0])  # type: ignore[arg-type, union-attr, index]
+            self.masked = Masked(dim, patch, recipe.mask_ratio).to(next(model.parameters()).device)
+            beside = {"params": list(self.masked.parameters()), "weight_decay": recipe.weight_decay}
+            self.optimizer.add_param_group(beside)
         warmup = round(recipe.warmup * recipe.steps)
         self.schedule = CosineLRScheduler(
             self.optimizer, t_initial=max(1, recipe.steps - warmup), warmup_t=warmup,
@@ -114,7 +121,10 @@ class Student:
             within.enter_context(self.depth.dropping(draws))
             with precision_of(self.recipe, x.device):
                 within.enter_context(self.bond.guiding(reading))
-                loss = F.cross_entropy(self.forward(x).float(), y, label_smoothing=smoothing) + self.bond.loss()
+                if self.masked is not None:
+                    loss = self.masked.loss(self.model, x, y, smoothing)
+                else:
+                    loss = F.cross_entropy(self.forward(x).float(), y, label_smoothing=smoothing) + self.bond.loss()
             mark("forward")
             (loss if share == 1 else loss * share).backward()
         mark("backward")
@@ -179,18 +189,19 @@ class Training:
     ) -> None:  # fmt: skip
         self.run, self.recipe, self.folder, self.code, self.device = run, run.protocol.recipe, folder, code, torch.device(device)
         steps = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
-        self.points = steps if run.role != "ensemble" else set()
+        self.points = steps if run.role not in EVALUATED else set()
         self.state, self.together, self.ranks, self.loss = State(), 1, ranks, math.nan
         self.val: dict[str, float] | None = None
         self.teacher_input = teachers_input(run, family)
         self.input = self.teacher_input if run.role == "finetune" else run.protocol.normalisation
         self.model = model_of(run, family, size, files or {}).to(self.device)
         self.partner: nn.Module | None = None
-        if run.role == "ensemble":
-            assert files is not None
-            self.model.load_state_dict(torch.load(files["student"], map_location=self.device, weights_only=True))
-            self.partner = trained(run, family, size, files["ensemble"]).to(self.device)
+        if run.role in EVALUATED:
             self.state.step = self.recipe.steps
+            if files and "student" in files:
+                self.model.load_state_dict(torch.load(files["student"], map_location=self.device, weights_only=True))
+            if files and "ensemble" in files:
+                self.partner = trained(run, family, size, files["ensemble"]).to(self.device)
         self.student = Student(self.model, run.transfer, reader, self.recipe, ranks)
 
     def resume(self) -> None:
@@ -206,6 +217,8 @@ class Training:
             self.student.optimizer.load_state_dict(saved["optimizer"])
             if self.student.average is not None:
                 self.student.average.module.load_state_dict(saved["average"])
+            if self.student.masked is not None:
+                self.student.masked.load_state_dict(saved["masked"])
             self.state = State(**saved["state"])
 
     def save(self) -> None:
@@ -213,6 +226,8 @@ class Training:
         parts = {"model": self.model.state_dict(), "optimizer": self.student.optimizer.state_dict(), "state": vars(self.state)}
         if self.student.average is not None:
             parts["average"] = self.student.average.module.state_dict()
+        if self.student.masked is not None:
+            parts["masked"] = self.student.masked.state_dict()
         _replace(parts | {"code": self.code}, self.folder / CHECKPOINT)
 
     def begin(self) -> None:
@@ -251,7 +266,7 @@ class Training:
     def finish(self, val: dict[str, Any], test: dict[str, Any], shifted: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Keep the last weights, averaged ones where the recipe averages; what the result file holds but for its labels and
         provenance."""
-        if self.ranks.first and self.run.role != "ensemble":
+        if self.ranks.first and self.run.role not in EVALUATED:
             with self.student.averaged():
                 _replace(self.model.state_dict(), self.folder / WEIGHTS)
         metrics = test | {"shift": shifted}
@@ -260,7 +275,7 @@ class Training:
     @property
     def images_per_second(self) -> float:
         """Training images of the whole batch per second of its own steps."""
-        done = 0 if self.run.role == "ensemble" else self.state.step
+        done = 0 if self.run.role in EVALUATED else self.state.step
         return done * self.recipe.batch_size / max(self.state.seconds, 1e-9)
 
     def _cost(self) -> dict[str, Any]:
@@ -331,6 +346,7 @@ class Together:
         # All of them have read by now: rank 0 might otherwise write what another one has yet to read.
         if len(set(self.ranks.all(tuple(training.state.step for training in self.alive)))) > 1:
             raise RuntimeError("the processes have read different checkpoints")
+        self._learn_averages()
         try:
             self._train()
         except Leaving:
@@ -358,6 +374,17 @@ class Together:
             if self.means.notice.taken() or time.monotonic() - last_saved >= self.means.checkpoint_seconds:
                 self._save()
                 last_saved = time.monotonic()
+
+    @torch.no_grad()
+    def _learn_averages(self) -> None:
+        """The mean maps over val's images of those teachers whose students get these."""
+        for training in self.alive:
+            reader = training.student.bond.reader
+            if training.run.transfer.source == "average" and reader is not None and not reader.average:
+                with precision_of(self.recipe, self.device):
+                    val = self.dataset.evaluate(self.dataset.sets()[0], self.evaluation_batch)
+                    images = (normalised(each.to(self.device), training.teacher_input) for each, _ in val)
+                    reader.learn_average(images, self.ranks.total)
 
     def _save(self) -> None:
         for training in list(self.alive) if self.ranks.first else ():
@@ -530,7 +557,7 @@ class _Tally:
         self.count, self.sums = 0, torch.zeros(len(SCORE), dtype=torch.float64)
         bond, blocks = training.student.bond, len(training.run.transfer.blocks)
         self.rows: dict[str, Tensor] = {}
-        if attention and bond.transfer.method == "distill":
+        if attention and bond.reader is not None and bond.compares:
             self.rows["attention_kl"] = torch.zeros(blocks)
         if attention and bond.reader is not None and bond.alignment.teacher_extra:
             self.rows["dropped_mass"] = torch.zeros(blocks)

@@ -7,11 +7,12 @@ formulations, chosen by `holds_maps`: maps built once and held, or no map held a
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.layers import Mlp
 from torch import Tensor, nn
 
@@ -55,13 +56,19 @@ class Reader:
         compiled: run the teacher through torch.compile (seconds to minutes at the first batch).
         held: maps (True) or routes (False); None: what `holds_maps` says.
         drop_path: rate of stochastic depth in the teacher, where a read is given the students' draws.
+        values: read whole routes with their values, for students that get another part than the map; no map is held then.
+
+    Attributes:
+        average: by block the mean map over images, [1, heads, tokens, tokens], once `learn_average` was called.
     """
 
     def __init__(
         self, teacher: nn.Module, blocks: Sequence[int], precision: str | None = None, compiled: bool = False,
-        held: bool | None = None, drop_path: float = 0.0,
+        held: bool | None = None, drop_path: float = 0.0, values: bool = False,
     ) -> None:  # fmt: skip
-        self.teacher, self.blocks, self.precision, self.held = teacher, sorted(blocks), precision, held
+        self.teacher, self.blocks, self.precision, self.values = teacher, sorted(blocks), precision, values
+        self.held = False if values else held
+        self.average: dict[int, Map] = {}
         self.depth = StochasticDepth(teacher, drop_path)
         open_attention(teacher)
         if not compiled and next(teacher.parameters()).device.type == "cpu":
@@ -74,16 +81,35 @@ class Reader:
         with torch.inference_mode(), self._own_precision(images.device.type), self.depth.dropping(draws):
             routes = self._routes(images, held)
         if not held:  # out of inference mode, so that autograd may keep them, and apart from the v beside them
-            routes = [Route(r.q.clone(), r.k.clone(), None if r.bias is None else r.bias.clone(), r.scale) for r in routes]
+            routes = [_cloned(route) for route in routes]
         return dict(zip(self.blocks, routes, strict=True))
 
     def _forward(self, images: Tensor, held: bool) -> list[Any]:
-        return read_routes(self.teacher, images, self.blocks, held)
+        return read_routes(self.teacher, images, self.blocks, held, self.values)
+
+    def learn_average(self, batches: Iterable[Tensor], total: Callable[[Tensor], Tensor] = lambda own: own) -> None:
+        """Take the mean map over all images of `batches` [B, 3, H, W], normalised for the teacher; `total` sums a tensor over
+        all processes that have a part of them."""
+        count, sums = torch.zeros((), dtype=torch.float64), dict[int, Tensor]()
+        for images in batches:
+            count += len(images)
+            for block, route in self.read(images).items():
+                own = route.map().double().sum(0, keepdim=True)
+                sums[block] = sums[block] + own if block in sums else own
+        count = total(count)
+        self.average = {block: Map((total(own.cpu()) / count).float().to(own.device)) for block, own in sums.items()}
 
     def _own_precision(self, device: str) -> Any:
         if self.precision is None:
             return nullcontext()
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def _cloned(route: Route) -> Route:
+    given = (route.q, route.k, route.bias, route.v)
+    q, k, bias, v = (None if each is None else each.clone() for each in given)
+    assert q is not None and k is not None
+    return Route(q, k, bias, route.scale, v)
 
 
 class StochasticDepth:
@@ -174,7 +200,7 @@ def prepack(teacher: nn.Module) -> None:
 
 
 class Bond:
-    """A student tied to its teacher as `transfer` says; with method "none" it does nothing.
+    """A student tied to its teacher as `transfer` says; with methods "none" and "match" it does nothing to the student.
 
     Args:
         transfer: what is transferred, and how.
@@ -188,9 +214,10 @@ class Bond:
         self.transfer, self.student = transfer, student
         self.sites = open_attention(student)
         self.handed: dict[int, Route | Map] = {}
+        self.parts: dict[int, Tensor] = {}
         self.losses: dict[int, Tensor] = {}
         if teacher is not None and not isinstance(teacher, Reader):
-            teacher = Reader(teacher, transfer.blocks)
+            teacher = Reader(teacher, transfer.blocks, values=transfer.part != "map")
         self.reader = teacher
         if teacher is not None:
             models = (teacher.teacher, student)
@@ -199,6 +226,7 @@ class Bond:
             if blocks[0] != blocks[1] or heads[0] != heads[1]:
                 raise ValueError(f"teacher and student differ: blocks {blocks}, heads {heads}")
             self.alignment: Alignment = align(layout(teacher.teacher), layout(student))
+            self.sinks = [i for i, name in enumerate(layout(teacher.teacher)) if not name.startswith("patch")]
 
     def read(self, images: Tensor) -> Reading:
         """What the teacher hands over for `images` [B, 3, H, W]; empty without transfer."""
@@ -214,12 +242,15 @@ class Bond:
         if self.reader is None:
             yield
             return
-        self.handed = self.handed_over(self.read(given) if isinstance(given, Tensor) else given)
+        reading = self.read(given) if isinstance(given, Tensor) else given
+        self.handed, self.parts = self.handed_over(reading), self.parts_of(reading)
         on_route: dict[int, OnRoute] = {}
         on_values = {}
-        for block, route in self.handed.items():
+        for block, route in self.handed.items() if self.transfer.method != "match" else ():
             if self.transfer.method == "distill":
                 on_route[block] = self._distilled(block, route)
+            elif self.transfer.part != "map":
+                on_route[block] = _with_part(self.transfer.part, self.parts[block], self.alignment.student)
             elif self.alignment.student is None:
                 on_values[block] = route.attend
             else:
@@ -228,15 +259,20 @@ class Bond:
             with handling(self.sites, on_route, on_values):
                 yield
         finally:
-            self.handed, self.losses = {}, {}
+            self.handed, self.parts, self.losses = {}, {}, {}
+
+    @property
+    def compares(self) -> bool:
+        """Whether the student has maps of its own to be compared with the teacher's."""
+        return self.transfer.method in ("distill", "match")
 
     @contextmanager
     def comparing(self, reading: Reading) -> Iterator[dict[int, Route]]:
-        """`guiding` for evaluation: within, forwards leave a distilled student's own routes for `divergence`."""
+        """`guiding` for evaluation: within, forwards leave the own routes of a student that `compares` for `divergence`."""
         own: dict[int, Route] = {}
         with self.guiding(reading):
-            for block in self.transfer.blocks if self.transfer.method == "distill" else ():
-                self.sites[block].on_route = _noted(own, block, self._distilled(block, self.handed[block]))
+            for block in self.transfer.blocks if self.compares else ():
+                self.sites[block].on_route = _noted(own, block, self.sites[block].on_route or _attending)
             yield own
 
     def handed_over(self, reading: Mapping[int, Route | Map]) -> dict[int, Route | Map]:
@@ -245,18 +281,43 @@ class Bond:
             first = next(iter(reading.values()))
             if len(first.weights if isinstance(first, Map) else first.q) < 2:
                 raise ValueError("the attention of another image needs a batch of at least 2 images")
-        handed = {}
+        keep, handed = self.alignment.teacher, dict[int, Route | Map]()
         for block in self.transfer.blocks:
-            route = reading[block]
-            if self.transfer.source != "teacher":
-                route = route.uniform() if self.transfer.source == "uniform" else route.other_image()
-            handed[block] = route if self.alignment.teacher is None else route.select(self.alignment.teacher)
+            route = self._from_source(block, reading[block])
+            if self.transfer.sinks != "keep":
+                handed[block] = _without_sinks(route, self.sinks, keep, self.transfer.sinks == "redistribute")
+            else:
+                handed[block] = route if keep is None else route.select(keep)
         return handed
 
-    def loss(self) -> Tensor | float:
-        """Weight times the sum over transferred blocks of the cross-entropy; 0 unless the transfer distils.
+    def _from_source(self, block: int, route: Route | Map) -> Route | Map:
+        if self.transfer.source == "other-image":
+            return route.other_image()
+        if self.transfer.source == "uniform":
+            return route.uniform()
+        if self.transfer.source == "average":
+            assert self.reader is not None
+            weights = self.reader.average[block].weights
+            return Map(weights.expand(len(route.weights if isinstance(route, Map) else route.q), *weights.shape[1:]))
+        return route
 
-        The sum over blocks, the means within one and the form (cross-entropy, not KL) are those of Li et al. 2024.
+    def parts_of(self, reading: Mapping[int, Any]) -> dict[int, Tensor]:
+        """By transferred block the tensor that stands for the map, [B, heads, the student's tokens, head_dim], where the transfer
+        is of q, k, v or output; that one holds what all the teacher's tokens have given. Empty for another part."""
+        if self.transfer.part not in TENSORS:
+            return {}
+        found, keep = {}, self.alignment.teacher
+        for block in self.transfer.blocks:
+            route = self._from_source(block, reading[block])
+            assert isinstance(route, Route) and route.v is not None
+            tensor = TENSORS[self.transfer.part](route, route.v)
+            found[block] = tensor if keep is None else tensor[..., list(keep), :]
+        return found
+
+    def loss(self) -> Tensor | float:
+        """Weight times the sum over transferred blocks of `LOSSES`; 0 unless the transfer distils.
+
+        The sum over blocks, the means within one and the usual form (cross-entropy, not KL) are those of Li et al. 2024.
         """
         if self.transfer.method != "distill":
             return 0.0
@@ -278,14 +339,35 @@ class Bond:
         return route if keep is None else route.select(keep)
 
     def _distilled(self, block: int, teacher: Route | Map) -> OnRoute:
+        given = self.transfer
+        usual = (given.part, given.loss, given.sinks) in (("map", "ce", "keep"), ("map", "ce", "redistribute"))
+
         def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
-            if dropout_p or self.alignment.student is not None:
-                self.losses[block] = cross_entropy(teacher, self._common(own))
-                return own.attend(v, dropout_p)
-            out, self.losses[block] = attend_and_compare(own, v, teacher)
+            if usual and not dropout_p and self.alignment.student is None:
+                out, self.losses[block] = attend_and_compare(own, v, teacher)
+                return out
+            out = own.attend(v, dropout_p)
+            self.losses[block] = self._compared(block, teacher, own, v, out)
             return out
 
         return on_route
+
+    def _compared(self, block: int, teacher: Route | Map, own: Route, v: Tensor, out: Tensor) -> Tensor:
+        """The loss between the teacher's part and the student's, among the tokens that both have."""
+        part, loss, keep = self.transfer.part, LOSSES[str(self.transfer.loss)], self.alignment.student
+        if part in TENSORS:
+            tensor = out if part == "output" else TENSORS[part](own, v)
+            return loss(self.parts[block], tensor if keep is None else tensor[..., list(keep), :])
+        if part == "logits":
+            assert isinstance(teacher, Route)
+            return loss(teacher.logits(), self._common(own).logits())
+        if self.transfer.loss in DISTRIBUTIONS:
+            return loss(teacher, self._common(own))
+        return loss(teacher.map().clone(), self._common(own).map())
+
+
+def _attending(own: Route, v: Tensor, dropout_p: float) -> Tensor:
+    return own.attend(v, dropout_p)
 
 
 def _noted(seen: dict[int, Route], block: int, inner: OnRoute) -> OnRoute:
@@ -307,6 +389,32 @@ def _copied_among(route: Route | Map, tokens: Sequence[int]) -> OnRoute:
     return on_route
 
 
+def _with_part(part: str, given: Tensor, tokens: Sequence[int] | None) -> OnRoute:
+    """A student whose q, k, v or output is `given` among `tokens` (None: all); all else is its own."""
+
+    def put(own: Tensor) -> Tensor:
+        into = given.to(own.dtype)
+        return into if tokens is None else own.index_copy(-2, torch.as_tensor(tokens, device=own.device), into)
+
+    def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
+        if part == "output":
+            return put(own.attend(v, dropout_p))
+        q, k, v = (put(tensor) if name == part else tensor for name, tensor in (("q", own.q), ("k", own.k), ("v", v)))
+        return Route(q, k, own.bias, own.scale).attend(v, dropout_p)
+
+    return on_route
+
+
+def _without_sinks(route: Route | Map, sinks: Sequence[int], keep: Sequence[int] | None, redistribute: bool) -> Map:
+    """The map among the tokens `keep` without the attention that is paid to `sinks`; what they got is redistributed in
+    proportion among the others, or lost: then rows sum to less than 1."""
+    weights = route.map().clone()
+    weights[..., list(sinks)] = 0
+    if redistribute:
+        weights = weights / weights.sum(-1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    return Map(weights if keep is None else weights[..., list(keep), :][..., list(keep)])
+
+
 def cross_entropy(teacher: Route | Map, student: Route) -> Tensor:
     """-sum_j P_teacher log P_student, mean over batch, heads and queries: a scalar."""
     expected: Tensor = teacher.map().clone() * student.logits().log_softmax(-1)  # a clone, for it may come from inference mode
@@ -317,6 +425,36 @@ def kl_divergence(teacher: Route | Map, student: Route) -> Tensor:
     """KL(P_teacher || P_student) in nats, mean over batch, heads and queries: cross-entropy less the teacher's entropy."""
     entropy: Tensor = torch.special.entr(teacher.map()).sum(-1).mean()
     return cross_entropy(teacher, student) - entropy
+
+
+def mean_squared(teacher: Tensor, student: Tensor) -> Tensor:
+    """Squared difference, mean over all elements: a scalar, in float32 at least."""
+    return F.mse_loss(*_precise(student, teacher))
+
+
+def cosine_distance(teacher: Tensor, student: Tensor) -> Tensor:
+    """1 - cosine of the vectors along the last dimension (a map's rows), mean over all of them: a scalar."""
+    return 1 - F.cosine_similarity(*_precise(student, teacher), dim=-1).mean()
+
+
+def _precise(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = torch.promote_types(one.dtype, torch.float32)
+    return one.to(dtype), other.to(dtype)
+
+
+LOSSES: dict[str, Callable[[Any, Any], Tensor]] = {
+    "ce": cross_entropy,
+    "kl": kl_divergence,
+    "mse": mean_squared,
+    "cosine": cosine_distance,
+}
+DISTRIBUTIONS = ("ce", "kl")  # losses of the rows of maps alone
+TENSORS: dict[str, Callable[[Route, Tensor], Tensor]] = {  # parts of [B, heads, tokens, head_dim]
+    "q": lambda route, v: route.q,
+    "k": lambda route, v: route.k,
+    "v": lambda route, v: v,
+    "output": lambda route, v: route.attend(v),
+}
 
 
 def attend_and_compare(student: Route, v: Tensor, teacher: Route | Map) -> tuple[Tensor, Tensor]:

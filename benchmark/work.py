@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 import families
 from benchmark.data import Place
 from benchmark.notice import Leaving, Notice
-from benchmark.plan import Item
+from benchmark.plan import EVALUATED, Item, Run
 from benchmark.protocol import Protocol
 from benchmark.store import Results, Workspace, code_version, labelled, provenance, utc_now, write_json
 from families.spec import UserError
@@ -52,7 +52,7 @@ class Setup:
         weights: the folder of pre-trained teachers.
         micro_batch: images that go through a model at a time; None: a batch at once.
         tensorboard: whether runs write event files.
-        data: a digest of the images that were looked at; None for embedded data.
+        data: by a protocol's data settings (JSON) a digest of their images, which were looked at; embedded data have none.
     """
 
     device: str = "auto"
@@ -62,7 +62,16 @@ class Setup:
     weights: Path = Path("weights")
     micro_batch: int | None = None
     tensorboard: bool = False
-    data: str | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
+
+    def images_of(self, run: Run) -> str | None:
+        """The digest of a run's images."""
+        return self.data.get(data_of(run))
+
+
+def data_of(run: Run) -> str:
+    """A run's data settings, as a key."""
+    return run.protocol.data.model_dump_json()
 
 
 @dataclass
@@ -252,8 +261,8 @@ def lost_requirement(workspace: Workspace, item: Item) -> str | None:
 
 
 def finished(workspace: Workspace, item: Item) -> bool:
-    """Whether the run has its numbers and its last weights here; an ensemble has no weights of its own."""
-    kept = item.run.role == "ensemble" or (workspace.run(item.key) / "weights.pt").exists()
+    """Whether the run has its numbers and its last weights here; what is only evaluated has no weights of its own."""
+    kept = item.run.role in EVALUATED or (workspace.run(item.key) / "weights.pt").exists()
     return kept and workspace.payload(item.key) is not None
 
 
@@ -274,7 +283,9 @@ def below_floor(item: Item, payload: dict[str, Any], protocol: Protocol) -> str 
     """Why a teacher is none: its top-1 on val is below the protocol's floor. None when it is not, and for students."""
     if item.run.role != "teacher" or protocol.teacher is None:
         return None
-    top1, floor = payload["val"]["top1"], protocol.teacher.floor
+    ways = (protocol.teacher, *protocol.teacher.others.values())
+    floors = [way.floor for way in ways if way.recipe == item.run.protocol.recipe]
+    top1, floor = payload["val"]["top1"], max(floors, default=protocol.teacher.floor)
     if top1 >= floor:
         return None
     return f"the teacher's top-1 on val is {top1:.1f}, below the protocol's floor of {floor:g}"
@@ -392,7 +403,7 @@ class _Group:
                     mine,
                     self.device,
                     points,
-                    made_by(order, files),
+                    made_by(order, files, item.run),
                     files,
                     self.ranks,
                 )
@@ -436,12 +447,12 @@ class _Group:
             del self.going[item.key]
 
 
-def made_by(order: Order, files: Mapping[str, Path]) -> str:
+def made_by(order: Order, files: Mapping[str, Path], run: Run) -> str:
     """What a checkpoint must agree on to be gone on from: the code, and which pre-trained file and images."""
     from families.weights import file_digest
 
     weights = file_digest(files["weights"]) if "weights" in files else ""
-    return ":".join((code_version()["code"], weights, order.setup.data or "")).rstrip(":")
+    return ":".join((code_version()["code"], weights, order.setup.images_of(run) or "")).rstrip(":")
 
 
 def files_of(order: Order, item: Item) -> dict[str, Path]:
@@ -452,7 +463,7 @@ def files_of(order: Order, item: Item) -> dict[str, Path]:
     for name, value in (item.run.teacher or {}).items():
         if name in ("run", "student", "ensemble"):
             files[name] = order.workspace.run(value) / "weights.pt"
-    if item.run.teacher and "weights" in item.run.teacher and "run" not in files:
+    if item.run.teacher and "weights" in item.run.teacher and "run" not in files:  # a fine-tuned one stands for them
         found = find_weights(order.setup.weights, first.family, first.size)
         if found is None:
             raise UserError(f"no weights of {first.family} {first.size} in {order.setup.weights}")
@@ -480,7 +491,7 @@ def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, repo
     reason = below_floor(item, payload, order.protocol)
     if reason is not None:
         raise RuntimeError(reason)
-    payload["provenance"] = provenance(started, utc_now(), order.setup.data)
+    payload["provenance"] = provenance(started, utc_now(), order.setup.images_of(item.run))
     labelled(first, item.run, payload)
     write_json(workspace.run(item.key) / "payload.json", payload, durable=True)
     (workspace.run(item.key) / CHECKPOINT).unlink(missing_ok=True)
@@ -501,6 +512,10 @@ def _taught_by(order: Order, item: Item) -> dict[str, Any] | None:
         top1 = None if taught is None else taught["metrics"]["top1"]
         how = None if taught is None else "on the protocol's test set, at the last step"
         return {"source": f"run {key}", "sha256": weights_digest(files["run"]), "top1": top1, "how": how}
+    if "untrained" in (item.run.teacher or {}):
+        assert item.run.teacher is not None
+        seed = item.run.teacher["seed"]
+        return {"source": f"the same architecture untrained, seed {seed}", "sha256": None, "top1": None, "how": None}
     if "weights" in files:
         first = item.cells[0]
         return {**record_of(families.spec(first.family).teacher(first.size), files["weights"]), "top1": None, "how": None}

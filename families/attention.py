@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,12 +35,14 @@ class Route:
         q, k: [B, heads, tokens, head_dim], as they enter the product.
         bias: additive, broadcastable to [B, heads, tokens, tokens], or None.
         scale: factor on q k^T.
+        v: the values beside it, [B, heads, tokens, head_dim]; None where nobody asked for them.
     """
 
     q: Tensor
     k: Tensor
     bias: Tensor | None
     scale: float
+    v: Tensor | None = None
 
     def logits(self) -> Tensor:
         """[B, heads, tokens, tokens] before the softmax, in float32 at least, whatever the route's own precision."""
@@ -59,7 +61,8 @@ class Route:
         bias = self.bias
         if bias is not None:
             bias = bias.index_select(-2, index).index_select(-1, index)
-        return Route(self.q.index_select(-2, index), self.k.index_select(-2, index), bias, self.scale)
+        v = None if self.v is None else self.v.index_select(-2, index)
+        return Route(self.q.index_select(-2, index), self.k.index_select(-2, index), bias, self.scale, v)
 
     def rows(self, images: slice, queries: slice) -> Tensor:
         """The map's part [images, heads, queries, tokens], without building the rest."""
@@ -71,7 +74,8 @@ class Route:
         bias = self.bias
         if bias is not None and bias.dim() == 4:
             bias = bias.roll(1, 0)
-        return Route(self.q.roll(1, 0), self.k.roll(1, 0), bias, self.scale)
+        v = None if self.v is None else self.v.roll(1, 0)
+        return Route(self.q.roll(1, 0), self.k.roll(1, 0), bias, self.scale, v)
 
     def uniform(self) -> Route:
         """Equal attention to every token."""
@@ -330,8 +334,10 @@ class _Read(Exception):
     """All routes that were asked for are there: what follows in the model would be read by nobody."""
 
 
-def read_routes(model: nn.Module, x: Tensor, blocks: Sequence[int] | None = None, held: bool = False) -> list[Any]:
-    """A Route for each of `blocks` (all when None, ascending) of a timm model, or a Map when `held`.
+def read_routes(
+    model: nn.Module, x: Tensor, blocks: Sequence[int] | None = None, held: bool = False, values: bool = False
+) -> list[Any]:
+    """A Route for each of `blocks` (all when None, ascending) of a timm model, with its `values` too, or a Map when `held`.
 
     The model runs up to the last of these blocks and there stops once q and k are known. A held map serves the model's
     own attention too, so that it is built once. `x` is [B, 3, H, W], already normalised; gradients flow where enabled.
@@ -343,7 +349,7 @@ def read_routes(model: nn.Module, x: Tensor, blocks: Sequence[int] | None = None
 
     def keep(block: int) -> OnRoute:
         def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
-            route = seen[block] = own.held() if held else own
+            route = seen[block] = own.held() if held else replace(own, v=v) if values else own
             if block == wanted[-1]:
                 raise _Read
             return route.attend(v, dropout_p)

@@ -196,7 +196,7 @@ class Family:
     def components(self, size: str, names: Any = None) -> dict[str, Component]:
         """The native components called `names` (all when None), initial values resolved for `size`, in the file's order.
 
-        Raises UnknownName for a component the family has not.
+        Raises UnknownName for a component the family has not, UserError for a size without an initial value.
         """
         known = {component.name: component for component in self.native}
         wanted = known if names is None else list(names)
@@ -208,6 +208,9 @@ class Family:
 
 def _at_size(component: Component, size: str) -> Component:
     plain = size.partition("_")[0]
+    for value in component.initial.values():
+        if isinstance(value, PerSize) and plain not in value.values:
+            raise UserError(f"{component.name} is known to start at some value for {', '.join(value.values)}, not for {plain}")
     initial = {
         pattern: value.values[plain] if isinstance(value, PerSize) else value for pattern, value in component.initial.items()
     }

@@ -21,7 +21,7 @@ def test_list_json(bench):
     assert [teacher["size"] for teacher in deit3["teachers"]] == ["base", "large"]
     assert [component["name"] for component in deit3["native"]] == ["layer_scale", "patch_pos_embed"]
     assert "mini" in [protocol["name"] for protocol in catalogue["protocols"]]
-    assert {"main", "controls"} <= {study["name"] for study in catalogue["studies"]}
+    assert {"main", "nulls"} <= {study["name"] for study in catalogue["studies"]}
 
 
 @pytest.mark.parametrize("what", ["families", "teachers", "studies", "protocols"])
@@ -64,7 +64,7 @@ WRONG = [
     (["run", "--family", "deit3", "--sizes", "bsae"], ["did you mean 'base'"]),
     (["run", "--protocol", "minni"], ["unknown protocol: 'minni'", "did you mean 'mini'"]),
     (["run", "--protocol", "nowhere.yaml"], ["unknown protocol: 'nowhere.yaml'"]),
-    (["run", "--study", "mian"], ["unknown study: 'mian'", "did you mean 'main'", "controls"]),
+    (["run", "--study", "mian"], ["unknown study: 'mian'", "did you mean 'main'", "nulls"]),
     (["run", "--cluster", "slrum"], ["unknown cluster: 'slrum'", "valid: local, debug"]),
     (["run", "--seeds", "one"], ["--seeds 'one'", "0,1,2"]),
     (["run", "--seeds", "0,0"], ["--seeds '0,0'", "each once"]),

@@ -116,7 +116,7 @@ def svg_of(figure, folder, data=None):
     ("protocol", "study", "names"),
     [
         ("mini", "main", MAIN),
-        ("mini", "controls", ["gaps"]),
+        ("mini", "nulls", ["gaps"]),
         ("mini", "budget", ["budgets"]),
         ("mini", "teachers", ["teachers"]),
         ("imagenet", "finetuned", ["gaps"]),

@@ -87,19 +87,28 @@ class CuedDigits:
         """`count` images [count, 3, 24, 24] in 0..1 with labels [count], from one split's source images."""
         low, high = (int(share * len(self.answers)) for share in SPLITS[split])
         which = torch.randint(low, high, (count, DISTRACTED), generator=draw)
-        colours = palette(shifted)[torch.rand(count, DISTRACTED, generator=draw).argsort(dim=1)]
+        colours = palette(shifted, self.settings.hues)[torch.rand(count, DISTRACTED, generator=draw).argsort(dim=1)]
         cued = torch.randint(DISTRACTED, (count,), generator=draw)
         rows = torch.arange(count)
+        if split == "train" and self.settings.imbalance != 1:
+            which[rows, cued] = self._imbalanced(low, high, count, draw)
         cells = torch.empty(count, GRID * GRID, 3, CELL, CELL)
         cells[:, 0] = colours[rows, cued][:, :, None, None]
         cells[:, 1:] = self.digits[which][:, :, None] * colours[:, :, :, None, None]
         grid = cells.view(count, GRID, GRID, 3, CELL, CELL).permute(0, 3, 1, 4, 2, 5)
         return grid.reshape(count, 3, GRID * CELL, GRID * CELL), self.answers[which[rows, cued]]
 
+    def _imbalanced(self, low: int, high: int, count: int, draw: torch.Generator) -> Tensor:
+        """[count] source images between `low` and `high` whose classes are as often drawn as the settings' imbalance says."""
+        answers = self.answers[low:high]
+        often = self.settings.imbalance ** -(torch.arange(self.num_classes) / (self.num_classes - 1))
+        weights = (often / answers.bincount(minlength=self.num_classes))[answers]
+        return low + torch.multinomial(weights, count, replacement=True, generator=draw)
 
-def palette(shifted: bool) -> Tensor:
-    """[8, 3] RGB colours: evenly spaced hues, moved by half a step when `shifted`."""
-    hues = [(i + 0.5 * shifted) / DISTRACTED for i in range(DISTRACTED)]
+
+def palette(shifted: bool, share: float = 1) -> Tensor:
+    """[8, 3] RGB colours: hues evenly spaced over this share of the circle, moved by half a step when `shifted`."""
+    hues = [share * (i + 0.5 * shifted) / DISTRACTED for i in range(DISTRACTED)]
     return torch.tensor([colorsys.hsv_to_rgb(hue, 1.0, 1.0) for hue in hues])
 
 
