@@ -123,7 +123,11 @@ def _work_parsers(verbs: Any) -> None:
     logs.add_argument("run", metavar="RUN", help="as in deit3/base/standard-copy-s0, or its key")
     logs.add_argument("--follow", action="store_true", help="go on while it runs")
     logs.set_defaults(verb=_logs)
-    for parser in (status, cancel, logs):
+    exported = verbs.add_parser("export", help="a finished model as a timm checkpoint and a folder of Hugging Face's layout")
+    exported.add_argument("run", metavar="RUN", help="as in deit3/base/standard-distill-s0, or its key")
+    exported.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: export/RUN in --work)")
+    exported.set_defaults(verb=_export)
+    for parser in (status, cancel, logs, exported):
         _request(parser, "those of the requests made so far in --work", given=False)
         parser.add_argument("--seeds", metavar="0,1,2")
         parser.add_argument("--results", type=Path, metavar="DIR")
@@ -787,6 +791,28 @@ def _logs(args: argparse.Namespace) -> int:
     overview = Overview(workspace, _wanted(args))
     for line in log_of(overview, find_run(overview, args.run), args.follow):
         print(line, flush=True)
+    return DONE
+
+
+def _export(args: argparse.Namespace) -> int:
+    from benchmark.overview import Overview, find_run
+    from benchmark.store import Workspace
+
+    workspace = Workspace(args.work)
+    overview = Overview(workspace, _wanted(args))
+    key = find_run(overview, args.run)
+    item = next((item for (each, _), (item, _) in overview.entries.items() if each == key), None)
+    payload, weights = workspace.payload(key), workspace.run(key) / "weights.pt"
+    if item is None or payload is None:
+        raise UserError(f"{args.run}: not finished in {args.work}, or of a protocol that has changed since")
+    from benchmark.export import export
+
+    cell = item.cells[0]
+    made, told = payload["provenance"], {"top-1 in % on the protocol's test set": payload["metrics"]["top1"], "key": key}
+    told |= {"teacher": (payload["teacher"] or {}).get("source"), "commit": made["commit"], "finished": made["finished"]}
+    default = args.work / "export" / cell.name.replace("/", "-")
+    folder = export(item.run, cell, weights, args.out or default, told)
+    _console().print(f"{cell.name}: {folder}; loads back with equal outputs", highlight=False, soft_wrap=True)
     return DONE
 
 
