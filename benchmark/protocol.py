@@ -266,7 +266,10 @@ class Protocol(Record):
         found = _with_steps(content)
         if isinstance(content.get("datasets"), dict):
             own = {key: value for key, value in content.items() if key != "datasets"}
-            found = found | {"datasets": {name: own | {"data": data} for name, data in content["datasets"].items()}}
+            blocks = {
+                name: each.get("data", each) if isinstance(each, dict) else each for name, each in content["datasets"].items()
+            }
+            found = found | {"datasets": {name: own | {"data": data} for name, data in blocks.items()}}
         return found
 
     @model_validator(mode="after")
@@ -564,8 +567,8 @@ def validated(kind: type[AnyRecord], data: object, where: str) -> AnyRecord:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        # A misspelt key is also a missing one: the unknown word says more.
-        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+        # A misspelt key is also a missing one: the unknown word says more. What is wrong here is so with each other data set too.
+        first = min(error.errors(), key=lambda each: (each["loc"][:1] == ("datasets",), each["type"] != "extra_forbidden"))
         path = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where}: {_unknown_key(kind, first['loc'])}") from None

@@ -9,7 +9,7 @@ import families
 from benchmark.cluster import ClusterConfig
 from benchmark.costs import bill, forward_flops, weights_bytes
 from benchmark.plan import Geometry, make_plan, teachers_of
-from benchmark.protocol import load_protocol, load_study, validated
+from benchmark.protocol import Arm, Study, load_protocol, load_study, shipped, validated
 
 from .conftest import ROOT
 
@@ -78,3 +78,15 @@ def test_the_clusters_settings_are_valid():
     for text in (short, whole):
         validated(ClusterConfig, yaml.safe_load(text), "an example")
     assert set(yaml.safe_load(whole)) == set(ClusterConfig.model_fields) - {"processes"}
+
+
+def test_the_page_of_studies_is_whole():
+    """Every shipped study has a row, every variant of an arm too, and the example is a valid one."""
+    page = (ROOT / "docs" / "studies.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [set(re.findall(r"`([\w]+)", row)) for row in rows]
+    assert set(shipped("studies")) <= set.union(*named)
+    variants = {name for name in Arm.model_fields if name not in ("student", "method")}
+    assert variants <= {word for row in rows for word in re.findall(r"`(\w+)=", row)}
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    validated(Study, yaml.safe_load(example), "the example")

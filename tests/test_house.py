@@ -37,6 +37,7 @@ ORDER = [
     "notice",
     "ranks",
     "models",
+    "masked",
     "train",
     "store",
     "work",
@@ -57,6 +58,7 @@ ORDER = [
     "page",
     "report",
     "inspection",
+    "export",
     "check",
     "cli",
 ]

@@ -142,7 +142,7 @@ def test_arms_read_as_they_are_written():
         ("standard-copy+bugdet=x2", "did you mean 'budget'"),
         ("standard-copy+budget=x0", "greater than 0"),
         ("standard-copy+budget=x1", "write it 'standard-copy'"),
-        ("standard-none+source=uniform", "without transfer there is no source"),
+        ("standard-none+source=uniform", "source goes with copy, distill, not with none"),
     ]:
         with pytest.raises(UserError, match=words):
             Arm.parse(wrong)
@@ -189,7 +189,8 @@ def test_requests_name_what_is_wrong():
 def test_shipped_protocols_fit_every_teacher(name):
     protocol = load_protocol(name)[1]
     for study in shipped("studies"):
-        words = (name, protocol, study, load_study(study)[1], teachers_of("all", None), protocol.seeds)
+        content = load_study(study)[1]
+        words = (name, protocol, study, content, teachers_of("all", None, content.teachers), protocol.seeds)
         if study == "teachers" and protocol.teacher is None:
             with pytest.raises(UserError, match="the teachers are pre-trained, there is one of each"):
                 make_plan(*words)

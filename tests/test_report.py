@@ -39,14 +39,14 @@ def test_a_comparison_is_judged_on_one_board_whichever_study_is_named(folder, tm
 
 
 def test_arms_that_no_study_lists_are_told(folder):
-    arms = [("deit3", "base", f"standard-{method}+budget=x2") for method in ("none", "copy")]
+    arms = [("deit3", "base", f"standard-{method}+budget=x3") for method in ("none", "copy")]
     made.write(folder, made.results({arm: [30, 31] for arm in arms}))
     found = gather(folder)
     assert left_out_lines(found.found, folder) == [
-        f"2 results of standard-{method}+budget=x2 by protocol mini: on no board, since no study lists it;"
+        f"2 results of standard-{method}+budget=x3 by protocol mini: on no board, since no study lists it;"
         " give one that does as --study" for method in ("copy", "none")
     ]  # fmt: skip
-    mine = Study(title="Mine", arms=["standard-copy+budget=x2"])
+    mine = Study(title="Mine", arms=["standard-copy+budget=x3"])
     given = gather(folder, study=("mine", mine))
     assert not left_out_lines(given.found, folder) and [board.study for board in given.boards] == ["main", "budget", "mine"]
 

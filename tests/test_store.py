@@ -16,6 +16,8 @@ from families.spec import UserError
 
 from .conftest import tiny_protocol
 
+DEFAULTS = {"teacher_precision": None, "compile_teacher": False, "teacher_drop_path": False, "part": "map", "sinks": "keep"}
+
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
@@ -53,7 +55,7 @@ def test_schema_1(results):
     assert [run[name] for name in ("family", "size", "arm", "seed")] == ["dinov2_reg", "base", "standard-distill", 1]
     assert run["protocol"]["name"] == "tiny" and run["student"]["components"] == {}
     given = {"method": "distill", "blocks": [0, 1], "loss": "ce", "weight": 1.0, "source": "teacher"}
-    assert run["transfer"] == given | {"teacher_precision": None, "compile_teacher": False, "teacher_drop_path": False}
+    assert run["transfer"] == given | DEFAULTS
     metrics = content["metrics"]
     assert 0 <= metrics["top1"] <= metrics["top5"] <= 100
     assert set(metrics["shift"]) == {"unseen_colours", "noise"}
