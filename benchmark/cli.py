@@ -1004,14 +1004,14 @@ def _fill(table: Any, columns: Sequence[str], rows: Any) -> None:
 def _catalogue() -> dict[str, Any]:
     import yaml
 
-    def titled(kind: str) -> list[dict[str, str]]:
-        found = sorted((Path(__file__).parent / kind).glob("*.yaml"))
-        return [{"name": path.stem, "title": yaml.safe_load(path.read_text(encoding="utf-8"))["title"]} for path in found]
+    def told(kind: str, *keys: str) -> list[dict[str, Any]]:
+        found = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in (Path(__file__).parent / kind).glob("*.yaml")}
+        return [{"name": name} | {key: found[name][key] for key in keys if key in found[name]} for name in sorted(found)]
 
     return {
         "families": [_described(name) for name in families.names()],
-        "studies": titled("studies"),
-        "protocols": titled("protocols"),
+        "studies": told("studies", "title", "teachers", "arms", "choose"),
+        "protocols": told("protocols", "title"),
     }
 
 

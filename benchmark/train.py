@@ -378,13 +378,13 @@ class Together:
     @torch.no_grad()
     def _learn_averages(self) -> None:
         """The mean maps over val's images of those teachers whose students get these."""
-        for training in self.alive:
+        for training in list(self.alive):
             reader = training.student.bond.reader
             if training.run.transfer.source == "average" and reader is not None and not reader.average:
-                with precision_of(self.recipe, self.device):
+                with self._isolated(training), precision_of(self.recipe, self.device):
                     val = self.dataset.evaluate(self.dataset.sets()[0], self.evaluation_batch)
                     images = (normalised(each.to(self.device), training.teacher_input) for each, _ in val)
-                    reader.learn_average(images, self.ranks.total)
+                    reader.learn_average(images, self.ranks.all)
 
     def _save(self) -> None:
         for training in list(self.alive) if self.ranks.first else ():

@@ -87,17 +87,21 @@ class Reader:
     def _forward(self, images: Tensor, held: bool) -> list[Any]:
         return read_routes(self.teacher, images, self.blocks, held, self.values)
 
-    def learn_average(self, batches: Iterable[Tensor], total: Callable[[Tensor], Tensor] = lambda own: own) -> None:
-        """Take the mean map over all images of `batches` [B, 3, H, W], normalised for the teacher; `total` sums a tensor over
-        all processes that have a part of them."""
-        count, sums = torch.zeros((), dtype=torch.float64), dict[int, Tensor]()
+    def learn_average(self, batches: Iterable[Tensor], everyone: Callable[[Any], list[Any]] = lambda own: [own]) -> None:
+        """Take the mean map over all images of `batches` [B, 3, H, W], normalised for the teacher; `everyone` gives what each
+        process has found, where several have a part of the images (or none)."""
+        count, sums = 0, dict[int, Tensor]()
         for images in batches:
             count += len(images)
             for block, route in self.read(images).items():
-                own = route.map().double().sum(0, keepdim=True)
+                own = route.map().double().sum(0, keepdim=True).cpu()
                 sums[block] = sums[block] + own if block in sums else own
-        count = total(count)
-        self.average = {block: Map((total(own.cpu()) / count).float().to(own.device)) for block, own in sums.items()}
+        found = everyone((count, sums))
+        whole = sum(counted for counted, _ in found)
+        device = next(self.teacher.parameters()).device
+        for block in self.blocks:
+            parts = [part[block] for _, part in found if part]
+            self.average[block] = Map((torch.stack(parts).sum(0) / whole).float().to(device))
 
     def _own_precision(self, device: str) -> Any:
         if self.precision is None:

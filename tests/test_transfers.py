@@ -1,6 +1,7 @@
 """Every part, loss, choice of blocks and source against attention written out by matrix products, on perturbed tiny models."""
 
 import functools
+from contextlib import suppress
 
 import pytest
 import torch
@@ -161,6 +162,26 @@ def test_each_loss_of_each_part(name, loss, part):
     close(gradients(student), gradients(own.model))
 
 
+@pytest.mark.parametrize(("method", "part"), [("copy", "q"), ("copy", "output"), ("distill", "k"), ("distill", "logits")])
+def test_gradient_checkpointing_of_parts(method, part):
+    """The recomputed forward is guided too."""
+    x = images().double()
+    teacher, student = models("student's registers")
+    found = []
+    for checkpointing in (False, True):
+        student.zero_grad()
+        student.train().set_grad_checkpointing(checkpointing)
+        loss = "mse" if method == "distill" else None
+        bond = Bond(Transfer(method=method, blocks=BLOCKS, part=part, loss=loss, weight=2.0), student, teacher)
+        with bond.guiding(x):
+            (student(x).square().sum() + bond.loss()).backward()
+        found.append({name: gradient.clone() for name, gradient in gradients(student).items()})
+    student.set_grad_checkpointing(False)
+    student.eval()
+    close(found[1], found[0])
+    assert max(gradient.abs().max() for gradient in found[0].values()) > 0.1
+
+
 @pytest.mark.parametrize("blocks", [(0,), (1,), (2,), (0, 1), (1, 2), (0, 2), BLOCKS])
 def test_each_choice_of_blocks(blocks):
     """Copy replaces the maps of these blocks alone, Distillation compares these alone."""
@@ -228,8 +249,16 @@ def test_the_average_map():
     x = images(5)
     expected = [each.mean(0) for each in explicit_maps(teacher, x)]
     for held in (True, False):
-        reader = Reader(teacher, BLOCKS, held=held)
-        reader.learn_average([x[:2], x[2:]])
+        reader, said = Reader(teacher, BLOCKS, held=held), []
+
+        def told(own, said=said):
+            said.append(own)
+            raise InterruptedError
+
+        for part in ([x[:2], x[2:4]], [x[4:]]):
+            with suppress(InterruptedError):
+                reader.learn_average(part, told)
+        reader.learn_average([], lambda own, said=said: [*said, own])  # a third process, which has no image at all
         for block, average in reader.average.items():
             torch.testing.assert_close(average.map()[0], expected[block], atol=1e-5, rtol=1e-4)
         bond = Bond(Transfer(method="copy", blocks=BLOCKS, source="average"), student, reader)
