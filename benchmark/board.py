@@ -116,6 +116,7 @@ class Leaderboard:
     comparisons_of: Comparisons
     notes: tuple[str, ...]
     choose: str | None
+    printed: tuple[str, ...]
     comparisons: int
     runs: int
     seeds: str
@@ -148,7 +149,7 @@ class Leaderboard:
         """What every number and sign on the board means."""
         return (
             "none: mean top-1 in % on the test set. Others: gap in percentage points to the same student without transfer,"
-            f" ± half the simultaneous 95 % interval over {self.comparisons} comparisons (Bonferroni; Student's t with"
+            f" ± half the simultaneous 95 % interval over {self.comparisons or 'no'} comparisons (Bonferroni; Student's t with"
             " pooled variances, Satterthwaite's degrees of freedom). ✓ success: the interval lies above 0; ✗ failure:"
             f" below; ~ inconclusive. Runs per arm: {self.seeds}. Copy runs its teacher at test time too.{self._pooling}"
         )
@@ -209,6 +210,7 @@ def leaderboard(
             *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
         ),
         choose=listed.choose,
+        printed=listed.tables,
         comparisons=comparisons,
         runs=len({result.key for result in counted}),
         seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",

@@ -260,6 +260,10 @@ def _asked(options: Mapping[str, Any]) -> _Asked:
     study_name, study = load_study(str(words["study"]))
     teachers = teachers_of(str(words["family"]), words["sizes"], study.teachers)
     plan = make_plan(name, protocol, study_name, study, teachers, _seeds(words["seeds"], protocol))
+    if not plan.items:
+        raise UserError(
+            f"study {study_name} has no arm for {words['family']}: what its * stands for is not there, or it is for others"
+        )
     for kind, known in (("protocol", shipped("protocols")), ("study", shipped("studies"))):
         if words[kind] not in known:  # a file, which later commands shall find from anywhere
             words[kind] = str(Path(str(words[kind])).absolute())
@@ -357,7 +361,7 @@ def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], consol
     from dataclasses import replace
 
     from benchmark.data import Place, check
-    from benchmark.work import data_of, torch_device
+    from benchmark.work import data_of, place_of, torch_device
 
     setup = launcher.setup
     if args.tensorboard:
@@ -381,8 +385,9 @@ def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], consol
     if not todo:
         return setup
     with _counting(console) as progress:
-        settings = {data_of(item.run): item.run.protocol.data for item in launcher.plan.items.values()}
-        looked_at = {key: check(each, replace(place, workers=_cores()), progress) for key, each in settings.items()}
+        items = {data_of(item.run): item for item in launcher.plan.items.values()}
+        everywhere = replace(place, workers=_cores())
+        looked_at = {key: check(each.run.protocol.data, place_of(each, everywhere), progress) for key, each in items.items()}
         found = {key: digest for key, digest in looked_at.items() if digest is not None}
     other = launcher.other_images(found)
     if other is not None:
@@ -795,7 +800,7 @@ def _logs(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from benchmark.overview import Overview, find_run
+    from benchmark.overview import Overview, find_run, names_cell
     from benchmark.store import Workspace
 
     workspace = Workspace(args.work)
@@ -807,7 +812,7 @@ def _export(args: argparse.Namespace) -> int:
         raise UserError(f"{args.run}: not finished in {args.work}, or of a protocol that has changed since")
     from benchmark.export import export
 
-    cell = item.cells[0]
+    cell = next((cell for cell in item.cells if names_cell(args.run, cell)), item.cells[0])
     made, told = payload["provenance"], {"top-1 in % on the protocol's test set": payload["metrics"]["top1"], "key": key}
     told |= {"teacher": (payload["teacher"] or {}).get("source"), "commit": made["commit"], "finished": made["finished"]}
     default = args.work / "export" / cell.name.replace("/", "-")
@@ -1010,7 +1015,7 @@ def _catalogue() -> dict[str, Any]:
 
     return {
         "families": [_described(name) for name in families.names()],
-        "studies": told("studies", "title", "teachers", "arms", "choose"),
+        "studies": told("studies", "title", "teachers", "arms", "choose", "tables"),
         "protocols": told("protocols", "title"),
     }
 

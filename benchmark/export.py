@@ -39,6 +39,8 @@ def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, An
             f"{cell.name}: Copy needs its teacher's attention at test time, so the student alone is not what was measured; a"
             " student of Distillation, or one without transfer, can be exported"
         )
+    if not weights.is_file():
+        raise UserError(f"{cell.name}: its weights are not at {weights} any more")
     if folder.exists():
         raise UserError(f"--out {folder}: it is there already; give another folder")
     model = finished(run, cell, weights)
@@ -94,12 +96,13 @@ def _written(run: Run, cell: Cell, model: nn.Module, folder: Path, name: str, ar
     if twin.load_state_dict(model.state_dict(), strict=False) != _FITS:
         return False
     described = {
-        "input_size": [3, size, size], "mean": list(input_of.mean), "std": list(input_of.std),
-        "crop_pct": getattr(run.protocol.data, "crop_pct", 1.0), "interpolation": "bicubic",
-    }  # fmt: skip
-    save_for_hf(
-        twin, str(folder), model_config={"model_args": args, "pretrained_cfg": described}, safe_serialization=True
-    )  # fmt: skip
+        "input_size": [3, size, size],
+        "mean": list(input_of.mean),
+        "std": list(input_of.std),
+        "crop_pct": getattr(run.protocol.data, "crop_pct", 1.0),
+        "interpolation": getattr(run.protocol.data, "interpolation", "bicubic"),
+    }
+    save_for_hf(twin, str(folder), model_config={"model_args": args, "pretrained_cfg": described}, safe_serialization=True)
     torch.save({"state_dict": model.state_dict()}, folder / CHECKPOINT)
     with torch.no_grad():
         x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))

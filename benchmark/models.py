@@ -62,9 +62,11 @@ def taught_by(run: Run, family: str, size: str, files: Mapping[str, Path]) -> nn
 
 
 def trained(run: Run, family: str, size: str, weights: Path) -> nn.Module:
-    """A teacher that was trained here for a run's task, with its head, frozen, from its state-dict file."""
-    model = families.load(family).teacher(size, pretrained=False, **timm_args(run))
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    """A teacher that was trained here, with its head, frozen, from its state-dict file."""
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    classes = len(state["head.weight"])  # of its own task, which a student may not share
+    model = families.load(family).teacher(size, pretrained=False, **timm_args(run) | {"num_classes": classes})
+    model.load_state_dict(state)
     return model
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from benchmark import cluster
 from benchmark.jobs import SLURM, Jobs, Standing
-from benchmark.plan import Item, Plan
+from benchmark.plan import Cell, Item, Plan
 from benchmark.progress import pace
 from benchmark.status import KINDS, State, state_of
 from benchmark.store import Results, Workspace
@@ -235,6 +235,11 @@ def find_run(overview: Overview, word: str) -> str:
             some = ", ".join(f"{names[key][0]} ({key})" for key in found[:6])
             raise UserError(f"{word!r} is not one run: {some}{', ...' if found[6:] else ''}")
     raise UserError(f"no run {word!r} in this work folder; bench status --json names all")
+
+
+def names_cell(word: str, cell: Cell) -> bool:
+    """Whether a word that names a run names this cell of it."""
+    return _ends(cell.name, word.removesuffix(".json"))
 
 
 def _ends(name: str, word: str) -> bool:

@@ -86,6 +86,11 @@ class Transfer(Record):
 Role = Literal["student", "teacher", "finetune", "ensemble", "match"]
 
 
+def _digest(record: Record) -> str:
+    text = json.dumps(record.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 class Run(Record):
     """Everything that can change the number, and nothing else. Equal runs have equal keys and are trained once.
 
@@ -112,8 +117,7 @@ class Run(Record):
     @property
     def key(self) -> str:
         """Hash of the canonical JSON. Fields at their default are left out, so that a field added later changes no key."""
-        text = json.dumps(self.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _digest(self)
 
     @property
     def stream(self) -> str:
@@ -470,7 +474,7 @@ def _teacher(protocol: Protocol, cell: Cell, arm: Arm) -> dict[str, str]:
     teacher = spec.teacher(cell.size)
     if arm.source == "untrained":
         whole = architecture(protocol, spec, cell.size, spec.components(cell.size))
-        return {"untrained": hashlib.sha256(whole.model_dump_json().encode()).hexdigest()[:16], "seed": str(arm.teacher)}
+        return {"untrained": _digest(whole), "seed": str(arm.teacher)}
     folded = {"folded": LAYER_SCALE} if arm.weights == "folded" else {}
     if folded and LAYER_SCALE not in spec.components(cell.size):
         raise UserError(f"arm {arm.name!r}: {cell.family} has no {LAYER_SCALE} to fold")
@@ -534,6 +538,10 @@ def teachers_of(names: str, sizes: str | None, chosen: Teachers = ALL) -> list[t
     """
     for word in chosen.families or ():
         families.spec(word)
+    if isinstance(chosen.native, str):
+        native = dict.fromkeys(component.name for name in families.names() for component in families.spec(name).native)
+        if chosen.native not in native:
+            raise UnknownName("native component", chosen.native, native)
     listed = chosen.chosen(families.names(), families.spec) if names == "all" else [word.strip() for word in names.split(",")]
     wanted = None if sizes is None else [word.strip() for word in sizes.split(",")]
     known = dict.fromkeys(size for name in listed for size in families.spec(name).sizes)

@@ -17,6 +17,7 @@ from families.spec import Family, UnknownName, UserError
 FOLDER = Path(__file__).parent
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # what an arm can be called by
 Loss = Literal["ce", "kl", "mse", "cosine"]
 Reinit = Literal["none", "attention", "mlp"]
 Part = Literal["map", "logits", "q", "k", "v", "output"]
@@ -75,15 +76,13 @@ class ShiftedSet(Record):
 class Images(Record):
     """Photographs through timm's data set factory (benchmark/data/images.py), found in `--data DIR`.
 
-    `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or "hfds/NAME". The images lie in `folder`
-    below the data folder or beside it where there is such a one, else in the data folder itself. Either `held_out` of the
+    `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or "hfds/NAME". Either `held_out` of the
     training images are val, or `val` names a split of its own. Evaluation resizes the shorter side to the model's input size
     / crop_pct and crops the centre.
     """
 
     name: Literal["images"]
     source: str = ""
-    folder: str = ""
     num_classes: int = Field(gt=1)
     train: Split
     test: Split
@@ -183,7 +182,7 @@ class Pretraining(Record):
 class Teaching(Pretraining):
     """How a protocol pre-trains its own teachers; `others` are further ways, by the names that arms call them by."""
 
-    others: dict[str, Pretraining] = {}
+    others: dict[Name, Pretraining] = {}
 
     def by(self, name: str) -> Pretraining:
         """The way called `name`, the usual one for none. Raises UnknownName."""
@@ -238,7 +237,8 @@ class Protocol(Record):
     `evaluation_batch` bounds memory; images of one such batch lend each other their attention in the control that does so.
     `together` bounds how many runs train in one process (each holds its model and optimiser in memory). `datasets` are other
     tasks to transfer to from the same teachers, by the names that arms call them by: a file gives their `data` block, or names
-    the protocol whose block it is; all else is this protocol's.
+    the protocol whose block it is; all else is this protocol's. Their images lie in a folder of that name below the data
+    folder or beside it.
     """
 
     title: str
@@ -256,7 +256,7 @@ class Protocol(Record):
     checkpoint_seconds: float = Field(default=2.0, ge=0)
     together: int = Field(default=12, gt=0)
     evaluation_batch: int = Field(default=500, gt=1)
-    datasets: dict[str, Protocol] = {}
+    datasets: dict[Name, Protocol] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -365,13 +365,15 @@ class Study(Record):
     """Which arms are trained for which teachers.
 
     A `*` in an arm's variant stands for each value that the teacher has (benchmark.plan.arms_of). `choose` names the variant
-    whose best value the report chooses on val, of the baseline too, to compare both by their best.
+    whose best value the report chooses on val, of the baseline too, to compare both by their best. `tables` are printed
+    besides the usual ones, if there is something in them.
     """
 
     title: str
     arms: tuple[str, ...] = Field(min_length=1)
     teachers: Teachers = Teachers()
     choose: Literal["weight", "lr"] | None = None
+    tables: tuple[Literal["sizes", "closed", "shifted", "cost"], ...] = ()
 
     @field_validator("arms")
     @classmethod
@@ -431,7 +433,7 @@ class Arm(Record):
     budget: float = Field(default=1, gt=0)
     lr: float = Field(default=1, gt=0)
     data: str = ""
-    blocks: str = Field(default="", pattern=r"^((first|last)-[1-9]\d*|only-\d+|)$")
+    blocks: str = Field(default="", pattern=r"^((first|last)-[1-9]\d*|only-(0|[1-9]\d*)|)$")
     part: Part = "map"
     loss: Loss | None = None
     weight: float = Field(default=1, gt=0)
@@ -552,11 +554,16 @@ def _contradiction(arm: Arm) -> str | None:
         return "the teachers that are fine-tuned first are of the usual recipe"
     if arm.match != "none" and arm.ensemble != "none":
         return "an ensemble has no maps"
+    if arm.ensemble != "none" and (arm.teacher or arm.recipe or arm.source == "untrained"):
+        return "an ensemble's student learns from the teacher that is fine-tuned: the usual one of seed 0"
+    for names in (arm.native.split(","), arm.without.split(",")):
+        if names != sorted(set(names)):
+            return "names of components stand in alphabetical order, each once"
     return None
 
 
 def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}".replace("e+", "e") if isinstance(value, float) else str(value)  # a + begins the next variant
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -621,7 +628,7 @@ def load_protocol(word: str) -> tuple[str, Protocol]:
     both have, it replaces the keys that it gives.
     """
     path = _find("protocol", word, shipped("protocols"))
-    return path.stem, validated(Protocol, _with_datasets(path), str(path) if path.stem != word else f"protocol {word}")
+    return path.stem, validated(Protocol, _extended(path), str(path) if path.stem != word else f"protocol {word}")
 
 
 def load_study(word: str) -> tuple[str, Study]:
@@ -630,36 +637,38 @@ def load_study(word: str) -> tuple[str, Study]:
     return path.stem, validated(Study, read_yaml(path), str(path) if path.stem != word else f"study {word}")
 
 
-def _with_datasets(path: Path) -> Any:
-    """A protocol file's content; each of its other data sets that is another protocol's name has become its `data` block."""
-    content = _extended(path)
-    if not isinstance(content, dict) or not isinstance(content.get("datasets"), dict):
-        return content
-    given = {name: _data_of(path, each) if isinstance(each, str) else each for name, each in content["datasets"].items()}
-    return content | {"datasets": given}
-
-
-def _data_of(path: Path, word: str) -> Any:
-    known = shipped("protocols")
-    content = _extended(_find("protocol", word if word in known else str(path.parent / word), known))
-    return content.get("data") if isinstance(content, dict) else None
-
-
-def _extended(path: Path, below: tuple[Path, ...] = ()) -> Any:
+def _extended(path: Path, below: tuple[Path, ...] = (), resolved: bool = True) -> Any:
+    """A protocol file's content with that of the one it extends; with `resolved`, other data sets that are named by a protocol
+    have become its `data` block."""
     content = read_yaml(path)
-    if not isinstance(content, dict) or "extends" not in content:
+    if not isinstance(content, dict):
         return content
-    word, known = str(content["extends"]), shipped("protocols")
-    base = _find("protocol", word if word in known else str(path.parent / word), known)
+    if resolved and isinstance(content.get("datasets"), dict):
+        given = {name: _data_of(path, each) if isinstance(each, str) else each for name, each in content["datasets"].items()}
+        content = content | {"datasets": given}
+    if "extends" not in content:
+        return content
+    base = _named_beside(path, str(content["extends"]))
     if base.resolve() in (path.resolve(), *below):
         raise UserError(f"{path}: extends itself by way of {base}")
-    inherited = _extended(base, (*below, path.resolve()))
+    inherited = _extended(base, (*below, path.resolve()), resolved)
     merged = dict(inherited)
     for key, value in content.items():
         if key != "extends":
             both = isinstance(value, dict) and isinstance(inherited.get(key), dict)
             merged[key] = inherited[key] | value if both else value
     return merged
+
+
+def _data_of(path: Path, word: str) -> Any:
+    content = _extended(_named_beside(path, word), resolved=False)
+    return content.get("data") if isinstance(content, dict) else None
+
+
+def _named_beside(path: Path, word: str) -> Path:
+    """The protocol that a file calls by name, or by a path from its own folder."""
+    known = shipped("protocols")
+    return _find("protocol", word if word in known else str(path.parent / word), known)
 
 
 def _find(kind: str, word: str, known: Mapping[str, Path]) -> Path:

@@ -41,7 +41,7 @@ from families.spec import UserError
 
 FEW = 30  # rows that `bench report` prints of a table
 FIRST = ("main", "nulls")  # whether failure can be seen at all stands right under what is claimed
-PRINTED = ("leaderboard", "teachers", "chosen", "match", "reinit", "native", "teacher-seeds")
+PRINTED = ("leaderboard", "teachers", "chosen", "match", "reinit", "native", "components", "teacher-seeds")
 SHOWN_IN_README = {"main": ("leaderboard", "teachers"), "nulls": ("teachers",), "teachers": ("teacher-seeds",)}
 BEGIN, END = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
 TEXTS, PICTURES = (".md", ".csv", ".tex", ".html"), (".svg", ".png")
@@ -80,18 +80,32 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, study: tu
         teachers = sorted({(result.cell.family, result.cell.size) for result in own})
         for study_name in sorted(studies, key=lambda each: (each != "main", each != given, each)):
             spelt = spelt_out(content, studies[study_name], teachers)
-            listed |= {each for arm in spelt.arms for each in (arm, Arm.parse(arm).baseline.name)}
+            listed |= {each for arm in spelt.arms for each in _with_baseline(arm)}
             arms = {arm for arm in spelt.arms if owned(Arm.parse(arm))}
             ours = arms - assigned
             assigned |= arms
             if measured & ours:
                 boards.append(_board((name, content), (study_name, studies[study_name], spelt), own, ours))
+        shown = {arm for board in boards if board.protocol == name for each in board.arms for arm in _with_baseline(each)}
+        left = {arm for arm in measured & listed - shown if Arm.parse(arm).student != "standard"}
+        while left:  # arms that transfer nothing: the study of which most was measured shows them
+            known = {each: spelt_out(content, studies[each], teachers) for each in studies}
+            fitting = [each for each, spelt in known.items() if left & set(spelt.arms)]
+            if not fitting:
+                break
+            best = min(fitting, key=lambda each: (len(set(known[each].arms) - measured), each))
+            boards.append(_board((name, content), (best, studies[best], known[best]), own, set()))
+            left -= set(known[best].arms)
         for arm in (result.cell.arm for result in own):
             if arm not in listed and not is_teacher(arm):
                 found.unlisted[name, arm] = found.unlisted.get((name, arm), 0) + 1
     order = list(protocols)
     boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST], board.study))
     return Report(folder, tuple(boards), found, _published(folder))
+
+
+def _with_baseline(arm: str) -> tuple[str, str]:
+    return arm, Arm.parse(arm).baseline.name
 
 
 def owned(arm: Arm) -> bool:
@@ -113,6 +127,7 @@ def _board(
     elsewhere = {arm for arm in spelt.arms if Arm.parse(arm).transfers} - ours
     whole = _planned(name, content, study_name, listed, [*teachers, *others])
     counted = {(one.keys, one.baseline_keys) for one in whole.comparisons if one.arm not in elsewhere}
+    counted -= {(one.keys, one.baseline_keys) for one in whole.comparisons if one.arm in elsewhere}
     return leaderboard((name, content.says), (study_name, spelt), results, len(counted), elsewhere=elsewhere)
 
 
@@ -141,9 +156,10 @@ def _published(folder: Path) -> PublishedFigures:
 # ---- the terminal
 
 
-def show(board: Leaderboard, console: Console, most: int | None = None, names: Collection[str] = PRINTED) -> None:
-    """Print a board's tables of these names and what their numbers mean; of one of more than `most` rows, only where it is
-    written."""
+def show(board: Leaderboard, console: Console, most: int | None = None, names: Collection[str] | None = None) -> None:
+    """Print a board's tables of these names (None: the usual ones, and those of its study) and what their numbers mean; of
+    one of more than `most` rows, only where it is written."""
+    names = (*PRINTED, *board.printed) if names is None else names
     console.print(f"{board.title}\nprotocol {board.protocol}, {board.runs} runs", style="bold", markup=False, highlight=False)
     for table in (each for each in tables(board) if each.name in names):
         if most is not None and len(table.rows) > most:

@@ -20,8 +20,21 @@ from rich.text import Text
 import families
 from benchmark.board import MARKS, SAME, Leaderboard, Row, by_family
 from benchmark.costs import forward_flops
-from benchmark.protocol import Arm, Record
-from benchmark.stats import FAILURE, GAP, INCONCLUSIVE, MIXED, REINIT, SUCCESS, TUNED, Estimate, share_closed
+from benchmark.protocol import MATCHING, Arm, Record
+from benchmark.stats import (
+    CONTROL,
+    FAILURE,
+    GAP,
+    INCONCLUSIVE,
+    MIXED,
+    REINIT,
+    REVERSAL,
+    SUCCESS,
+    TOTAL,
+    TUNED,
+    Estimate,
+    share_closed,
+)
 from benchmark.store import Result
 
 STYLES = {SUCCESS: "green", FAILURE: "red", INCONCLUSIVE: "yellow", MIXED: "magenta"}
@@ -219,8 +232,8 @@ def to_csv(table: pd.DataFrame) -> str:
 def tables(board: Leaderboard) -> list[Table]:
     """Those that a board has something for, the leaderboard first."""
     made = (
-        families_table, teachers_table, chosen_table, match_table, native_table, sizes_table, closed_table, reinit_table,
-        seeds_table, shifted_table, cost_table,
+        families_table, teachers_table, chosen_table, match_table, native_table, components_table, sizes_table, closed_table,
+        reinit_table, seeds_table, shifted_table, cost_table,
     )  # fmt: skip
     return [table for make in made for table in [make(board)] if table.rows]
 
@@ -384,7 +397,8 @@ NATIVE_MEANS = (
 def native_table(board: Leaderboard) -> Table:
     """What native components do, by teacher; where a study compares matched students."""
     rows: list[dict[str, Any]] = []
-    for row in board.rows if {"matched-copy", "matched-distill"} & set(board.arms) and not board.long else ():
+    matched = {"matched-none", "matched-copy", "matched-distill"} & set(board.arms)
+    for row in board.rows if matched and not board.long else ():
         spec = families.spec(row.families[0])
         names = ", ".join(component.name + "†" * component.inert_under_copy for component in spec.native)
         found = {key: board.estimate(row, arm, key.split("_")[0]) for key, _, arm in NATIVE}
@@ -397,6 +411,24 @@ def native_table(board: Leaderboard) -> Table:
     columns = [Column("teacher", "teacher", left=True), Column("components", "native components", left=True)]
     columns += [Column(key, title) for key, title, _ in NATIVE]
     return Table("native", "What native components do", tuple(columns), tuple(rows), (NATIVE_MEANS,))
+
+
+def components_table(board: Leaderboard) -> Table:
+    """What each choice of native components does, where a study has several."""
+    rows = []
+    varied = any(getattr(Arm.parse(arm), name) != Arm.model_fields[name].default for arm in board.arms for name in MATCHING)
+    for row in board.rows if varied else ():
+        for entry in (each for each in row.entries if each.arm.student == "matched" and each.n and not each.note):
+            found = {kind: board.estimate(row, entry.arm.name, kind) for kind in (CONTROL, REVERSAL, TOTAL)}
+            if any(found.values()):
+                rows.append({"teacher": row.label, "arm": entry.arm.name, "n": entry.n, **found})
+    columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("n", "n")]
+    columns += [Column(kind, kind) for kind in (CONTROL, REVERSAL, TOTAL)]
+    note = (
+        "In percentage points with plain 95 % intervals. control: without transfer, - standard-none; reversal: gap - the standard"
+        " student's gap by the same method; total: - standard-none. Where Copy bypasses all components there is no reversal."
+    )
+    return Table("components", "What each choice of native components does", tuple(columns), tuple(rows), (note,))
 
 
 def sizes_table(board: Leaderboard) -> Table:
@@ -420,9 +452,10 @@ def sizes_table(board: Leaderboard) -> Table:
 def closed_table(board: Leaderboard) -> Table:
     """The share of the gap from scratch to fine-tuning that transfers close, where the teacher itself was fine-tuned."""
     rows = []
-    for row in board.rows if "finetune" in board.arms else ():
-        tuned = board.estimate(row, "finetune", TUNED)
+    for row in board.rows if any(Arm.parse(arm).method == "finetune" for arm in board.arms) else ():
         for arm in (each for each in _transfers(board) if Arm.parse(each).ensemble == "none"):
+            kept = {name: getattr(Arm.parse(arm), name) for name in ("budget", "lr", "data", "teacher", "recipe")}
+            tuned = board.estimate(row, Arm(student="teacher", method="finetune", **kept).name, TUNED)
             gap = board.estimate(row, arm, GAP)
             if gap is not None and tuned is not None:
                 rows.append({"teacher": row.label, "arm": arm, "gap": gap, "tuned": tuned, "closed": share_closed(gap, tuned)})

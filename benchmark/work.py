@@ -25,8 +25,8 @@ from typing import IO, TYPE_CHECKING, Any
 import families
 from benchmark.data import Place
 from benchmark.notice import Leaving, Notice
-from benchmark.plan import EVALUATED, Item, Run
-from benchmark.protocol import Protocol
+from benchmark.plan import EVALUATED, Item, Run, is_teacher
+from benchmark.protocol import Arm, Protocol
 from benchmark.store import Results, Workspace, code_version, labelled, provenance, utc_now, write_json
 from families.spec import UserError
 
@@ -72,6 +72,19 @@ class Setup:
 def data_of(run: Run) -> str:
     """A run's data settings, as a key."""
     return run.protocol.data.model_dump_json()
+
+
+def place_of(item: Item, place: Place) -> Place:
+    """Where a run's data lies: another data set of the protocol's in a folder of its name. Raises UserError without one."""
+    arm = item.cells[0].arm
+    name = "" if is_teacher(arm) else Arm.parse(arm).data
+    if not name or place.root is None:
+        return place
+    known = [folder / name for folder in (place.root, place.root.absolute().parent)]
+    found = next((folder for folder in known if folder.is_dir()), None)
+    if found is None:
+        raise UserError(f"--data {place.root}: no folder {name} in it or beside it")
+    return replace(place, root=found)
 
 
 @dataclass
@@ -345,7 +358,8 @@ class _Group:
         trainings = self._trainings()
         if trainings:
             setup = self.order.setup
-            place = replace(setup.place, rank=self.ranks.rank, ranks=self.ranks.size)
+            first, _ = next(iter(self.going.values()))  # all of them have its data
+            place = replace(place_of(first, setup.place), rank=self.ranks.rank, ranks=self.ranks.size)
             seconds, notice = self.order.protocol.checkpoint_seconds, self.order.notice
             means = Means(seconds, place, self.ranks, setup.micro_batch, notice)
             watcher = Watcher(self._stepped, self._ended, self._failed)

@@ -11,15 +11,17 @@ import yaml
 
 import families
 from benchmark.data import Place, load
-from benchmark.data.images import _at as at
 from benchmark.masked import Masked
 from benchmark.models import ANEW, model_of, student_of, taught_by
 from benchmark.plan import Cell, arms_of, make_plan, run_of, spelt_out, teachers_of
 from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, shipped, validated
 from benchmark.report import gather
-from benchmark.store import read_results
+from benchmark.store import Result, read_results
+from benchmark.tables import tables
+from benchmark.work import place_of
 from families.spec import UnknownName, UserError
 
+from . import made
 from .conftest import tiny_protocol
 from .test_attention import ARGS, images, perturbed
 from .test_data import NORMALISATION, SETTINGS
@@ -173,6 +175,10 @@ def test_arms_that_are_the_same_run_are_there_once():
         ("standard-copy+blocks=4", "blocks: String should match pattern"),
         ("standard-distill+loss=l1", "loss: Input should be 'ce', 'kl', 'mse' or 'cosine'"),
         ("standard-copy+match=end", "match goes with none"),
+        ("standard-copy+ensemble=finetuned+recipe=masked", "the usual one of seed 0"),
+        ("standard-distill+weight=x1000000", "write it 'standard-distill+weight=x1e06'"),
+        ("matched-copy+native=registers,layer_scale", "in alphabetical order"),
+        ("standard-copy+blocks=only-00", "blocks: String should match pattern"),
         ("finetune+reinit=heads", "'attention' or 'mlp'"),
         ("matched-copy+gamma=0.00001", "write it 'matched-copy+gamma=1e-05'"),
         ("standard-copy+blcoks=first-1", "did you mean 'blocks'"),
@@ -225,6 +231,40 @@ def test_a_wrong_study_file_is_one_clear_line(content, words, tmp_path, bench):
     code, _, err = bench("run", "--study", path, "--dry-run", "--work", tmp_path)
     assert code == 2 and err.startswith(f"bench: {path}: ") and len(err.strip().splitlines()) == 1
     assert words in err
+
+
+@pytest.mark.parametrize(
+    ("content", "family", "words"),
+    [
+        ({"teachers": {"native": "layerscale"}}, None, "did you mean 'layer_scale'"),
+        ({"arms": ["matched-copy+native=*"]}, "deit", "has no arm for deit: what its * stands for is not there"),
+    ],
+)
+def test_a_study_that_is_for_nobody(content, family, words, tmp_path, bench):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"title": "-", "arms": ["standard-none"]} | content))
+    given = [] if family is None else ["--family", family]
+    code, _, err = bench("run", "--study", path, *given, "--dry-run", "--work", tmp_path)
+    assert code == 2 and words in err and len(err.strip().splitlines()) == 1
+
+
+def test_names_that_no_arm_could_say():
+    for name in ("a+b", "a/b", "A", ""):
+        content = tiny_protocol()
+        with pytest.raises(UserError, match="datasets.*String should match pattern"):
+            validated(Protocol, content | {"datasets": {name: content["data"]}}, "mine.yaml")
+
+
+def test_data_sets_are_found_from_the_file_that_names_them(tmp_path):
+    """By a path from its own folder, whoever extends it; epochs are of the other task's images."""
+    (tmp_path / "below").mkdir()
+    other = {"extends": "imagenet", "data": {"num_classes": 7, "train": {"split": "train", "images": 20_480}, "held_out": 1024}}
+    (tmp_path / "below" / "other.yaml").write_text(yaml.safe_dump(other))
+    (tmp_path / "below" / "base.yaml").write_text(yaml.safe_dump({"extends": "imagenet", "datasets": {"mine": "other.yaml"}}))
+    (tmp_path / "top.yaml").write_text(yaml.safe_dump({"extends": "below/base.yaml", "title": "Top"}))
+    found = load_protocol(str(tmp_path / "top.yaml"))[1].on("mine")
+    assert found.data.num_classes == 7
+    assert found.recipe.steps == 100 * (20_480 - 1024) // 1024 == 1900
 
 
 def test_what_arms_are_compared_with():
@@ -311,6 +351,74 @@ def test_untrained_and_folded_teachers(tmp_path):
     assert not [name for name in folded.state_dict() if "gamma" in name]
 
 
+def test_a_task_with_other_classes_than_the_teachers(tmp_path):
+    """The teacher has the classes that it was trained on, its student those of the other task."""
+    images = IMAGENET.data.model_dump(mode="json", exclude_unset=True) | {"num_classes": 7, "shifted": {}}
+    protocol = validated(Protocol, tiny_protocol(datasets={"photographs": images}), "tiny")
+    torch.save(model_of(run_for("dinov2", "teacher", protocol), "dinov2", "base", {}).state_dict(), tmp_path / "weights.pt")
+    files = {"run": tmp_path / "weights.pt"}
+    run = run_for("dinov2", "standard-copy+data=photographs", protocol)
+    assert taught_by(run, "dinov2", "base", files).num_classes == 10 and student_of(run).num_classes == 7
+    tuned = model_of(run_for("dinov2", "finetune+data=photographs", protocol), "dinov2", "base", files)
+    assert tuned.num_classes == 7
+
+
+# ---- boards
+
+
+def test_studies_that_transfer_nothing_have_a_board(tmp_path):
+    """Also when all that they share with main is measured, or nothing of main is."""
+    cells = {("dinov2", "base", arm): [20.0, 21.0] for arm in ("standard-none", "matched-none")}
+    made.write(tmp_path / "control", made.results(cells))
+    (board,) = gather(tmp_path / "control").boards
+    assert board.study == "control" and board.estimate(board.rows[0], "matched-none", "control").value == 0
+    (native,) = (table for table in tables(board) if table.name == "native")
+    assert native.rows[0]["control"].value == 0
+    cells = {("dinov2", "base", arm): [20.0, 21.0] for arm in load_study("main")[1].arms}
+    made.write(tmp_path / "shift", made.results(cells))
+    assert [board.study for board in gather(tmp_path / "shift").boards] == ["main"]
+    made.write(tmp_path / "shift", made.results({("dinov2", "base", "finetune"): [90.0, 91.0]}, shift={"noise": 50.0}))
+    main, shift = gather(tmp_path / "shift").boards
+    assert (main.study, shift.study) == ("main", "shift")
+    assert "finetune" in {row["arm"] for table in tables(shift) if table.name == "shifted" for row in table.rows}
+    assert all(entry.gap is None or entry.gap.simultaneous is None for entry in shift.rows[0].entries)
+
+
+def test_arms_that_are_another_boards_runs_are_no_comparisons(tmp_path):
+    """All but the one component of a family is its standard student, whose comparison is main's."""
+    arms = ["standard-none", "standard-copy", "matched-none", "matched-copy"]
+    mine = Study(title="-", teachers={"families": ["dinov2"]}, arms=[*arms, "matched-copy+without=layer_scale"])
+    sizes = len(families.spec("dinov2").sizes)
+    cells = {("dinov2", "base", arm): [20.0, 21.0] for arm in (*arms, "matched-none+without=layer_scale")}
+    cells[("dinov2", "base", "matched-copy+without=layer_scale")] = [30.0, 31.0]
+    made.write(tmp_path, made.results(cells))
+    boards = gather(tmp_path, study=("mine", mine)).boards
+    assert [board.study for board in boards] == ["main", "mine"] and boards[1].comparisons == 0
+    other = mine.model_copy(update={"arms": ("matched-copy+gamma=0.1",)})
+    made.write(tmp_path, made.results({("dinov2", "base", "matched-copy+gamma=0.1"): [30.0, 31.0]}))
+    found = {board.study: board for board in gather(tmp_path, study=("mine", other)).boards}
+    assert found["mine"].comparisons == sizes
+
+
+def test_the_best_of_a_sweep_is_chosen_on_val(tmp_path):
+    """Of each arm and of its baseline, never by the test set."""
+    cells = {"standard-none": 20, "standard-none+lr=x2": 30, "standard-copy": 60, "standard-copy+lr=x2": 50}
+    found = [
+        validated(Result, made.content_of(Cell("mini", "deit", "base", arm, s), top1 + s), "-")
+        for arm, top1 in cells.items()
+        for s in (0, 1)
+    ]
+    for number, result in enumerate(found):  # on val the order is the other one
+        found[number] = result.model_copy(update={"val": result.val.model_copy(update={"top1": 100 - result.metrics.top1})})
+    made.write(tmp_path, found)
+    boards = {board.study: board for board in gather(tmp_path).boards}
+    (chosen,) = (table for table in tables(boards["tuning"]) if table.name == "chosen")
+    rows = {row["arm"]: row for row in chosen.rows}
+    assert rows["standard-none"]["value"] == "x1" and rows["standard-copy"]["value"] == "x2"
+    assert rows["standard-copy"]["gap"].value == pytest.approx(50 - 20) and rows["standard-copy"]["of"] == 2
+    assert rows["standard-none"]["gap"] is None and rows["standard-none"]["val"] == pytest.approx(79.5)
+
+
 # ---- data
 
 
@@ -335,15 +443,20 @@ def test_similar_colours():
 
 
 def test_a_data_set_in_a_folder_of_its_own(tmp_path):
-    """Below the data folder, beside it, or the data folder itself."""
-    settings = load_protocol("inat2018")[1].data
-    for root, below in (("all", "all/inat2018"), ("imagenet", "inat2018"), ("somewhere", None)):
-        for folder in filter(None, (root, below)):
+    """Below the data folder, or beside it."""
+    (item,) = make_plan(
+        "imagenet", IMAGENET, "s", Study(title="-", arms=["standard-none+data=inat2018"]), [("mae", "base")], [0]
+    ).items.values()
+    for root, below in (("all", "all/inat2018"), ("imagenet", "inat2018")):
+        for folder in (root, below):
             (tmp_path / root / folder).mkdir(parents=True)
-        expected = tmp_path / root / (below or "")
+        expected = tmp_path / root / below
         place = Place(tmp_path / root / root)
-        assert at(settings, place).root == (expected if below else place.root)
-    assert at(IMAGENET.data, place) is place
+        assert place_of(item, place).root == expected
+    (tmp_path / "somewhere" / "imagenet").mkdir(parents=True)
+    with pytest.raises(UserError, match="no folder inat2018 in it or beside it"):
+        place_of(item, Place(tmp_path / "somewhere" / "imagenet"))
+    assert place_of(item, Place()) == Place()  # embedded data
 
 
 # ---- masked image modelling

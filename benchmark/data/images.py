@@ -21,7 +21,7 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ LOOKED_AT_ONCE = 64  # images between two reports of progress
 
 def load(settings: Settings, place: Place, img_size: int, normalisation: Normalisation) -> Photographs:
     """The data set of a protocol's `data` block. Raises UserError where the folders are not what it says; decodes nothing."""
-    return Photographs(settings, _at(settings, place), img_size, normalisation)
+    return Photographs(settings, place, img_size, normalisation)
 
 
 def check(settings: Settings, place: Place, progress: Progress) -> str:
@@ -66,7 +66,6 @@ def check(settings: Settings, place: Place, progress: Progress) -> str:
     full. A set that was decoded once is listed only: `place.work` remembers its digest. Of a streamed source the first image of
     each split is read; how many there are is found out by reading it, in evaluation.
     """
-    place = _at(settings, place)
     sources = _sources(settings, place)
     digests = {name: _looked_at(name, source, place, progress) for name, source in sources.items()}
     if settings.streamed:
@@ -188,14 +187,6 @@ def _files(path: Path) -> Any:
             # Forked processes would share an open tar, and move each other's place in it.
             return ReaderImageInTar(str(path), cache_tarfiles=False, cache_tarinfo=False)
         return create_reader("", root=str(path))
-
-
-def _at(settings: Settings, place: Place) -> Place:
-    """The place of a data set that has a folder of its own below the data folder or beside it, where it is there."""
-    if place.root is None or not settings.folder:
-        return place
-    known = [folder / settings.folder for folder in (place.root, place.root.absolute().parent)]
-    return replace(place, root=next((folder for folder in known if folder.is_dir()), place.root))
 
 
 def _root(place: Place) -> Path:
