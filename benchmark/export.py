@@ -57,6 +57,8 @@ def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, An
         (made / "README.md").write_text(_readme(cell, told, name, args), encoding="utf-8", newline="\n")
         try:
             shutil.copytree(made, folder)
+            for path in folder.iterdir():  # safetensors' own is for its writer alone
+                path.chmod((folder / "README.md").stat().st_mode)
         except OSError as error:
             raise UserError(f"--out {folder}: {error.strerror}") from None
     return folder

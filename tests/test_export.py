@@ -66,6 +66,7 @@ def test_what_was_exported_loads_back(family, kept, bench, tmp_path):
         loaded = timm.create_model(f"local-dir:{tmp_path / f'out{number}'}", pretrained=True).eval()
         torch.testing.assert_close(loaded(x), model(x), atol=1e-5, rtol=0)
         assert model(x).abs().max() > 1e-3
+        assert len({path.stat().st_mode for path in (tmp_path / f"out{number}").iterdir()}) == 1
         told = (tmp_path / f"out{number}" / "README.md").read_text()
         assert "top-1 in % on the protocol's test set: 12.5" in told and run.key in told
         config = timm.data.resolve_model_data_config(loaded)
