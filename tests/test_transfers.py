@@ -240,7 +240,7 @@ def test_sinks(name, how):
                     mine = own.seen[block]["map"][..., keeps, :][..., keeps]
                     mine = mine / mine.sum(-1, keepdim=True)
                     expected -= (handed.map() * mine.log()).sum(-1).mean()
-                assert float(bond.loss()) == pytest.approx(float(expected), rel=1e-6)
+                assert bond.loss().item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_the_average_map():
