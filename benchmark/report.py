@@ -78,8 +78,9 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, study: tu
             continue
         measured, assigned, listed = {result.cell.arm for result in own}, set[str](), set[str]()
         teachers = sorted({(result.cell.family, result.cell.size) for result in own})
+        known = {each: spelt_out(content, listing, teachers) for each, listing in studies.items()}
         for study_name in sorted(studies, key=lambda each: (each != "main", each != given, each)):
-            spelt = spelt_out(content, studies[study_name], teachers)
+            spelt = known[study_name]
             listed |= {each for arm in spelt.arms for each in _with_baseline(arm)}
             arms = {arm for arm in spelt.arms if owned(Arm.parse(arm))}
             ours = arms - assigned
@@ -89,7 +90,6 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, study: tu
         shown = {arm for board in boards if board.protocol == name for each in board.arms for arm in _with_baseline(each)}
         left = {arm for arm in measured & listed - shown if Arm.parse(arm).student != "standard"}
         while left:  # arms that transfer nothing: the study of which most was measured shows them
-            known = {each: spelt_out(content, studies[each], teachers) for each in studies}
             fitting = [each for each, spelt in known.items() if left & set(spelt.arms)]
             if not fitting:
                 break
