@@ -1,12 +1,28 @@
-# make demo | test | test-long | test-page | test-slurm | lint | format: each sets up what it needs; nothing but Python 3.11+ and make has to be there.
+# make demo | studies | test | test-long | test-page | test-slurm | lint | format: each sets up what it needs; nothing but Python 3.11+ and make has to be there.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test test-long test-page test-slurm lint format
+.PHONY: demo studies test test-long test-page test-slurm lint format
 demo: $(VENV)/installed
 	$(BIN)/bench run --family deit3 --sizes base,large --work .bench --results .bench/demo/results --reports .bench/demo/reports
+
+# Every study again as it was measured on mini, from nothing, into .bench/studies: some hours on two cores (docs/studies.md).
+# Equal to what is committed where hardware and versions are.
+ALL := augreg,beitv2,clip,deit,deit3,dino,dinov2,dinov2_reg,ibot,mae,mocov3
+NATIVE := beitv2,clip,deit3,dinov2,dinov2_reg,mae,mocov3
+MOST := schedule,datasets,shift,layers,parts,reinit,match,losses,recipes,finetuned,ensemble,sinks,tuning
+AGAIN = $(BIN)/bench run --work .bench --results .bench/studies/results --reports .bench/studies/reports
+studies: $(VENV)/installed
+	$(AGAIN) --study main --family $(ALL) --seeds 0,1,2,3,4
+	$(AGAIN) --study budget,teachers --family deit3 --seeds 0,1,2,3,4
+	$(AGAIN) --study budget --family dinov2_reg --sizes small --seeds 0,1,2,3,4
+	$(AGAIN) --study $(MOST) --family deit,dinov2_reg --sizes base
+	$(AGAIN) --study nulls --family deit --sizes base --seeds 0,1,2,3,4
+	$(AGAIN) --study nulls,foreign,components --family deit,$(NATIVE) --sizes base
+	$(AGAIN) --study init --family beitv2,deit3,dinov2,dinov2_reg --sizes base
+	$(AGAIN) --study teachers --family deit --sizes base
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm --ignore tests/page

@@ -58,8 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="render the leaderboard from result files")
     _folders(report)
     report.add_argument("--protocol", metavar="NAME|FILE", help="a protocol of yours, beside the shipped ones")
-    report.add_argument("--study", metavar="NAME|FILE", help="a study of yours, beside the shipped ones")
+    report.add_argument("--study", metavar="FILES", help="studies of yours, beside the shipped ones")
     report.add_argument("--readme", type=Path, metavar="FILE", help="also renew the leaderboard block of a README")
+    report.add_argument("--claims", type=Path, metavar="FILE", help="also write what is claimed beside what was measured")
     report.add_argument("--tables", metavar="NAMES|all", help="what to print, as in sizes,shifted (default: the main ones)")
     report.add_argument("--check", action="store_true", help="compare instead of writing; exit code 1 if anything differs")
     report.add_argument("--open", action="store_true", help="show the page in a browser")
@@ -185,7 +186,7 @@ def _request(parser: argparse.ArgumentParser, otherwise: str = "", given: bool =
     for name, shape, told in (
         ("family", "NAMES|all", "as in deit3,dinov2 (default: all)"),
         ("sizes", "SIZES", "as in base,large (default: all that the families have)"),
-        ("study", "NAME|FILE", "default: main"),
+        ("study", "NAMES|FILE", "as in main,parts (default: main)"),
         ("protocol", "NAME|FILE", "default: mini"),
     ):
         note = told if given else f"{told.split(' (')[0].split('default')[0]} (default: {otherwise})".strip()
@@ -239,35 +240,47 @@ def _run(args: argparse.Namespace) -> int:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A request: its words, made whole, and what they name."""
+class _Part:
+    """One study of a request: its name and content, the teachers that it is asked for, and its own plan."""
 
-    words: dict[str, str | None]
-    protocol: Protocol
-    study_name: str
+    name: str
     study: Study
     teachers: list[tuple[str, str]]
     plan: Plan
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A request: its words, made whole, and what they name; `plan` is that of all its studies."""
+
+    words: dict[str, str | None]
+    protocol: Protocol
+    parts: list[_Part]
+    plan: Plan
+
+
 def _asked(options: Mapping[str, Any]) -> _Asked:
     """What the request's options name. Raises UserError."""
-    from benchmark.plan import make_plan, teachers_of
+    from benchmark.plan import joined, make_plan, teachers_of
     from benchmark.protocol import load_protocol, load_study, shipped
 
     words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
     name, protocol = load_protocol(str(words["protocol"]))
-    study_name, study = load_study(str(words["study"]))
-    teachers = teachers_of(str(words["family"]), words["sizes"], study.teachers)
-    plan = make_plan(name, protocol, study_name, study, teachers, _seeds(words["seeds"], protocol))
-    if not plan.items:
+    listed = dict.fromkeys(word.strip() for word in str(words["study"]).split(","))
+    parts = []
+    for study_name, study in map(load_study, listed):
+        teachers = teachers_of(str(words["family"]), words["sizes"], study.teachers)
+        plan = make_plan(name, protocol, study_name, study, teachers, _seeds(words["seeds"], protocol))
+        parts.append(_Part(study_name, study, teachers, plan))
+    parts = [part for part in parts if part.plan.items]
+    if not parts:
         raise UserError(
-            f"study {study_name} has no arm for {words['family']}: what its * stands for is not there, or it is for others"
+            f"study {words['study']} has no arm for {words['family']}: what its * stands for is not there, or it is for others"
         )
-    for kind, known in (("protocol", shipped("protocols")), ("study", shipped("studies"))):
-        if words[kind] not in known:  # a file, which later commands shall find from anywhere
-            words[kind] = str(Path(str(words[kind])).absolute())
-    return _Asked(words, protocol, study_name, study, teachers, plan)
+    if words["protocol"] not in shipped("protocols"):  # a file, which later commands shall find from anywhere
+        words["protocol"] = str(Path(str(words["protocol"])).absolute())
+    words["study"] = ",".join(word if word in shipped("studies") else str(Path(word).absolute()) for word in listed)
+    return _Asked(words, protocol, parts, joined([part.plan for part in parts]))
 
 
 def _cluster_config(args: argparse.Namespace) -> ClusterConfig:
@@ -500,11 +513,14 @@ def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> Non
     found = sort_results(*read_results(results), {plan.protocol: asked.protocol})
     wanted = set(plan.cells)
     current = [result for result in found.current if result.cell in wanted]
-    named, study = (plan.protocol, asked.protocol.says), (asked.study_name, asked.study)
-    spelt = spelt_out(asked.protocol, asked.study, asked.teachers)
-    show(leaderboard(named, (asked.study_name, spelt), current, plan.distinct_comparisons, asked.teachers), console)
+    for part in asked.parts:
+        spelt = spelt_out(asked.protocol, part.study, part.teachers)
+        whole = plan.distinct_comparisons  # of the request
+        board = leaderboard((plan.protocol, asked.protocol.says), (part.name, spelt), current, whole, part.teachers)
+        show(board, console)
     console.print(asked.protocol.says.strip(), style="dim", markup=False, highlight=False)
-    _write_reports(gather(results, (plan.protocol, asked.protocol), study), reports, console)
+    given = [(part.name, part.study) for part in asked.parts]
+    _write_reports(gather(results, (plan.protocol, asked.protocol), given), reports, console)
 
 
 def _reports_folder(args: argparse.Namespace) -> Path:
@@ -875,17 +891,17 @@ def _reported(args: argparse.Namespace) -> int:
         if getattr(args, one) and getattr(args, other):
             raise UserError(f"--{one} goes without --{other}")
     protocol = load_protocol(args.protocol) if args.protocol else None
-    study = load_study(args.study) if args.study else None
+    studies = [load_study(word) for word in args.study.split(",")] if args.study else []
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: no such folder")
-    found, reports = gather(args.results, protocol, study), _reports_folder(args)
+    found, reports = gather(args.results, protocol, studies), _reports_folder(args)
     if args.json:
         invalid = {each.path.relative_to(args.results).as_posix(): each.reason for each in found.found.rejected}
         stale = [each.cell.path for each in found.found.stale]
         print(json.dumps({"boards": [as_json(board) for board in found.boards], "stale": stale, "invalid": invalid}, indent=1))
         return DONE
     if args.check:
-        return _check_reports(found, reports, args.readme)
+        return _check_reports(found, reports, _documents(found, reports, args))
     ensure_writable("--reports", reports)
     console = _console()
     if not found.boards:
@@ -896,8 +912,7 @@ def _reported(args: argparse.Namespace) -> int:
         for board in found.boards:
             show(board, console, FEW)
     _write_reports(found, reports, console)
-    if args.readme is not None:
-        _renew(found, reports, args.readme)
+    _write_documents(_documents(found, reports, args))
     if args.open:
         import webbrowser
 
@@ -924,13 +939,38 @@ def _show_tables(found: Report, names: str, console: Console) -> None:
             show_table(table, console)
 
 
-def _check_reports(found: Report, reports: Path, readme: Path | None) -> int:
-    """Whether the reports, and a README's block, are what the results give: 0, or 1 with a line for each that is not."""
-    from benchmark.report import differences, readme_block, with_block
+@dataclass(frozen=True)
+class _Document:
+    """A file beside the reports that holds some of them: the option that names it, what of it is rendered, the whole text."""
+
+    option: str
+    path: Path
+    part: str
+    text: str
+
+
+def _documents(found: Report, reports: Path, args: argparse.Namespace) -> list[_Document]:
+    """Those that were asked for, as they are to be."""
+    from benchmark.report import claims_page, readme_block, with_block
+
+    documents = []
+    if args.readme is not None:
+        block = readme_block(found, _beside(args.readme, reports))
+        documents.append(_Document("--readme", args.readme, "leaderboard", with_block(args.readme, block)))
+    if args.claims is not None:
+        documents.append(_Document("--claims", args.claims, "table", claims_page(found, _beside(args.claims, reports))))
+    return documents
+
+
+def _check_reports(found: Report, reports: Path, documents: Sequence[_Document]) -> int:
+    """Whether the reports, and what was rendered beside them, are what the results give: 0, or 1 with a line for each that is
+    not."""
+    from benchmark.report import differences
 
     lines = [f"{reports}/{line}" for line in differences(found, reports)]
-    if readme is not None and with_block(readme, readme_block(found, _beside(readme, reports))) != readme.read_text("utf-8"):
-        lines.append(f"{readme}: its leaderboard is not what the results give")
+    for each in documents:
+        there = each.path.read_text("utf-8") if each.path.is_file() else ""
+        lines += [f"{each.path}: its {each.part} is not what the results give"] if there != each.text else []
     for line in lines:
         print(line)
     if lines:
@@ -938,14 +978,12 @@ def _check_reports(found: Report, reports: Path, readme: Path | None) -> int:
     return SOME_FAILED if lines else DONE
 
 
-def _renew(found: Report, reports: Path, readme: Path) -> None:
-    from benchmark.report import readme_block, with_block
-
-    text = with_block(readme, readme_block(found, _beside(readme, reports)))
-    try:
-        readme.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise UserError(f"--readme {readme}: {error.strerror}") from None
+def _write_documents(documents: Sequence[_Document]) -> None:
+    for each in documents:
+        try:
+            each.path.write_text(each.text, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise UserError(f"{each.option} {each.path}: {error.strerror}") from None
 
 
 def _beside(readme: Path, reports: Path) -> str:

@@ -21,8 +21,10 @@ import pandas as pd
 from PIL import Image
 
 from benchmark.board import Leaderboard, Row, by_family
+from benchmark.claims import Finding
 from benchmark.plots import (
     draw_budgets,
+    draw_claims,
     draw_control,
     draw_curves,
     draw_dropped,
@@ -36,7 +38,7 @@ from benchmark.plots import (
 from benchmark.protocol import Arm
 from benchmark.store import Result
 
-DRAWING = 3  # part of every digest: another number where the same data are to be drawn anew
+DRAWING = 4  # part of every digest: another number where the same data are to be drawn anew
 MANY_BUDGETS = 3  # from here on a study is drawn as curves over the budget
 
 
@@ -87,6 +89,24 @@ def figures(board: Leaderboard) -> list[Figure]:
     return [figure for figure in found if len(figure.data)]
 
 
+def claims_figures(finding: Finding) -> list[Figure]:
+    """What was measured of a study's claims: differences of top-1, and of maps' KL apart."""
+    rows = [
+        {"protocol": finding.protocol, "claim": number, "label": one.short, "difference": one.difference, "teacher": one.label}
+        | {"on": one.on, "n": one.n, "value": one.estimate.value}
+        | {"low": one.estimate.value - half, "high": one.estimate.value + half}
+        | {"expect": one.expect or "", "outcome": one.outcome or "", "comparisons": finding.comparisons}
+        for number, judged in enumerate(finding.judged, 1)
+        for one in judged.measured
+        for half in [math.nan if one.estimate.simultaneous is None else one.estimate.simultaneous]
+    ]
+    found = []
+    for name, own in (("claims", [row for row in rows if row["on"] != "kl"]), ("kl", [row for row in rows if row["on"] == "kl"])):
+        told = f"What was measured of the claims, protocol {finding.protocol}: {finding.title}"
+        found += [Figure(name, told, _rounded(pd.DataFrame(own)), draw_claims)] if own else []
+    return found
+
+
 def _figure(
     name: str,
     says: str,
@@ -95,10 +115,14 @@ def _figure(
     draw: Callable[[pd.DataFrame], matplotlib.figure.Figure],
     png: bool = False,
 ) -> Figure:
-    data = pd.DataFrame(data_of(board))
+    data = _rounded(pd.DataFrame(data_of(board)))
+    return Figure(name, f"{says}, protocol {board.protocol}: {board.title}", data, draw, png)
+
+
+def _rounded(data: pd.DataFrame) -> pd.DataFrame:
     numbers = data.select_dtypes("float").columns
     data[numbers] = data[numbers].round(4) + 0.0  # no -0.0000
-    return Figure(name, f"{says}, protocol {board.protocol}: {board.title}", data, draw, png)
+    return data
 
 
 # ---- files

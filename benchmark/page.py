@@ -13,10 +13,11 @@ from typing import Any
 
 import families
 from benchmark.board import MARKS, SAME, Entry, Leaderboard, Row
+from benchmark.claims import EXPECTED, SIGNS, Finding, Judged
 from benchmark.protocol import Arm
 from benchmark.stats import CONTROL, REVERSAL, Estimate
 from benchmark.store import Provenance, Result
-from benchmark.tables import PublishedFigures, published_table
+from benchmark.tables import PublishedFigures, published_of, published_table
 
 TEMPLATE, PLACE = Path(__file__).parent / "page.html", "{{data}}"
 DECIMALS = 4
@@ -32,20 +33,25 @@ RUNS = (
 )  # fmt: skip
 
 
-def page(boards: Sequence[Leaderboard], left_out: Sequence[str], results: str, published: PublishedFigures | None = None) -> str:
+def page(
+    boards: Sequence[Leaderboard], findings: Sequence[Finding], left_out: Sequence[str], results: str,
+    published: PublishedFigures | None = None,
+) -> str:  # fmt: skip
     """The page's text.
 
     Args:
         boards: one a study of a protocol, in the order of the page.
+        findings: what is claimed of studies, beside what was measured.
         left_out: lines on files that do not count.
         results: the POSIX path from the page to the results folder.
         published: what results/published.yaml holds, shown beside what is measured and never instead of it.
     """
     content = {
         "boards": [_board(board) for board in boards],
+        "findings": [_finding(finding, published or PublishedFigures()) for finding in findings],
         "families": {name: _family(name) for name in sorted({f for board in boards for row in board.rows for f in row.families})},
         "leftOut": list(left_out),
-        "marks": MARKS,
+        "marks": MARKS | SIGNS,
         "published": _published(published, boards),
         "results": results,
         **_runs(boards),
@@ -77,6 +83,47 @@ def _board(board: Leaderboard) -> dict[str, Any]:
         "runs": board.runs,
         "seeds": board.seeds,
         "cells": _cells(board, arms),
+    }
+
+
+def _finding(finding: Finding, published: PublishedFigures) -> dict[str, Any]:
+    return {
+        "protocol": finding.protocol,
+        "study": finding.study,
+        "title": finding.title,
+        "asks": finding.asks,
+        "limits": finding.limits,
+        "footnote": finding.footnote,
+        "comparisons": finding.comparisons,
+        "runs": finding.runs,
+        "commands": list(finding.commands),
+        "imagenet": finding.on_imagenet,
+        "claims": [_claim(judged, published) for judged in finding.judged],
+    }
+
+
+def _claim(judged: Judged, published: PublishedFigures) -> dict[str, Any]:
+    """`outcome` is the first of its differences' outcomes by weight, `word` tells how many have which."""
+    return {
+        "says": judged.claim.says,
+        "by": judged.claim.by,
+        "rows": list(judged.claim.rows),
+        "word": judged.word,
+        "outcome": judged.outcome,
+        "published": published_of(published, judged.claim),
+        "measured": [
+            {
+                "difference": one.difference,
+                "arms": None if dict(one.arms) == one.terms else [arm for arm, _ in one.arms],
+                "teacher": one.label,
+                "on": one.on,
+                "n": one.n,
+                "expect": EXPECTED[one.expect] if one.expect else None,
+                "outcome": one.outcome,
+                "estimate": _estimate(one.estimate),
+            }
+            for one in judged.measured
+        ],
     }
 
 

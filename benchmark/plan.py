@@ -277,6 +277,25 @@ def make_plan(
     return Plan(protocol_name, study_name, items, comparisons)
 
 
+def joined(plans: Sequence[Plan]) -> Plan:
+    """One plan of several of one protocol: each run once, with every cell that any of them has it for.
+
+    Raises UserError where they claim one file for different runs.
+    """
+    items: dict[str, Item] = {}
+    for plan in plans:
+        for key, item in plan.items.items():
+            cells = items.setdefault(key, Item(item.run, [], item.requires)).cells
+            cells += [cell for cell in item.cells if cell not in cells]
+    whole = Plan(
+        plans[0].protocol, ",".join(plan.study for plan in plans), items, [one for plan in plans for one in plan.comparisons]
+    )
+    paths = [cell.path for cell in whole.cells]
+    if len(set(paths)) < len(paths):
+        raise UserError(f"two different runs claim {next(path for path in paths if paths.count(path) > 1)}")
+    return whole
+
+
 def arms_of(protocol: Protocol, study: Study, family: str, size: str) -> tuple[str, ...]:
     """A study's arms for one teacher, each `*` filled in: for blocks by quarters of the depth after `first-` and `last-` and by
     each block after `only-`, else by each of the family's native components, other families that have some (and say what those
@@ -285,7 +304,7 @@ def arms_of(protocol: Protocol, study: Study, family: str, size: str) -> tuple[s
     An arm with variants that is the same run as one listed before, of the same student and method, is left out.
     Raises UserError for an arm that this teacher can not have.
     """
-    texts = dict.fromkeys(text for arm in study.arms for text in _filled(protocol, arm, family, size))
+    texts = dict.fromkeys(text for arm in study.arms for text in filled(protocol, arm, family, size))
     if not any("+" in text for text in texts):
         return tuple(texts)
     found: list[str] = []
@@ -301,16 +320,17 @@ def arms_of(protocol: Protocol, study: Study, family: str, size: str) -> tuple[s
 
 def spelt_out(protocol: Protocol, study: Study, teachers: Iterable[tuple[str, str]]) -> Study:
     """A study whose arms are all those that one of these teachers, (family, size), can have."""
-    arms = dict.fromkeys(text for arm in study.arms for each in teachers for text in _filled(protocol, arm, *each))
+    arms = dict.fromkeys(text for arm in study.arms for each in teachers for text in filled(protocol, arm, *each))
     return study.model_copy(update={"arms": tuple(arms) or study.arms})
 
 
-def _filled(protocol: Protocol, text: str, family: str, size: str) -> list[str]:
+def filled(protocol: Protocol, text: str, family: str, size: str) -> list[str]:
+    """An arm, or a text that names several, with each value that this teacher has for its `*`, the same one throughout."""
     star = STAR.search(text)
     if star is None:
         return [text]
-    values = [text[: star.end() - 1] + value + text[star.end() :] for value in _values(protocol, star, family, size)]
-    return [filled for value in values for filled in _filled(protocol, value, family, size)]
+    texts = [text.replace(star.group(), star.group()[:-1] + value) for value in _values(protocol, star, family, size)]
+    return [one for each in texts for one in filled(protocol, each, family, size)]
 
 
 def _values(protocol: Protocol, star: re.Match[str], family: str, size: str) -> list[str]:

@@ -44,6 +44,8 @@ LINE = 1.35 / 72  # inches a line of text takes, for each point of its size
 BELOW = 0.45  # inches below panels, for their ticks and label
 LONGEST = 2.3  # inches of a row's label before it is broken
 FAINT = "0.4"
+FEW = 4  # panels that stand beside each other
+SHARED = 0.6  # of their rows that teachers in panels beside each other have in common
 
 
 @contextmanager
@@ -85,6 +87,13 @@ VERDICTS = {
     "failure": Mark("failure: interval below 0", "v", COLOURS[1]),
     "inconclusive": Mark("inconclusive: interval holds 0", "o", "0.35", filled=False),
     "": Mark("no verdict on this board", "D", "0.1", filled=False),
+}
+OUTCOMES = {
+    "as claimed": Mark("as claimed", "^", COLOURS[0]),
+    "not contradicted": Mark("not contradicted", "o", COLOURS[0], filled=False),
+    "open": Mark("open: the interval holds 0", "o", "0.35", filled=False),
+    "contradicted": Mark("contradicted", "X", COLOURS[1]),
+    "": Mark("nothing claimed", "o", "0.2"),
 }
 ESTIMATES = {"estimate": Mark("matched-none - standard-none", "o", "0.2"), "": Mark("a single run", "D", "0.1", filled=False)}
 STUDENTS = {
@@ -269,6 +278,50 @@ def _forest(
     return page.figure
 
 
+def _by_teacher(data: pd.DataFrame, marks: Mapping[str, Mark], label: str, caption: str) -> matplotlib.figure.Figure:
+    """Estimates with bars: a panel a teacher, a row a label; teachers beside each other, at most four, where they share most of
+    their rows, all on one scale. `data` has teacher, label, value, low, high and mark."""
+    found = data.assign(row=data["label"].map(lambda text: _wrapped(text, LABEL, LONGEST)))
+    limits = _limits(*(found[name].dropna() for name in ("value", "low", "high")))
+    left = max(_inches(line, LABEL) for text in found["row"] for line in text.split("\n")) + 0.2
+    blocks = _sharing_rows({str(name): list(own["row"]) for name, own in found.groupby("teacher", sort=False)})
+    columns = max(len(teachers) for teachers, _ in blocks)
+    width = (WIDTH - left - MARGIN - 0.08) / columns - 0.16
+    titles = {teacher: _wrapped(teacher, LABEL, width) for teachers, _ in blocks for teacher in teachers}
+    heads = [_tall([titles[teacher] for teacher in teachers], LABEL) + 0.1 for teachers, _ in blocks]
+    bodies = [sum(_tall([row], LABEL) for row in rows) + 0.05 * len(rows) for _, rows in blocks]
+    total = sum(heads) + sum(bodies) + BELOW * len(blocks)
+    page = _Page(total, caption + _beyond(found, limits), _handles(marks, found.loc[found["value"].notna(), "mark"]))
+    top = 0.0
+    for (teachers, rows), head, body in zip(blocks, heads, bodies, strict=True):
+        for column, teacher in enumerate(teachers):
+            axes = page.axes(left + column * (width + 0.16), top + head, width, body)
+            own = found[found["teacher"] == teacher]
+            _row_axes(axes, rows, [row.split("+")[0].split("\n")[0] for row in rows], named=column == 0, width=width)
+            axes.set_xlim(*limits)
+            axes.axvline(0, color="0.3", linewidth=0.9)
+            _estimates(axes, own["row"].map(rows.index), own, marks)
+            axes.set_title(titles[teacher], linespacing=1.2, pad=4, y=1)
+        top += head + body + BELOW
+    page.text(left + (WIDTH - left - MARGIN) / 2, page.top + top - BELOW + 0.23, label, ha="center", va="top", fontsize=LABEL)
+    return page.figure
+
+
+def _sharing_rows(rows: Mapping[str, Sequence[str]]) -> list[tuple[list[str], list[str]]]:
+    """Teachers in blocks of at most four that have most of their rows in common, each with all rows of its block in order."""
+    blocks: list[tuple[list[str], list[str]]] = []
+    for teacher, own in rows.items():
+        for teachers, known in blocks:
+            if len(teachers) < 4 and len(set(own) & set(known)) >= SHARED * len(set(own) | set(known)):
+                teachers.append(teacher)
+                known += [row for row in own if row not in known]
+                break
+        else:
+            blocks.append(([teacher], list(own)))
+    order = {row: place for place, row in enumerate(dict.fromkeys(row for own in rows.values() for row in own))}
+    return [(teachers, sorted(known, key=order.__getitem__)) for teachers, known in blocks]
+
+
 def _notes(axes: Axes, own: pd.DataFrame, at: pd.Series, limits: tuple[float, float]) -> None:
     """Faint words where there is no estimate, on the wider side of 0."""
     if "note" not in own:
@@ -296,9 +349,29 @@ def _told(data: pd.DataFrame) -> str:
 
 @_styled
 def draw_gaps(data: pd.DataFrame) -> matplotlib.figure.Figure:
-    """A panel an arm, a row a teacher: its gap and simultaneous interval, the mark by verdict."""
+    """Gaps and their simultaneous intervals, the mark by verdict: a panel an arm and a row a teacher, or where there are more
+    arms than fit beside each other, a panel a teacher and a row an arm."""
+    if data["arm"].nunique() > FEW and data["arm"].str.contains("+", regex=False).any():
+        found = data.assign(label=data["arm"].str.replace("-", " ", n=1), value=data["gap"], mark=_text_column(data, "verdict"))
+        return _by_teacher(found, VERDICTS, GAP_LABEL, _told(data))
     same = " = standard: the teacher has no native components." if (_text_column(data, "note") == "= standard").any() else ""
     return _forest(data, "gap", data["teacher"], VERDICTS, GAP_LABEL, _told(data) + same)
+
+
+@_styled
+def draw_claims(data: pd.DataFrame) -> matplotlib.figure.Figure:
+    """Differences that claims speak of, with their simultaneous intervals, the mark by outcome: a panel a difference and a row
+    a teacher, or where there are more differences than fit beside each other, a panel a teacher and a row a difference."""
+    unit = "nats" if (data["on"] == "kl").all() else "percentage points"
+    caption = (
+        f"Protocol {data['protocol'].iloc[0]}. Bars: simultaneous 95 % intervals over {data['comparisons'].iloc[0]} differences."
+        " An arm that stands alone: its gap to the same student without transfer; (reversal): that minus the standard student's."
+    )
+    found = data.assign(mark=_text_column(data, "outcome"))
+    if data["label"].nunique() <= FEW and data["teacher"].nunique() > 1:
+        arms = found.assign(arm=found["label"].str.replace(" - ", "\n- ").str.replace(" + ", "\n+ "), verdict=found["mark"])
+        return _forest(arms, "value", arms["teacher"], OUTCOMES, f"difference ({unit})", caption)
+    return _by_teacher(found, OUTCOMES, f"difference ({unit})", caption)
 
 
 @_styled

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -361,12 +361,76 @@ class Teachers(Record):
         return found
 
 
+Expected = Literal["above", "below", "not-above", "not-below", "same", "same-family"]
+
+
+class Test(Record):
+    """What a claim says of measured differences, in words that a report can compare with what was measured.
+
+    Attributes:
+        of: differences, as in `matched-copy - matched-none - standard-copy + standard-none`: arms with signs between them. A `*`
+            in an arm stands for each value that the teacher has, the same one throughout a difference.
+        expect: the side of 0 on which each difference is claimed to be, or not to be; `same`: all of one teacher on one side,
+            whichever it is; `same-family`: all of one family, at all its sizes. None: nothing is claimed, the numbers stand for
+            themselves.
+        families: whose teachers it is about; None: all that have results.
+        metric: what is compared: top-1 on the test set, or on each of the shifted ones, in percentage points; or the KL of
+            maps from the teacher's, in nats, a mean over blocks.
+    """
+
+    __test__: ClassVar[bool] = False  # or pytest takes it for one of its own
+
+    of: tuple[str, ...] = Field(min_length=1)
+    expect: Expected | None = None
+    families: tuple[str, ...] | None = None
+    metric: Literal["top1", "shifted", "kl"] = "top1"
+
+    @field_validator("of")
+    @classmethod
+    def _of(cls, of: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for difference in of:
+                for arm in signed_terms(_with_star_filled(difference)):
+                    Arm.parse(arm)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return of
+
+
+def signed_terms(difference: str) -> dict[str, float]:
+    """The arms of a difference, as in `standard-copy - standard-none`, each with its weight, 1 or -1. Raises UserError."""
+    first, *rest = difference.split() or [""]
+    signs, arms = rest[::2], [first, *rest[1::2]]
+    if len(signs) != len(arms) - 1 or not signs or not set(signs) <= {"+", "-"} or len(set(arms)) < len(arms):
+        raise UserError(
+            f"{difference!r} is no difference, such as 'standard-copy - standard-none', of arms that are not the same"
+        )
+    return dict(zip(arms, [1.0, *(1.0 if sign == "+" else -1.0 for sign in signs)], strict=True))
+
+
+class Claim(Record):
+    """What somebody says of what a study measures.
+
+    Attributes:
+        says: the claim in one sentence, without figures: those stand in results/published.yaml.
+        by: who says so; None: a question of this suite's own.
+        rows: the numbers of the experiments among those of both papers (docs/claims.md); published figures have them too.
+        tests: what it says of measured differences; none where nothing is told of them.
+    """
+
+    says: str
+    by: str | None = None
+    rows: tuple[int, ...] = ()
+    tests: tuple[Test, ...] = ()
+
+
 class Study(Record):
-    """Which arms are trained for which teachers.
+    """Which arms are trained for which teachers, and what is asked of them.
 
     A `*` in an arm's variant stands for each value that the teacher has (benchmark.plan.arms_of). `choose` names the variant
     whose best value the report chooses on val, of the baseline too, to compare both by their best. `tables` are printed
-    besides the usual ones, if there is something in them.
+    besides the usual ones, if there is something in them. `asks` is what the study tests, `claims` what is said of that, and
+    `limits` tells by the name of a protocol what that can and cannot say about it.
     """
 
     title: str
@@ -374,6 +438,9 @@ class Study(Record):
     teachers: Teachers = Teachers()
     choose: Literal["weight", "lr"] | None = None
     tables: tuple[Literal["sizes", "closed", "shifted", "cost"], ...] = ()
+    asks: str = ""
+    claims: tuple[Claim, ...] = ()
+    limits: dict[str, str] = {}
 
     @field_validator("arms")
     @classmethod

@@ -20,20 +20,25 @@ from urllib.parse import quote
 from rich.console import Console
 
 from benchmark.board import Leaderboard, Sorted, leaderboard, sort_results
-from benchmark.figures import Figure, digest_in, figures, save
+from benchmark.claims import Finding, Judged, findings
+from benchmark.figures import Figure, claims_figures, digest_in, figures, save
 from benchmark.page import page
 from benchmark.plan import Plan, is_teacher, make_plan, spelt_out, teachers_of
 from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, read_yaml, shipped, validated
 from benchmark.store import Result, read_results
 from benchmark.tables import (
+    Column,
     PublishedFigures,
     Table,
+    claims_table,
     frame,
     latex,
     markdown,
     printed,
     provenance_table,
+    published_of,
     published_table,
+    summary_of,
     tables,
     to_csv,
 )
@@ -42,7 +47,7 @@ from families.spec import UserError
 FEW = 30  # rows that `bench report` prints of a table
 FIRST = ("main", "nulls")  # whether failure can be seen at all stands right under what is claimed
 PRINTED = ("leaderboard", "teachers", "chosen", "match", "reinit", "native", "components", "teacher-seeds")
-SHOWN_IN_README = {"main": ("leaderboard", "teachers"), "nulls": ("teachers",), "teachers": ("teacher-seeds",)}
+SHOWN_IN_README = {"main": ("leaderboard", "teachers"), "nulls": ("arms",), "teachers": ("teacher-seeds",)}
 BEGIN, END = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
 TEXTS, PICTURES = (".md", ".csv", ".tex", ".html"), (".svg", ".png")
 PAGE, BOOK = "index.html", "leaderboard.md"
@@ -50,10 +55,12 @@ PAGE, BOOK = "index.html", "leaderboard.md"
 
 @dataclass(frozen=True)
 class Report:
-    """What a results folder gives: a board for each study of each protocol, what was left out, and the papers' figures."""
+    """What a results folder gives: a board for each study of each protocol, what is claimed of studies beside what was
+    measured, what was left out, and the papers' figures."""
 
     folder: Path
     boards: tuple[Leaderboard, ...]
+    findings: tuple[Finding, ...]
     found: Sorted
     published: PublishedFigures
 
@@ -62,24 +69,31 @@ class Report:
         """Those of each board."""
         return [(board, figures(board)) for board in self.boards]
 
+    @cached_property
+    def measured(self) -> dict[tuple[str, str], tuple[Finding, list[Figure]]]:
+        """The claims of which something was measured, with their figures, by protocol and study."""
+        return {(each.protocol, each.study): (each, claims_figures(each)) for each in self.findings if each.comparisons}
 
-def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, study: tuple[str, Study] | None = None) -> Report:
+
+def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Sequence[tuple[str, Study]] = ()) -> Report:
     """The report of a results folder, by the shipped protocols and studies and the ones given; m is the whole study's.
 
-    A transfer arm that several studies list belongs to the first of them: main, the given one, then by name.
+    A transfer arm that several studies list belongs to the first of them: main, those given, then by name.
     """
     protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
-    studies = {name: load_study(name)[1] for name in shipped("studies")} | dict([study] if study else [])
+    studies = {name: load_study(name)[1] for name in shipped("studies")} | dict(given)
     found = sort_results(*read_results(folder), protocols)
-    boards, given = [], study[0] if study else None
+    boards, judged = list[Leaderboard](), list[Finding]()
+    ranked = list(dict.fromkeys(["main", *(name for name, _ in given), *sorted(studies)]))
     for name, content in protocols.items():
         own = [result for result in found.current if result.cell.protocol == name]
         if not own:
             continue
+        judged += findings(name, content, own, studies)
         measured, assigned, listed = {result.cell.arm for result in own}, set[str](), set[str]()
         teachers = sorted({(result.cell.family, result.cell.size) for result in own})
         known = {each: spelt_out(content, listing, teachers) for each, listing in studies.items()}
-        for study_name in sorted(studies, key=lambda each: (each != "main", each != given, each)):
+        for study_name in ranked:
             spelt = known[study_name]
             listed |= {each for arm in spelt.arms for each in _with_baseline(arm)}
             arms = {arm for arm in spelt.arms if owned(Arm.parse(arm))}
@@ -101,7 +115,7 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, study: tu
                 found.unlisted[name, arm] = found.unlisted.get((name, arm), 0) + 1
     order = list(protocols)
     boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST], board.study))
-    return Report(folder, tuple(boards), found, _published(folder))
+    return Report(folder, tuple(boards), tuple(judged), found, _published(folder))
 
 
 def _with_baseline(arm: str) -> tuple[str, str]:
@@ -132,12 +146,13 @@ def _board(
 
 
 def _planned(name: str, protocol: Protocol, study_name: str, study: Study, teachers: list[tuple[str, str]]) -> Plan:
-    """The study for these teachers, without those that the protocol cannot be run for."""
+    """The study for these teachers, without those that the protocol cannot be run for; with one seed, which is enough to count
+    comparisons."""
     try:
-        return make_plan(name, protocol, study_name, study, teachers, protocol.seeds)
+        return make_plan(name, protocol, study_name, study, teachers, protocol.seeds[:1])
     except UserError:
         possible = [teacher for teacher in teachers if _possible(name, protocol, study_name, study, teacher)]
-        return make_plan(name, protocol, study_name, study, possible, protocol.seeds)
+        return make_plan(name, protocol, study_name, study, possible, protocol.seeds[:1])
 
 
 def _possible(name: str, protocol: Protocol, study_name: str, study: Study, teacher: tuple[str, str]) -> bool:
@@ -189,13 +204,30 @@ def texts(report: Report, folder: Path) -> dict[str, str]:
         files[f"{board.stem}.csv"] = to_csv(board.table)
         files[f"{board.stem}.tex"] = "\n".join(latex(table, f"{board.stem}-{table.name}") for table in own)
         files |= {f"{board.stem}-{table.name}.csv": to_csv(frame(table)) for table in own}
+    claimed = {place: (finding, claims_table(finding), drawn) for place, (finding, drawn) in report.measured.items()}
+    for finding, table, _ in claimed.values():
+        files[f"{finding.stem}-claims.csv"] = to_csv(frame(table))
+        files[f"{finding.stem}-claims.tex"] = latex(table, f"{finding.stem}-claims")
     files |= {f"{table.name}.csv": to_csv(frame(table)) for table in shared}
     files |= {f"{table.name}.tex": latex(table, table.name) for table in shared}
-    sections = [_section(*each) for each in made]
+    boards = {(board.protocol, board.study): (board, own, drawn) for board, own, drawn in made}
+    alone = [place for place in claimed if place not in boards]
+    sections = []
+    for place, (board, own, drawn) in boards.items():
+        about = _claims_section(*claimed[place]) if place in claimed else ""
+        sections += [f"## {board.title}\n", about, _section(board, own, drawn)]
+    for place in alone:
+        sections += [f"## {claimed[place][0].title}\n", _claims_section(*claimed[place])]
     sections += [f"## {table.title}\n\n{markdown(table)}\n{_linked(table.name)}" for table in shared]
     sections += [left_out(report.found, report.folder)]
     files[BOOK] = "\n".join([HEAD, *(section for section in sections if section)])
-    files[PAGE] = page(report.boards, left_out_lines(report.found, report.folder), _href(report.folder, folder), report.published)
+    files[PAGE] = page(
+        report.boards,
+        report.findings,
+        left_out_lines(report.found, report.folder),
+        _href(report.folder, folder),
+        report.published,
+    )
     return files
 
 
@@ -221,12 +253,7 @@ def _href(results: Path, folder: Path) -> str:
 
 def _section(board: Leaderboard, own: Sequence[Table], drawn: Sequence[Figure]) -> str:
     """A board in Markdown."""
-    lines = [
-        f"## {board.title}",
-        "",
-        f"Protocol {board.protocol}, study {board.study}, {board.runs} runs. {board.says}".strip(),
-        "",
-    ]
+    lines = [f"Protocol {board.protocol}, study {board.study}, {board.runs} runs. {board.says}".strip(), ""]
     for table in own:
         lines += [f"### {table.title}", "", markdown(table)]
         lines += [f"Numbers: [{board.stem}-{table.name}.csv]({board.stem}-{table.name}.csv)", ""]
@@ -238,18 +265,42 @@ def _section(board: Leaderboard, own: Sequence[Table], drawn: Sequence[Figure]) 
     return "\n".join(lines)
 
 
+def _claims_section(finding: Finding, table: Table, drawn: Sequence[Figure]) -> str:
+    """What a study asks, what is claimed of it, and what was measured, in Markdown."""
+    lines = [f"**{finding.asks}** (protocol {finding.protocol}, study {finding.study}, {finding.runs} runs)", ""]
+    lines += [f"{number}. {_claimed(judged)}" for number, judged in enumerate(finding.judged, 1)]
+    for figure in drawn:
+        name = f"{finding.stem}-{figure.name}"
+        lines += ["", f"![{figure.title}]({name}.svg)", "", f"Drawn from [{name}-drawn.csv]({name}-drawn.csv)"]
+    name = f"{finding.stem}-{table.name}"
+    lines += ["", markdown(table), f"Numbers: [{name}.csv]({name}.csv); in LaTeX: [{name}.tex]({name}.tex)", ""]
+    if finding.limits:
+        lines += [f"*What {finding.protocol} can and cannot say:* {finding.limits}", ""]
+    return "\n".join([*lines, "```sh", *finding.commands, "```", ""])
+
+
+def _claimed(judged: Judged) -> str:
+    """A claim, who says so, and what came out, in a line."""
+    rows = f", {'rows' if len(judged.claim.rows) > 1 else 'row'} {' and '.join(map(str, judged.claim.rows))}"
+    who = f" ({judged.claim.by}{rows if judged.claim.rows else ''})" if judged.claim.by else " (a question of this suite's)"
+    return f"{judged.claim.says.rstrip('.')}{who}: **{judged.word}**"
+
+
 def pictures(report: Report) -> Iterator[tuple[str, Figure]]:
     """The figures of a report, by the stem of their files."""
     for board, drawn in report.figures:
         for figure in drawn:
             yield f"{board.stem}-{figure.name}", figure
+    for finding, drawn in report.measured.values():
+        for figure in drawn:
+            yield f"{finding.stem}-{figure.name}", figure
 
 
 def render(report: Report, folder: Path) -> list[Path]:
     """Write all files of a report; what was written. Raises UserError where a file cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        jobs = [(figure, folder, board.stem) for board, drawn in report.figures for figure in drawn]
+        jobs = [(figure, folder, stem.removesuffix(f"-{figure.name}")) for stem, figure in pictures(report)]
         with _painters(len(jobs)) as painters:
             saved = painters.map(save, *zip(*jobs, strict=True)) if jobs else iter(())
             files = texts(report, folder)
@@ -328,6 +379,53 @@ def with_block(path: Path, block: str) -> str:
     if not (found and closed):
         raise UserError(f"--readme {path}: no block between {BEGIN.strip()} and {END}")
     return "".join([before, BEGIN, block, END, after])
+
+
+# ---- the page of claims
+
+
+def claims_page(report: Report, folder: str) -> str:
+    """Every claim in one table: who says so, the commands that test it, what was measured on mini, what was published.
+    `folder` is the path from the page to the reports."""
+    book = f"{folder}/{BOOK}"
+    parts = [CLAIMS_HEAD.format(book=book, page=f"{folder}/{PAGE}")]
+    for name in dict.fromkeys(finding.protocol for finding in report.findings):
+        own = [finding for finding in report.findings if finding.protocol == name]
+        parts += [f"## Protocol {name}\n", markdown(_claims_overview(report, own, folder))]
+        parts += [f"{finding.study}: {finding.limits}\n" for finding in own if finding.limits]
+    return "\n".join(parts)
+
+
+CLAIMS_HEAD = """\
+# Claims
+
+Rendered by `bench report --claims` from the studies' files, the result files and `results/published.yaml`; not edited by hand.
+
+What both papers found, and what this suite asks besides: by which command each is tested, and what came out here. `row` is the
+number of the experiment among those of both papers; row 7, detection on COCO, needs other tools ([bench export](detection.md))
+and was not measured. A claim is *contradicted* at the scale of the protocol that measured it, and no further; under the table
+stands what that scale can and cannot say. Every difference with its interval and a figure: [the report]({book}), or
+[the page]({page}) (open it from a clone).
+"""
+
+
+def _claims_overview(report: Report, found: Sequence[Finding], folder: str) -> Table:
+    rows = [
+        {
+            "row": ", ".join(map(str, judged.claim.rows)) or None,
+            "claim": judged.claim.says,
+            "by": judged.claim.by or "a question of ours",
+            "commands": "; ".join(f"`{command}`" for command in finding.commands) or f"`bench run --study {finding.study}`",
+            "imagenet": f"`{finding.on_imagenet}`" if finding.on_imagenet else None,
+            "measured": f"{judged.word}: {summary_of(judged)}" if judged.measured else judged.word,
+            "published": "; ".join(published_of(report.published, judged.claim)) or None,
+        }
+        for finding in found
+        for judged in finding.judged
+    ]
+    titles = {"row": "row", "claim": "claim", "by": "by", "commands": f"command for {found[0].protocol}"}
+    titles |= {"imagenet": "command for ImageNet", "measured": f"measured on {found[0].protocol}", "published": "published"}
+    return Table("claims", "Claims", tuple(Column(key, title, left=True) for key, title in titles.items()), tuple(rows))
 
 
 # ---- what does not count

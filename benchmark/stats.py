@@ -115,13 +115,13 @@ def pooled(table: pd.DataFrame) -> pd.DataFrame:
     return groups[["protocol", "group", "home"]].merge(total[["s2", "df"]].reset_index(), on=["protocol", "home"])
 
 
-def contrasts(table: pd.DataFrame, parts: pd.DataFrame, comparisons: int) -> pd.DataFrame:
+def contrasts(table: pd.DataFrame, parts: pd.DataFrame, comparisons: int | pd.Series) -> pd.DataFrame:
     """Weighted sums of cells' means, with their intervals.
 
     Args:
         table: one row a run and cell.
         parts: columns `contrast` (any id), protocol, family, size, arm, weight.
-        comparisons: m of the simultaneous intervals.
+        comparisons: m of the simultaneous intervals; or that of each contrast, by its id.
 
     Returns a row a contrast whose cells all have results, in the order of their ids' first parts: value, se, df, plain,
     simultaneous, unpooled (half-widths) and verdict, missing where Estimate's are None. Cells that are the same runs (matched =
@@ -166,8 +166,9 @@ def _combined(term: pd.Series, df: pd.Series, by: str) -> tuple[pd.Series, pd.Se
     return np.sqrt(variance), (variance**2 / spread).where(variance > 0)
 
 
-def _half_width(se: pd.Series, df: pd.Series, comparisons: int) -> pd.Series:
-    quantile = stats.t.ppf(1 - (1 - LEVEL) / max(1, comparisons) / 2, df)
+def _half_width(se: pd.Series, df: pd.Series, comparisons: int | pd.Series) -> pd.Series:
+    m = comparisons.reindex(se.index) if isinstance(comparisons, pd.Series) else comparisons
+    quantile = stats.t.ppf(1 - (1 - LEVEL) / np.maximum(1, m) / 2, df)
     return pd.Series(np.where(se == 0, 0.0, quantile * se), se.index)
 
 

@@ -19,8 +19,9 @@ from rich.text import Text
 
 import families
 from benchmark.board import MARKS, SAME, Leaderboard, Row, by_family
+from benchmark.claims import EXPECTED, SIGNS, Finding, Judged, Measured
 from benchmark.costs import forward_flops
-from benchmark.protocol import MATCHING, Arm, Record
+from benchmark.protocol import MATCHING, Arm, Claim, Record
 from benchmark.stats import (
     CONTROL,
     FAILURE,
@@ -76,6 +77,22 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """A difference with its simultaneous interval; `digits` behind the point."""
+
+    estimate: Estimate
+    n: int
+    digits: int = 1
+
+    @property
+    def text(self) -> str:
+        """As readers see it; without an interval a number alone."""
+        half = self.estimate.simultaneous
+        value = signed(self.estimate.value, self.digits)
+        return f"{value} (n=1)" if half is None else f"{value} ± {rounded(half):.{self.digits}f}"
+
+
+@dataclass(frozen=True)
 class Column:
     """A column: its key in the rows, its heading, and the digits behind the point of its numbers."""
 
@@ -117,7 +134,7 @@ def shown(value: Any, digits: int = 1) -> str:
             return MISSING
         case Estimate(value=number, plain=half):
             return signed(number, digits) + ("" if half is None else f" ± {rounded(half):.{digits}f}")
-        case Verdict() | Gap():
+        case Verdict() | Gap() | Difference():
             return value.text
         case float():
             return f"{rounded(value):,.{digits}f}"
@@ -160,7 +177,7 @@ def _plain(text: str) -> str:
 
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "✓": r"$\checkmark$", "✗": r"$\times$",
+    "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "✓": r"$\checkmark$", "✗": r"$\times$", "○": r"$\circ$",
     "°": r"$^\circ$", "×": r"$\times$", "†": r"\dag{}", "≤": r"$\leq$", "≥": r"$\geq$", "<": r"$<$", ">": r"$>$", "|": r"$|$",
 }  # fmt: skip
 
@@ -207,6 +224,8 @@ def frame(table: Table) -> pd.DataFrame:
 def _spread(key: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Verdict):
         return {key: value.word, f"{key}_lowest": min(value.gaps, default=None), f"{key}_highest": max(value.gaps, default=None)}
+    if isinstance(value, Difference):
+        return _spread(key, value.estimate)
     if isinstance(value, Gap):
         return _spread(key, value.estimate) | {f"{key}_n": value.n, f"{key}_verdict": value.estimate.verdict}
     if isinstance(value, Estimate):
@@ -232,8 +251,8 @@ def to_csv(table: pd.DataFrame) -> str:
 def tables(board: Leaderboard) -> list[Table]:
     """Those that a board has something for, the leaderboard first."""
     made = (
-        families_table, teachers_table, chosen_table, match_table, native_table, components_table, sizes_table, closed_table,
-        reinit_table, seeds_table, shifted_table, cost_table,
+        families_table, arms_table, teachers_table, chosen_table, match_table, native_table, components_table, sizes_table,
+        closed_table, reinit_table, seeds_table, shifted_table, cost_table,
     )  # fmt: skip
     return [table for make in made for table in [make(board)] if table.rows]
 
@@ -294,6 +313,33 @@ def teachers_table(board: Leaderboard) -> Table:
             for row in board.rows
         ]
     return Table("teachers", "By teacher and arm", tuple(columns), tuple(rows), (board.footnote,))
+
+
+def arms_table(board: Leaderboard) -> Table:
+    """Arms with variants over their teachers: how many have which verdict, and from where to where top-1 and gaps go."""
+    rows = []
+    for place, arm in enumerate(board.arms if board.long else ()):
+        own = [row.entries[place] for row in board.rows if row.entries[place].n and not row.entries[place].note]
+        gaps = [entry.gap for entry in own if entry.gap is not None]
+        if own:
+            counts = {word: sum(gap.verdict == word for gap in gaps) or None for word in (SUCCESS, INCONCLUSIVE, FAILURE)}
+            row = {"arm": arm, "teachers": len(own), "top1": _ends([f"{rounded(e.top1):.1f}" for e in _by_top1(own)])}
+            rows.append(row | counts | {"gaps": _ends([signed(v) for v in sorted(gap.value for gap in gaps)])})
+    columns = [Column("arm", "arm", left=True), Column("teachers", "teachers"), Column("top1", "top-1")]
+    columns += [Column(word, f"{MARKS[word]} {word}") for word in (SUCCESS, INCONCLUSIVE, FAILURE)] + [Column("gaps", "gaps")]
+    note = (
+        "Over teachers that do not share all runs: how many have which verdict, top-1 in % and gaps in percentage points, lowest"
+        " to highest. Each teacher's numbers with their intervals stand in the reports."
+    )
+    return Table("arms", "By arm, over teachers", tuple(columns), tuple(rows), (note,))
+
+
+def _by_top1(entries: Sequence[Any]) -> list[Any]:
+    return sorted(entries, key=lambda entry: float(entry.top1))
+
+
+def _ends(texts: Sequence[str]) -> str | None:
+    return " to ".join(dict.fromkeys((texts[0], texts[-1]))) if texts else None
 
 
 def _value(entry: Any, alone: bool = False) -> Any:
@@ -585,12 +631,14 @@ class Source(Record):
 
 
 class Published(Record):
-    """A figure as published: of what, and where it is told the protocol, teacher and arm that measure the same thing here."""
+    """A figure as published: of what, and where it is told the protocol, teacher and arm that measure the same thing here.
+    `rows` are the numbers of the experiments that it is of, as in the claims of studies."""
 
     source: str
     what: str
     metric: Literal["top1", "gap", "closed", "count", "verdict", "sd"]
     value: float | int | str
+    rows: tuple[int, ...] = ()
     protocol: str | None = None
     family: str | None = None
     size: str | None = None
@@ -611,13 +659,66 @@ class PublishedFigures(Record):
         return self
 
 
+def claims_table(finding: Finding) -> Table:
+    """A study's claims: each difference that was measured, what was claimed of it, and whether that is so."""
+    rows = [
+        {
+            "claim": number,
+            "rows": ", ".join(map(str, judged.claim.rows)),
+            "difference": one.difference if dict(one.arms) == one.terms else f"{one.difference} (at its best: {_best(one)})",
+            "teacher": one.label,
+            "on": one.on,
+            "n": one.n,
+            "value": Difference(one.estimate, one.n, 3 if one.on == "kl" else 1),
+            "expect": EXPECTED[one.expect] if one.expect else None,
+            "outcome": f"{SIGNS[one.outcome]} {one.outcome}" if one.outcome else None,
+        }
+        for number, judged in enumerate(finding.judged, 1)
+        for one in judged.measured
+    ]
+    columns = [Column("claim", "claim"), Column("difference", "difference", left=True), Column("teacher", "teacher", left=True)]
+    columns += [Column("on", "on", left=True)] if any(row["on"] != "test" for row in rows) else []
+    columns += [Column("n", "n"), Column("value", "measured")]
+    if any(row["expect"] for row in rows):
+        columns += [Column("expect", "claimed", left=True), Column("outcome", "outcome", left=True)]
+    return Table("claims", "What was measured of the claims", tuple(columns), tuple(rows), (finding.footnote,))
+
+
+def _best(measured: Measured) -> str:
+    return ", ".join(arm for arm, _ in measured.arms)
+
+
+def summary_of(judged: Judged) -> str:
+    """What was measured of a claim, in a line: how many teachers and differences, from where to where, and the outcome."""
+    ranges = []
+    for test in dict.fromkeys((one.on == "kl") for one in judged.measured):
+        values = [one.estimate.value for one in judged.measured if (one.on == "kl") == test]
+        ends = " to ".join(dict.fromkeys(signed(value, 3 if test else 1) for value in (min(values), max(values))))
+        ranges.append(f"{ends} {'nats' if test else 'points'} ({len(values)} differences)")
+    return "; ".join(ranges)
+
+
+def published_of(published: PublishedFigures, claim: Claim) -> list[str]:
+    """The papers' figures of a claim's experiments, each with its source; of families that it does not speak of none."""
+    spoken = {family for test in claim.tests for family in test.families or ()}
+    return [
+        f"{figure.what}: {_published_value(figure)} ({published.sources[figure.source].cite})"
+        for figure in published.figures
+        if set(figure.rows) & set(claim.rows) and (not spoken or figure.family in (None, *spoken))
+    ]
+
+
+def _published_value(figure: Published) -> str:
+    return f"{figure.value:+}" if figure.metric == "gap" else str(figure.value)
+
+
 def published_table(published: PublishedFigures, boards: Sequence[Leaderboard]) -> Table:
     """The papers' figures with their source, and beside each what was measured here of the same thing."""
     rows = [
         {
             "source": published.sources[figure.source].cite,
             "what": figure.what,
-            "value": f"{figure.value:+}" if figure.metric == "gap" else str(figure.value),
+            "value": _published_value(figure),
             "metric": METRICS[figure.metric],
             "measured": next(filter(None, (_measured(figure, board) for board in boards)), "not measured"),
         }

@@ -8,6 +8,7 @@ import pytest
 
 from benchmark.cli import _parser
 
+from . import made
 from .conftest import ROOT, python
 
 
@@ -248,6 +249,37 @@ def test_the_readmes_block_is_renewed(bench, tiny, tmp_path):
     readme.write_text("no block")
     code, _, err = bench(*report)
     assert code == 2 and "no block between" in err and readme.read_text() == "no block"
+
+
+def test_the_page_of_claims_is_written_and_checked(bench, tmp_path):
+    cells = {("deit", "base", arm): [v, v + 1.0] for arm, v in (("standard-none", 50), ("standard-copy", 70))}
+    made.write(tmp_path / "results", made.results(cells))
+    report = ("report", "--results", tmp_path / "results", "--claims", tmp_path / "claims.md")
+    assert bench(*report)[0] == 0
+    assert "contradicted" in (tmp_path / "claims.md").read_text() and bench(*report, "--check")[0] == 0
+    (tmp_path / "claims.md").write_text("another")
+    code, out, _ = bench(*report, "--check")
+    assert code == 1 and f"{tmp_path / 'claims.md'}: its table is not what the results give" in out
+    code, _, err = bench(*report[:-1], tmp_path / "nowhere" / "claims.md")
+    assert code == 2 and len(err.splitlines()) == 1 and "--claims" in err
+
+
+def test_several_studies_are_one_request(bench, tiny, tmp_path):
+    """Each with its own teachers; a run that both have is one, and boards of both are shown."""
+    words = ("--family", "dinov2,deit", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0")
+    run = ("run", *words, "--results", tmp_path / "results", "--work", tmp_path / "work")
+
+    def planned(study):
+        return json.loads(bench(*run, "--study", study, "--dry-run", "--json")[1])["plan"]
+
+    alone = [{run["key"]: set(run["cells"]) for run in planned(study)} for study in ("components", "shift")]
+    both = {run["key"]: set(run["cells"]) for run in planned("components, shift")}
+    assert both == {key: alone[0].get(key, set()) | alone[1].get(key, set()) for key in {*alone[0], *alone[1]}}
+    code, out, _ = bench(*run, "--study", "control,shift")
+    assert code == 0 and "Native components alone" in out and "Under distribution shift" in out
+    assert bench("status", "--work", tmp_path / "work")[0] == 0
+    code, _, err = bench(*run, "--study", "shift,shft")
+    assert code == 2 and "shft" in err and "shift" in err
 
 
 def test_families_that_share_all_runs_share_a_row(bench, tiny, tmp_path):

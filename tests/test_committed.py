@@ -1,13 +1,17 @@
 """What is committed: valid results of the protocol as it is, and reports, README and docs that are what they give."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from benchmark.cli import main
+import families
+from benchmark.cli import _asked, _parser, main
 from benchmark.figures import digest_in
+from benchmark.plan import teachers_of
+from benchmark.protocol import Teachers, shipped
 from benchmark.report import gather
 
 from .conftest import ROOT, python
@@ -18,7 +22,59 @@ def test_reports_and_readme_are_what_the_results_give(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     found = gather(Path("results")).found
     assert not (found.stale or found.rejected or found.unknown)
-    assert main(["report", "--check", "--readme", "README.md"]) == 0, capsys.readouterr().out
+    assert main(["report", "--check", "--readme", "README.md", "--claims", "docs/claims.md"]) == 0, capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def committed():
+    return gather(ROOT / "results")
+
+
+def test_every_study_was_measured(committed):
+    """For two families or more, one of them with native components, with three seeds or more; where it is about native
+    components, for every family that has what it is about."""
+    assert {finding.study for finding in committed.findings} == set(shipped("studies"))
+    for finding in committed.findings:
+        measured = [one for judged in finding.judged for one in judged.measured]
+        found = {family for one in measured for family, _ in one.teachers}
+        assert len(found) > 1 and any(families.spec(family).native for family in found), finding.study
+        assert min(one.n for one in measured) >= 3 and finding.limits, finding.study
+        every = {"nulls": True, "components": True, "foreign": True, "init": "layer_scale"}.get(finding.study)
+        if every is not None:
+            wanted = {family for family, size in teachers_of("all", None, Teachers(native=every)) if size == "base"}
+            assert wanted <= found, finding.study
+
+
+def test_nulls_are_no_success_and_fail_where_the_baseline_has_learnt(committed):
+    """But the average map over images, of which nothing is claimed: it is no null on mini."""
+    (nulls,) = (finding for finding in committed.findings if finding.study == "nulls")
+    usual, learnt, average = nulls.judged
+    assert set(usual.counts) <= {"not contradicted", "as claimed"} and sum(usual.counts.values()) == len(usual.measured)
+    assert set(learnt.counts) == {"as claimed"} and sum(learnt.counts.values()) == len(learnt.measured) == len(usual.measured)
+    assert not average.counts and all(one.estimate.value - one.estimate.simultaneous <= 0 for one in average.measured)
+
+
+def requests(target):
+    """The words of each `bench run` of a target of the Makefile."""
+    text = (ROOT / "Makefile").read_text()
+    values = dict(re.findall(r"^(\w+) :?= (.*)$", text, re.M))
+    (recipe,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", text, re.M)
+    for line in recipe.splitlines():
+        yield shlex.split(re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], line.strip().removeprefix("$(AGAIN) ")))
+
+
+def test_make_studies_trains_what_is_committed(committed):
+    """All of it, and nothing else; and so do the commands that stand beside the claims."""
+    there = {result.cell for result in committed.found.current}
+    again = {cell for words in requests("studies") for cell in asked_for(words)}
+    assert again == there
+    lines = [command for finding in committed.findings for command in finding.commands]
+    assert {cell for line in lines for cell in asked_for(shlex.split(line)[2:])} <= there
+
+
+def asked_for(words):
+    parsed = _parser().parse_args(["run", *words])
+    return _asked(vars(parsed)).plan.cells
 
 
 # The one locale that every system has besides its own, with ASCII as its encoding: most of a report's signs are not in it.

@@ -52,6 +52,7 @@ ORDER = [
     "preview",
     "stats",
     "board",
+    "claims",
     "tables",
     "plots",
     "figures",

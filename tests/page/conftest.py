@@ -14,9 +14,10 @@ from selenium.webdriver.chrome.service import Service
 
 import families
 from benchmark.board import leaderboard
+from benchmark.claims import findings
 from benchmark.page import page
 from benchmark.plan import Transfer
-from benchmark.protocol import load_protocol, load_study, validated
+from benchmark.protocol import load_protocol, load_study, shipped, validated
 from benchmark.store import read_result, write_json
 from benchmark.tables import PublishedFigures
 
@@ -60,12 +61,14 @@ def made_up(base, protocol, family, size, arm, seed):
     update["protocol"] = base.run.protocol.model_copy(update={"name": protocol, "recipe": recipe})
     update["student"] = base.run.student.model_copy(update={"components": components, "geometry": geometry})
     update["transfer"] = base.run.transfer.model_copy(update={"method": method}) if taught else Transfer()
+    update["role"] = "match" if "+match" in arm else base.run.role
     run = changed(base.run, **update)
     key = run.run.key
-    return changed(base, run=run, key=key, **numbers(base, key, family, student, method, budget))
+    maps = method == "distill" or "+match" in arm
+    return changed(base, run=run, key=key, **numbers(base, key, family, student, method, budget, maps))
 
 
-def numbers(base, key, family, student, method, budget):
+def numbers(base, key, family, student, method, budget, maps):
     draw = random.Random(key)
     mean = MEANS[method] - (8 if student == "matched" and method == "none" else 0) + 10 * (budget - 1)
     if method != "none" and family in FAILING and student == "standard":
@@ -77,7 +80,7 @@ def numbers(base, key, family, student, method, budget):
         for i, point in enumerate(base.curve)
     ]
     dropped = [round(draw.uniform(0, 0.3), 5) for _ in range(BLOCKS)] if "reg" in family and method != "none" else None
-    kl = [round(draw.uniform(0, 0.5), 5) for _ in range(BLOCKS)] if method == "distill" else None
+    kl = [round(draw.uniform(0, 0.5), 5) for _ in range(BLOCKS)] if maps else None
     metrics = base.metrics.model_copy(update={"top1": top1, "attention_kl": kl, "dropped_mass": dropped})
     learnt = base.teacher if method != "none" else None
     return {"metrics": metrics, "curve": curve, "teacher": learnt, "val": base.val.model_copy(update={"top1": top1})}
@@ -96,12 +99,19 @@ def board_of(study, results, teachers, protocol="mini", comparisons=56):
     return leaderboard((protocol, load_protocol("mini")[1].says), (study, content), results, comparisons, teachers)
 
 
+def findings_of(results, protocol="mini"):
+    """What the shipped studies claim, judged by these results."""
+    studies = {name: load_study(name)[1] for name in shipped("studies")}
+    return findings(protocol, load_protocol("mini")[1], results, studies)
+
+
 @dataclass
 class Page:
-    """A page as a file: where it is, its boards, and the data that stands in it."""
+    """A page as a file: where it is, its boards and findings, and the data that stands in it."""
 
     path: Path
     boards: list
+    findings: list
 
     @property
     def url(self):
@@ -113,14 +123,14 @@ class Page:
         return json.loads(text.partition('id="data">')[2].partition("</script>")[0])
 
 
-def write_page(folder, boards, left_out=(), published=None, files=True):
+def write_page(folder, boards, left_out=(), published=None, files=True, findings=()):
     """The page in `folder`/reports, with the result files that it links to in `folder`/results."""
     for result in {result.cell.path: result for board in boards for result in board.results}.values() if files else ():
         write_json(folder / "results" / result.cell.path, result.model_dump(mode="json", by_alias=True))
     path = folder / "reports" / "index.html"
     path.parent.mkdir(parents=True)
-    path.write_text(page(boards, left_out, "../results", published), encoding="utf-8")
-    return Page(path, list(boards))
+    path.write_text(page(boards, findings, left_out, "../results", published), encoding="utf-8")
+    return Page(path, list(boards), list(findings))
 
 
 PUBLISHED_CONTENT = {
@@ -128,6 +138,7 @@ PUBLISHED_CONTENT = {
     "figures": [
         {"source": "L", "what": "MAE ViT-L, from scratch", "metric": "top1", "value": 83.0},
         {"source": "S", "what": "MAE", "metric": "verdict", "value": "failure", "protocol": "mini", "family": "mae"},
+        {"source": "L", "what": "ensemble", "metric": "top1", "value": 86.3, "rows": [8]},
     ],
 }
 PUBLISHED = validated(PublishedFigures, PUBLISHED_CONTENT, "here")
@@ -147,6 +158,18 @@ def whole(tmp_path_factory):
     """All families with all their sizes, five seeds."""
     boards = [board_of("main", results_of("main", ALL, 5), ALL)]
     return write_page(tmp_path_factory.mktemp("whole"), boards, files=False)
+
+
+@pytest.fixture(scope="session")
+def claimed(tmp_path_factory):
+    """What is claimed, beside results for and against it, differences in points and in nats, more of them than are shown
+    at once, and studies without any; in two protocols."""
+    main, budget, match = results_of("main", ALL, 3), results_of("budget", ALL[:8], 3), results_of("match", ALL, 3)
+    other = results_of("main", FEW[:1], 2, "other")
+    boards = [board_of("main", main, ALL), board_of("budget", budget, ALL[:8]), board_of("main", other, FEW[:1], "other")]
+    distinct = {result.cell: result for result in (*main, *budget, *match)}
+    judged = [*findings_of(list(distinct.values())), *findings_of(other, "other")]
+    return write_page(tmp_path_factory.mktemp("claimed"), boards, published=PUBLISHED, files=False, findings=judged)
 
 
 def driver(folder):

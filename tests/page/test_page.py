@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -85,7 +86,7 @@ def press(browser, *keys):
 
 
 def test_the_text_is_the_same_every_time_and_stands_alone(small):
-    again = page(small.boards, ["mini/x/y/z.json: not JSON"], "../results", PUBLISHED)
+    again = page(small.boards, small.findings, ["mini/x/y/z.json: not JSON"], "../results", PUBLISHED)
     assert again == small.path.read_text(encoding="utf-8")
     policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
     assert f'content="{policy}"' in again
@@ -109,10 +110,12 @@ def test_without_results_it_says_so(browser, tmp_path):
 
 
 def test_committed_results_make_a_page(browser, tmp_path):
-    boards = gather(ROOT / "results").boards
-    made = write_page(tmp_path, boards, files=False)
+    report = gather(ROOT / "results")
+    boards = report.boards
+    made = write_page(tmp_path, boards, files=False, findings=report.findings)
     opened(browser, made.url)
-    assert [tab.text for tab in all_of(browser, "[role=tab]")] == [board.study for board in boards]
+    first, *rest = [board.study for board in boards]
+    assert [tab.text for tab in all_of(browser, "[role=tab]")] == [first, "claims", *rest]
     assert count(browser) == (len(boards[0].table), len(boards[0].table))
 
 
@@ -354,6 +357,163 @@ def test_the_detail_shows_a_teacher(browser, small):
     assert f"{sum(distilled) / len(distilled):.3f}" in find(browser, "#detail details").text
 
 
+# ---- what is claimed
+
+OUTCOMES = {"as claimed": "claimed", "contradicted": "contradicted", "not contradicted": "open", "open": "open", None: "none"}
+AT_CLAIMS = "#protocol=mini&study=claims"
+NUMBERS = re.compile(r"[-+−]?\d+\.\d")
+
+
+def of_mini(made):
+    return [finding for finding in made.data["findings"] if finding["protocol"] == "mini"]
+
+
+def tells(text, one):
+    """Whether an estimate stands there with its simultaneous half-width, to the digits of its unit."""
+    value, _, simultaneous, _, other = one["estimate"]
+    digits = 3 if one["on"] == "kl" else 1
+    parts = text.replace("−", "-").partition("°")[0].split(" ± ")
+    expected = [value] if simultaneous is None else [value, simultaneous]
+    assert [float(part) for part in parts] == pytest.approx(expected, abs=0.501 * 10**-digits)
+    assert {len(part.partition(".")[2]) for part in parts} == {digits} and ("own variance" in text) == bool(other)
+    return True
+
+
+def badge_in(node):
+    """What an outcome's badge says, and by which class it looks as it does."""
+    badge = node.find_element(By.CSS_SELECTOR, ".badge")
+    return badge.get_attribute("textContent").replace(" ", ""), badge.get_attribute("class").split()[-1]
+
+
+def test_every_claim_has_its_word(browser, claimed):
+    opened(browser, claimed.url + AT_CLAIMS)
+    assert find(browser, "h2").text == "What is claimed, and what was measured"
+    expected = [(finding, claim) for finding in of_mini(claimed) for claim in finding["claims"]]
+    assert {claim["outcome"] for _, claim in expected} == {"as claimed", "contradicted", "open", None}
+    rows = all_of(browser, "#claims tbody tr")
+    assert len(rows) == len(expected)
+    for row, (finding, claim) in zip(rows, expected, strict=True):
+        cells = [td.text for td in row.find_elements(By.CSS_SELECTOR, "td")]
+        who = claim["by"] or "a question of our own"
+        assert cells[:4] == [", ".join(map(str, claim["rows"])) or "–", claim["says"], who, finding["study"]]
+        assert badge_in(row) == (claim["word"].replace(" ", ""), OUTCOMES[claim["outcome"]])
+    contradicted = find(browser, "#claims .badge.contradicted")
+    failure = find(browser, ".badge.failure")
+    assert "contradicted" in contradicted.text and "✗" in contradicted.text
+    looks = {node.value_of_css_property("background-color") for node in (contradicted, failure)}
+    assert len(looks) == 2, "what contradicts a claim does not look like a student's failure"
+
+
+def test_a_section_has_what_was_measured(browser, claimed):
+    opened(browser, claimed.url + AT_CLAIMS)
+    browser.execute_script("document.querySelectorAll('#panel details').forEach((each) => { each.open = true; })")
+    measured = [finding for finding in of_mini(claimed) if any(claim["measured"] for claim in finding["claims"])]
+    ids = [f"claims-{finding['study']}" for finding in measured]
+    assert [section.get_attribute("id") for section in all_of(browser, "section.finding")] == ids
+    units = set()
+    for finding in measured:
+        section = find(browser, f"#claims-{finding['study']}")
+        lines = [one for claim in finding["claims"] for one in claim["measured"]]
+        assert bool(section.find_elements(By.CSS_SELECTOR, "details.fold")) == (len(lines) > 40)
+        lines.sort(key=lambda one: one["on"] == "kl")
+        rows = section.find_elements(By.CSS_SELECTOR, ".measured tbody tr:has(svg)")
+        texts = browser.execute_script("return arguments[0].map((row) => [...row.cells].map((cell) => cell.textContent))", rows)
+        for row, text, one in zip(rows, texts, lines, strict=True):
+            plain = text[0].replace("−", "-").replace("\u00a0", " ")
+            assert plain.startswith(one["difference"]) and text[1] == one["teacher"]
+            assert str(one["n"]) in text and any(tells(cell, one) for cell in text if NUMBERS.match(cell))
+            assert one["expect"] is None or one["expect"] in text
+            assert row.get_attribute("data-outcome") == one["outcome"]
+            assert not one["outcome"] or text[-1].endswith(one["outcome"])
+        units |= {one["on"] for one in lines}
+        items = section.find_elements(By.CSS_SELECTOR, ".claim-list > li")
+        for item, claim in zip(items, finding["claims"], strict=True):
+            assert claim["says"] in item.text and badge_in(item)[0] == claim["word"].replace(" ", "")
+            assert all(figure in item.text for figure in claim["published"])
+        codes = [code.text for code in section.find_elements(By.CSS_SELECTOR, ".commands code")]
+        assert codes == [*finding["commands"], *filter(None, [finding["imagenet"]])]
+        assert finding["footnote"] in section.text and finding["asks"] in section.text
+        assert "What mini can and cannot say:" in section.text and finding["limits"] in section.text
+    assert units == {"test", "kl"} and len(all_of(browser, "details.fold")) == 1
+    left = [finding["study"] for finding in of_mini(claimed) if finding not in measured]
+    assert [item.text.split(":")[0] for item in all_of(browser, "#claims-left li")] == left
+    assert "86.3 (Li et al. 2024" in find(browser, "#claims-main").text
+
+
+def test_differences_of_a_unit_share_a_scale(browser, claimed):
+    opened(browser, claimed.url + AT_CLAIMS)
+    lines = [
+        one for finding in of_mini(claimed) if finding["study"] == "main" for c in finding["claims"] for one in c["measured"]
+    ]
+    shapes = all_of(browser, "#claims-main .strip svg:has(.shape)")
+    points = [(one["estimate"][0], float(s.get_attribute("x").rstrip("%"))) for one, s in zip(lines, shapes, strict=True)]
+    (low, left), (high, right) = min(points), max(points)
+    for value, x in points:
+        assert x == pytest.approx(left + (value - low) / (high - low) * (right - left), abs=0.05)
+
+
+def test_links_between_claims_and_boards(browser, claimed):
+    opened(browser, claimed.url)
+    block = find(browser, "#claimed-block")
+    (finding,) = [finding for finding in of_mini(claimed) if finding["study"] == "main"]
+    items = block.find_elements(By.CSS_SELECTOR, ".claim-list > li")
+    for item, claim in zip(items, finding["claims"], strict=True):
+        assert claim["says"] in item.text and badge_in(item)[0] == claim["word"].replace(" ", "")
+    assert finding["asks"] in block.text and finding["limits"] in block.text
+    block.find_element(By.CSS_SELECTOR, "a.button").click()
+    at_section(browser, "main")
+    assert browser.current_url == f"{claimed.url}{AT_CLAIMS}&section=main"
+    browser.back()
+    WebDriverWait(browser, 5).until(lambda _: all_of(browser, "#claimed-block"))
+    assert find(browser, "[role=tab][aria-selected=true]").text == "mini · main"
+    opened(browser, f"{claimed.url}{AT_CLAIMS}")
+    for study in ("sizes", "main", "finetuned"):  # the last has a line alone
+        find(browser, f'#claims tr[data-study="{study}"] a').click()
+        at_section(browser, study)
+    browser.execute_script("scrollTo(0, 0)")
+    find(browser, '#claims tr[data-study="finetuned"] a').click()
+    at_section(browser, "finetuned")
+    opened(browser, f"{claimed.url}{AT_CLAIMS}&section=budget")
+    at_section(browser, "budget")
+    find(browser, "#claims-budget .facts a").click()
+    WebDriverWait(browser, 5).until(lambda _: all_of(browser, "#cells"))
+    assert find(browser, "[role=tab][aria-selected=true]").text == "mini · budget"
+    assert browser.switch_to.active_element.get_attribute("id") == "panel"
+
+
+def at_section(browser, study):
+    """The tab of claims, with a study's heading in sight and in focus."""
+    WebDriverWait(browser, 5).until(lambda _: browser.switch_to.active_element.get_attribute("id") == f"claims-{study}-title")
+    assert find(browser, "[role=tab][aria-selected=true]").text == "mini · claims"
+    top, height = browser.execute_script("return [document.activeElement.getBoundingClientRect().top, innerHeight]")
+    assert 0 <= top < height
+
+
+def test_claims_are_a_tab_like_a_study(browser, claimed):
+    opened(browser, claimed.url)
+    tabs = [tab.text for tab in all_of(browser, "[role=tab]")]
+    assert tabs == ["mini · main", "mini · claims", "mini · budget", "other · main", "other · claims"]
+    tab_to(browser, "[role=tab]")
+    press(browser, Keys.ARROW_RIGHT)
+    assert browser.switch_to.active_element.text == "mini · claims"
+    assert find(browser, "#panel").get_attribute("aria-labelledby") == "tab-1"
+    assert browser.current_url == claimed.url + AT_CLAIMS
+    press(browser, Keys.END)
+    assert browser.switch_to.active_element.text == "other · claims"
+    assert "Protocol other" in find(browser, "#says").text and "no stand-in" not in find(browser, "#panel").text
+    opened(browser, f"{claimed.url}{AT_CLAIMS}&section=gone&family=mae&open=mae/base/standard-copy")
+    assert all_of(browser, "#claims") and not find(browser, "#detail").get_attribute("open")
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert all(browser.execute_script("return [...document.querySelectorAll('#panel details')].map((each) => each.open)"))
+
+
+def test_without_findings_there_are_no_claims(browser, small):
+    assert small.data["findings"] == []
+    opened(browser, small.url + AT_CLAIMS)
+    assert [tab.text for tab in all_of(browser, "[role=tab]")] == ["mini · main", "mini · budget", "other · main"]
+    assert find(browser, "[role=tab][aria-selected=true]").text == "mini · main" and not all_of(browser, "#claimed-block")
+
+
 # ---- the keyboard alone
 
 
@@ -440,7 +600,7 @@ COLOURS = """
 const ground = (node) => {
   for (; node; node = node.parentElement) {
     const colour = getComputedStyle(node).backgroundColor;
-    if (!/, 0\\)$/.test(colour) && colour !== "transparent") return colour;
+    if (!/^rgba.*, 0\\)$/.test(colour) && colour !== "transparent") return colour;
   }
   return "rgb(255, 255, 255)";
 };
@@ -458,13 +618,15 @@ return [...seen.values()];
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("detail", ["", "#open=deit3/base/standard-copy"], ids=["board", "detail"])
-def test_all_text_has_contrast(browser, whole, theme, detail):
+@pytest.mark.parametrize("detail", ["", "#open=deit3/base/standard-copy", AT_CLAIMS], ids=["board", "detail", "claims"])
+def test_all_text_has_contrast(browser, whole, claimed, theme, detail):
     scheme(browser, theme)
-    opened(browser, whole.url + detail)
-    browser.execute_script("document.querySelector('#words').open = true")
+    opened(browser, (claimed if detail == AT_CLAIMS else whole).url + detail)
+    browser.execute_script("document.querySelectorAll('#words, #panel details').forEach((each) => { each.open = true; })")
     found = browser.execute_script(COLOURS)
-    assert {"badge success", "badge failure", "badge inconclusive", "badge mixed"} <= {name for _, _, name, _ in found} or detail
+    names = {name for _, _, name, _ in found}
+    assert {"badge success", "badge failure", "badge inconclusive", "badge mixed"} <= names or detail
+    assert {f"badge long {name}" for name in OUTCOMES.values()} <= names or detail != AT_CLAIMS
     for text, ground, name, words in found:
         light, dark = sorted((brightness(text), brightness(ground)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= ENOUGH, f"{words!r} ({name}): {text} on {ground}"
@@ -486,6 +648,18 @@ def test_a_small_screen_does_not_scroll_sideways(browser, name, request):
         "const b = document.querySelector('#tip').getBoundingClientRect(); return [b.left, b.right, innerWidth]"
     )
     assert 0 <= left < right <= width
+
+
+@pytest.mark.parametrize("width", [360, 700])
+def test_claims_do_not_scroll_sideways(browser, claimed, width):
+    """On the smallest screens not even their tables do."""
+    resize(browser, width)
+    for address in ("", AT_CLAIMS):
+        opened(browser, claimed.url + address)
+        browser.execute_script("document.querySelectorAll('#panel details').forEach((each) => { each.open = true; })")
+        assert browser.execute_script("return document.scrollingElement.scrollWidth <= innerWidth"), address
+    wide = "return [...document.querySelectorAll('.scroll:has(.claims, .measured)')].map((n) => n.scrollWidth - n.clientWidth)"
+    assert width > 640 or set(browser.execute_script(wide)) == {0}
 
 
 def test_motion_is_reduced_where_asked_for(browser, small):
@@ -525,7 +699,7 @@ def test_nothing_leaves_the_file(browser, small):
 BAD = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'><!--<script>"
 
 
-def test_text_from_data_stays_text(browser, small, tmp_path):
+def test_text_from_data_stays_text(browser, small, claimed, tmp_path):
     board = small.boards[0]
     rows = (replace(board.rows[0], families=(BAD,)), *board.rows[1:])
     verdicts = ((BAD, 1, board.verdicts[0][2]), *board.verdicts[1:])
@@ -534,11 +708,19 @@ def test_text_from_data_stays_text(browser, small, tmp_path):
     bad = replace(board, title=BAD, says=BAD, notes=(BAD,), rows=rows, verdicts=verdicts, table=table)
     figure = {"source": "X", "what": BAD, "metric": "top1", "value": BAD}
     published = validated(PublishedFigures, {"sources": {"X": {"cite": BAD}}, "figures": [figure]}, "here")
-    made = write_page(tmp_path, [bad], [BAD], published, files=False)
+    finding = next(each for each in claimed.findings if each.stem == "mini-main")
+    claim = finding.judged[0].claim.model_copy(update={"says": BAD, "by": BAD})
+    judged = replace(finding.judged[0], claim=claim)
+    told = replace(finding, title=BAD, asks=BAD, limits=BAD, commands=(BAD,), judged=(judged, *finding.judged[1:]))
+    made = write_page(tmp_path, [bad], [BAD], published, files=False, findings=[told])
+    opened(browser, made.url + AT_CLAIMS)
+    for selector in ("#claims", "#claims-main", "#claims-main .claim-list", "#claims-main .commands", "#claims-main .limits"):
+        assert BAD in browser.execute_script("return document.querySelector(arguments[0]).textContent", selector), selector
+    assert not all_of(browser, "img")
     opened(browser, made.url)
     plain = len(all_of(browser, "script"))
     assert plain == 2, "the data and the page's own"
-    for selector in ("h2", "#says", "#notes", "#summary", "#chart", "#cells", "#published-block", "#left-out"):
+    for selector in ("h2", "#says", "#claimed-block", "#notes", "#summary", "#chart", "#cells", "#published-block", "#left-out"):
         assert BAD in browser.execute_script("return document.querySelector(arguments[0]).textContent", selector), selector
     assert not all_of(browser, "img") and not all_of(browser, "#published-block a")
     assert browser.execute_script("return window.hacked") is None
@@ -552,7 +734,7 @@ def test_published_figures_stand_apart(browser, small):
     links = {link.get_attribute("href") for link in block.find_elements(By.CSS_SELECTOR, "a")}
     assert links == {"https://arxiv.org/abs/2411.09702"}
     measured = [row.find_elements(By.CSS_SELECTOR, "td")[-1].text for row in block.find_elements(By.CSS_SELECTOR, "tbody tr")]
-    assert measured == ["not measured", "copy: failure; distill: inconclusive"]
+    assert measured == ["not measured", "copy: failure; distill: inconclusive", "not measured"]
     assert "mini/x/y/z.json: not JSON" in find(browser, "#left-out").text
     assert not browser.execute_script(
         "return document.querySelector('#panel').contains(document.querySelector('#published-block'))"

@@ -1,0 +1,405 @@
+"""What is claimed, beside what was measured of it: a study's claims, judged by the results of one protocol.
+
+A claim speaks of differences of arms' means (benchmark.protocol.Test). Each is estimated for each teacher that has results, by
+the rules of benchmark.stats: variances pooled over an arm's cells, intervals simultaneous over all differences of the study's
+claims. The interval that is shown is the one that decides whether the claim holds here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from benchmark.plan import filled, is_teacher, make_plan, teachers_of
+from benchmark.protocol import Arm, Claim, Expected, Protocol, Study, Test, load_protocol, load_study, signed_terms
+from benchmark.stats import GAP, Estimate, cells, contrasts, estimate, frame, signed_arms
+from benchmark.store import Result
+from families.spec import UserError
+
+HOLDS, CONTRADICTED, OPEN, NOT_CONTRADICTED = "as claimed", "contradicted", "open", "not contradicted"
+SIGNS = {HOLDS: "✓", CONTRADICTED: "✗", NOT_CONTRADICTED: "○", OPEN: "~"}
+EXPECTED = {
+    "above": "above 0",
+    "below": "below 0",
+    "not-above": "not above 0",
+    "not-below": "not below 0",
+    "same": "one side",
+    "same-family": "one side",
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One difference for one teacher, or for several that share all its runs.
+
+    Attributes:
+        difference: as the claim writes it, `*` filled in.
+        teachers: (family, size) of each.
+        on: the test set, or `kl`.
+        arms: with their weights, after what a study sweeps was chosen on val.
+        estimate: in percentage points, of `kl` in nats.
+        n: runs of the arm that has fewest.
+        expect, outcome: what the claim says, and whether that is so; None where nothing is claimed, or without an interval.
+    """
+
+    difference: str
+    teachers: tuple[tuple[str, str], ...]
+    on: str
+    arms: tuple[tuple[str, float], ...]
+    estimate: Estimate
+    n: int
+    expect: Expected | None
+    outcome: str | None = None
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The arms as the claim names them, with their weights."""
+        return signed_terms(self.difference)
+
+    @property
+    def short(self) -> str:
+        """The difference in few words: the arm alone for its gap, with what else benchmark.stats computes of one arm."""
+        first = Arm.parse(next(iter(self.terms)))
+        kind = next((kind for kind, parts in signed_arms(first).items() if parts == self.terms), None)
+        name = first.name if kind == GAP else self.difference if kind is None else f"{first.name} ({kind})"
+        return name if self.on in ("test", "kl") else f"{name} on {self.on}"
+
+    @property
+    def label(self) -> str:
+        """The teachers as readers see them: families, then the size."""
+        sizes: dict[str, list[str]] = {}
+        for family, size in self.teachers:
+            sizes.setdefault(size, []).append(family)
+        return "; ".join(f"{', '.join(names)} {size}" for size, names in sizes.items())
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim, what was measured of it, and what that says of the claim."""
+
+    claim: Claim
+    measured: tuple[Measured, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many differences have each outcome."""
+        found = [each.outcome for each in self.measured if each.outcome is not None]
+        return {word: found.count(word) for word in (CONTRADICTED, HOLDS, NOT_CONTRADICTED, OPEN) if word in found}
+
+    @property
+    def outcome(self) -> str | None:
+        """The outcome that comes first to a reader: contradicted, as soon as one difference is."""
+        return next(iter(self.counts), None)
+
+    @property
+    def word(self) -> str:
+        """What the differences say of the claim, with how many say so."""
+        if not self.measured:
+            return "not measured" if self.claim.tests else "nothing to measure"
+        counts, of = self.counts, sum(self.counts.values())
+        if not counts:
+            return "numbers alone" if any(each.expect is None for each in self.measured) else "no interval"
+        told = [f"{word} {count}" if len(counts) > 1 else f"{word} ({count} of {of})" for word, count in counts.items()]
+        return f"{SIGNS[next(iter(counts))]} {', '.join(told)}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A study's claims beside what one protocol's results say of them.
+
+    Attributes:
+        protocol, study: their names; title, asks, limits: what the study's file says.
+        judged: its claims.
+        comparisons: m of the simultaneous intervals.
+        runs: how many distinct runs stand behind its differences.
+        command: what trains what was measured (a line each), and what would train the same on ImageNet; None where it can not.
+    """
+
+    protocol: str
+    study: str
+    title: str
+    asks: str
+    limits: str
+    judged: tuple[Judged, ...]
+    comparisons: int
+    runs: int
+    commands: tuple[str, ...]
+    on_imagenet: str | None
+
+    @property
+    def stem(self) -> str:
+        """What its files' names begin with."""
+        return f"{self.protocol}-{self.study}"
+
+    @property
+    def footnote(self) -> str:
+        """What the numbers mean."""
+        return (
+            f"Differences of mean top-1 in percentage points, of kl in nats, ± half the simultaneous 95 % interval over"
+            f" {self.comparisons} differences (Bonferroni; Student's t with pooled variances). {HOLDS}: the whole interval lies"
+            f" on the claimed side of 0; {CONTRADICTED}: on the other; {OPEN}: it holds 0. A claim that something is not so can"
+            f" be {CONTRADICTED} or {NOT_CONTRADICTED}. n: runs of the arm with fewest."
+        )
+
+
+def findings(name: str, protocol: Protocol, results: Sequence[Result], studies: Mapping[str, Study]) -> tuple[Finding, ...]:
+    """Of each of these studies that claims or asks something, what this protocol's current results say; in the order of the
+    claims' rows, ours last."""
+    own = [result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm)]
+    if not own:
+        return ()
+    table = Tables(own)
+    asked = {each: _Asked((name, protocol), (each, study), table) for each, study in studies.items() if study.claims}
+    _estimate(name, [one for each in asked.values() for one in each.measured], table)
+    found = [each.finding(table) for each in asked.values()]
+    return tuple(sorted(found, key=lambda each: (_first_row(each), each.study)))
+
+
+def _first_row(finding: Finding) -> float:
+    rows = [row for judged in finding.judged for row in judged.claim.rows]
+    return min(rows, default=float("inf"))
+
+
+class Tables:
+    """One protocol's results as tables of what is compared (benchmark.stats.frame), its column top1 being that."""
+
+    def __init__(self, results: Sequence[Result]) -> None:
+        self.results = results
+        self.top1 = frame(results)
+        kl = [fmean(result.metrics.attention_kl) if result.metrics.attention_kl else None for result in results]
+        self.shifted = [column for column in self.top1.columns if column.startswith("shift:")]
+        self.by_set = {"test": self.top1, "kl": self._of(pd.Series(kl, dtype=float))}
+        self.by_set |= {column.removeprefix("shift:"): self._of(self.top1[column]) for column in self.shifted}
+        self.cells = {on: self._cells(table) for on, table in self.by_set.items()}
+        self.runs: dict[tuple[str, str], dict[str, dict[int, str]]] = {}  # teacher, arm, seed: key
+        for result in results:
+            cell = result.cell
+            self.runs.setdefault((cell.family, cell.size), {}).setdefault(cell.arm, {})[cell.seed] = result.key
+
+    def _of(self, values: pd.Series) -> pd.DataFrame:
+        table = self.top1.assign(top1=values.to_numpy())
+        return table[table["top1"].notna()]
+
+    @staticmethod
+    def _cells(table: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, Any]]:
+        found = cells(table).to_dict("records") if len(table) else []
+        return {(str(cell["family"]), str(cell["size"]), str(cell["arm"])): cell for cell in found}
+
+    def sets(self, metric: str) -> list[str]:
+        """The test sets that a metric is told of."""
+        shifted = [column.removeprefix("shift:") for column in self.shifted]
+        return {"top1": ["test"], "shifted": shifted, "kl": ["kl"]}[metric]
+
+
+class _Asked:
+    """A study's claims, with the differences that results stand behind."""
+
+    def __init__(self, protocol: tuple[str, Protocol], study: tuple[str, Study], tables: Tables) -> None:
+        self.protocol, self.study = protocol, study
+        self.teachers = _measured_for(protocol[1], study[1], tables)
+        asked = [
+            [_asked(protocol[1], study[1], test, tables, self.teachers) for test in claim.tests] for claim in study[1].claims
+        ]
+        self.comparisons = len({(each.on, _groups(each, tables)) for tests in asked for found in tests for each in found})
+        self.tests = [[[_Open(each, self.comparisons) for each in found] for found in tests] for tests in asked]
+
+    @property
+    def measured(self) -> list[_Open]:
+        """Every difference."""
+        return [each for tests in self.tests for found in tests for each in found]
+
+    def finding(self, tables: Tables) -> Finding:
+        """The claims judged, after everything was estimated."""
+        (name, _), (study_name, listed) = self.protocol, self.study
+        judged = [
+            Judged(claim, tuple(one for found in tests for one in _judged([each.measured for each in found])))
+            for claim, tests in zip(listed.claims, self.tests, strict=True)
+        ]
+        used = {(each.measured.teachers[0], arm) for each in self.measured for arm, _ in each.measured.arms}
+        return Finding(
+            protocol=name,
+            study=study_name,
+            title=listed.title,
+            asks=" ".join(listed.asks.split()),
+            limits=" ".join(listed.limits.get(name, "").split()),
+            judged=tuple(judged),
+            comparisons=self.comparisons,
+            runs=len({key for teacher, arm in used for key in tables.runs[teacher][arm].values()}),
+            commands=_commands(self.protocol, self.study, self.teachers),
+            on_imagenet=_on_imagenet(self.study, sorted({family for family, _ in self.teachers})),
+        )
+
+
+@dataclass
+class _Open:
+    """A difference that is yet to be estimated, and m of its study's intervals."""
+
+    measured: Measured
+    comparisons: int
+
+
+def _measured_for(protocol: Protocol, study: Study, tables: Tables) -> dict[tuple[str, str], list[int]]:
+    """The teachers that have results of what the study adds to main and to baselines, where it adds something; with the seeds
+    that all of these have."""
+    usual, found = set(load_study("main")[1].arms), {}
+    known = teachers_of("all", None, study.teachers)
+    for teacher, runs in tables.runs.items():
+        arms = {text for arm in study.arms for text in filled(protocol, arm, *teacher)}
+        added = {arm for arm in arms - usual if Arm.parse(arm) != Arm.parse(arm).baseline}
+        own = [set(runs[arm]) for arm in (added or arms) if arm in runs]
+        if own and (added or teacher in known):
+            found[teacher] = sorted(set.intersection(*own))
+    return found
+
+
+def _asked(protocol: Protocol, study: Study, test: Test, tables: Tables, teachers: Iterable[tuple[str, str]]) -> list[Measured]:
+    """The differences of a test that results stand behind, without their estimates; of teachers that share all runs once."""
+    found: dict[Any, Measured] = {}
+    wanted = [teacher for teacher in teachers if test.families is None or teacher[0] in test.families]
+    for on, (family, size) in product(tables.sets(test.metric), wanted):
+        for text in (each for difference in test.of for each in filled(protocol, difference, family, size)):
+            arms = _chosen(study, signed_terms(text), (family, size), tables)
+            known = [tables.cells[on].get((family, size, arm)) for arm, _ in arms]
+            if (
+                not arms
+                or any(cell is None for cell in known)
+                or any(_is_standard(arm, (family, size), on, tables) for arm, _ in arms)
+            ):
+                continue
+            n = min(int(cell["n"]) for cell in known if cell is not None)
+            one = Measured(text, ((family, size),), on, arms, Estimate(0.0), n, test.expect)
+            place = (text, on, _groups(one, tables))
+            before = found.get(place)
+            found[place] = one if before is None else replace(before, teachers=(*before.teachers, (family, size)))
+    return list(found.values())
+
+
+def _is_standard(arm: str, teacher: tuple[str, str], on: str, tables: Tables) -> bool:
+    """Whether a matched arm's runs are the standard one's, which is no test."""
+    parsed = Arm.parse(arm)
+    other = tables.cells[on].get((*teacher, parsed.standard.name))
+    same = other is not None and other["group"] == tables.cells[on][(*teacher, arm)]["group"]
+    return parsed.student == "matched" and same
+
+
+def _chosen(study: Study, terms: Mapping[str, float], teacher: tuple[str, str], tables: Tables) -> tuple[tuple[str, float], ...]:
+    """The arms as they are or, where the study sweeps something, each at the value of it that is best on val."""
+    if study.choose is None:
+        return tuple(terms.items())
+    found = []
+    for text, weight in terms.items():
+        wanted = Arm.parse(text).default(study.choose)
+        tried = [arm for arm in study.arms if Arm.parse(arm).default(study.choose) == wanted]
+        known = [(tables.cells["test"][(*teacher, arm)]["val"], arm) for arm in tried if (*teacher, arm) in tables.cells["test"]]
+        if not known:
+            return ()
+        found.append((max(known)[1], weight))
+    return tuple(found)
+
+
+def _groups(measured: Measured, tables: Tables) -> frozenset[tuple[str, float]]:
+    """What is compared, by the runs behind it: equal for teachers that share them."""
+    weights: dict[str, float] = {}
+    for arm, weight in measured.arms:
+        group = str(tables.cells[measured.on][(*measured.teachers[0], arm)]["group"])
+        weights[group] = weights.get(group, 0.0) + weight
+    return frozenset((group, weight) for group, weight in weights.items() if weight)
+
+
+def _estimate(protocol: str, asked: Sequence[_Open], tables: Tables) -> None:
+    """Estimate every difference; all on one set at once, since variances are pooled over the whole table each time."""
+    counts = pd.Series([each.comparisons for each in asked])
+    for on in dict.fromkeys(each.measured.on for each in asked):
+        parts = [
+            {"contrast": number, "protocol": protocol, "family": one.teachers[0][0], "size": one.teachers[0][1]}
+            | {"arm": arm, "weight": weight}
+            for number, one in enumerate(each.measured for each in asked)
+            if one.on == on
+            for arm, weight in one.arms
+        ]
+        for number, row in contrasts(tables.by_set[on], pd.DataFrame(parts), counts).iterrows():
+            each = asked[int(str(number))]
+            each.measured = replace(each.measured, estimate=estimate(row))
+
+
+def _judged(measured: Sequence[Measured]) -> list[Measured]:
+    """With an outcome each, where something is claimed and there is an interval."""
+    sides: dict[Any, set[int]] = {}
+    for each in measured:
+        at = side(each.estimate)
+        if at is not None:
+            sides.setdefault(_kin(each), set()).add(at)
+    return [replace(each, outcome=_outcome(each, sides.get(_kin(each), set()))) for each in measured]
+
+
+def _kin(measured: Measured) -> Any:
+    """Equal for differences that are claimed to be on one side."""
+    families = tuple(dict.fromkeys(family for family, _ in measured.teachers))
+    return families if measured.expect == "same-family" else measured.teachers
+
+
+def side(found: Estimate) -> int | None:
+    """1 above 0, -1 below, 0 where the simultaneous interval holds it; None without one."""
+    if found.simultaneous is None:
+        return None
+    return int(found.value - found.simultaneous > 0) - int(found.value + found.simultaneous < 0)
+
+
+def _outcome(measured: Measured, kin: set[int]) -> str | None:
+    """Whether it is as claimed; `kin`: the sides that it and those that are claimed to be on the same one have in this test."""
+    at = side(measured.estimate)
+    if measured.expect is None or at is None:
+        return None
+    if measured.expect.startswith("same"):
+        return CONTRADICTED if {1, -1} <= kin else OPEN if 0 in kin else HOLDS
+    claimed = 1 if measured.expect.endswith("above") else -1
+    if measured.expect.startswith("not-"):
+        return CONTRADICTED if at == claimed else HOLDS if at == -claimed else NOT_CONTRADICTED
+    return HOLDS if at == claimed else CONTRADICTED if at == -claimed else OPEN
+
+
+# ---- the commands behind it
+
+
+def _commands(
+    protocol: tuple[str, Protocol], study: tuple[str, Study], teachers: Mapping[tuple[str, str], Sequence[int]]
+) -> tuple[str, ...]:
+    """What trains what was measured."""
+    (name, content), (study_name, listed) = protocol, study
+    words = f"bench run --study {study_name}" + ("" if name == "mini" else f" --protocol {name}")
+    ways: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}
+    for family in dict.fromkeys(family for family, _ in teachers):
+        own = {size: seeds for (each, size), seeds in teachers.items() if each == family}
+        seeds = set.intersection(*map(set, own.values()))
+        ways.setdefault((tuple(own), tuple(sorted(seeds))), []).append(family)
+    whole = {
+        pair for pair in teachers_of("all", None, listed.teachers) if content.scale is None or pair[1] in content.scale.sizes
+    }
+    counts = {seeds for _, seeds in ways}
+    if set(teachers) == whole and len(counts) == 1:
+        return (f"{words}{_seeds(next(iter(counts)), content)}",)
+    return tuple(
+        f"{words} --family {','.join(sorted(names))} --sizes {','.join(sizes)}{_seeds(seeds, content)}"
+        for (sizes, seeds), names in ways.items()
+    )
+
+
+def _seeds(seeds: Sequence[int], protocol: Protocol) -> str:
+    return "" if tuple(seeds) == protocol.seeds else f" --seeds {','.join(map(str, seeds))}"
+
+
+def _on_imagenet(study: tuple[str, Study], names: Sequence[str]) -> str | None:
+    """The command that tests the same families on ImageNet; None where that protocol cannot have the study's arms."""
+    name, protocol = load_protocol("imagenet")
+    whole = teachers_of("all", None, study[1].teachers)
+    chosen = "" if set(names) == {family for family, _ in whole} else f" --family {','.join(names)}"
+    try:
+        plan = make_plan(name, protocol, *study, [next(each for each in whole if each[0] in names)], protocol.seeds[:1])
+    except (UserError, StopIteration):
+        return None
+    return f"bench run --study {study[0]} --protocol imagenet --data /data/imagenet{chosen}" if plan.items else None

@@ -1,0 +1,212 @@
+"""Claims beside what was measured: differences by an independent formulation, outcomes by hand."""
+
+import math
+from statistics import mean, stdev
+
+import pytest
+from scipy import stats
+
+import families
+from benchmark.claims import findings
+from benchmark.plan import arms_of, filled, teachers_of
+from benchmark.protocol import Arm, Study, load_study, shipped, signed_terms, validated
+from benchmark.report import claims_page, gather
+from families.spec import UserError
+
+from . import made
+
+DEIT, GAP = ("deit", "base"), "standard-copy - standard-none"
+
+
+def found(cells, study, protocol="mini", **metrics):
+    """The one finding of a study on made results of {(family, size, arm): [top-1 by seed]}."""
+    (only,) = findings(protocol, made.PROTOCOLS[protocol], made.results(cells, protocol, **metrics), {"mine": study})
+    return only
+
+
+def asking(*tests, **given):
+    arms = dict.fromkeys(arm for test in tests for of in test["of"] for arm in signed_terms(of))
+    content = {"title": "mine", "arms": list(arms), "claims": [{"says": "so", "tests": list(tests)}]} | given
+    return validated(Study, content, "mine")
+
+
+def outcomes(finding):
+    return [one.outcome for judged in finding.judged for one in judged.measured]
+
+
+def test_a_difference_is_welchs():
+    """Of one teacher there is nothing to pool: Welch's interval, widened for as many differences as the study's claims have."""
+    copy, none = [61.0, 64.0, 66.0, 61.5], [50.0, 50.5, 53.0]
+    cells = {(*DEIT, "standard-copy"): copy, (*DEIT, "standard-none"): none, (*DEIT, "standard-distill"): [40.0, 42.0]}
+    finding = found(cells, asking({"of": [GAP, "standard-distill - standard-copy"]}))
+    assert finding.comparisons == 2 and finding.runs == 9
+    one = finding.judged[0].measured[0]
+    terms = [stdev(own) ** 2 / len(own) for own in (copy, none)]
+    df = sum(terms) ** 2 / sum(term**2 / (len(own) - 1) for term, own in zip(terms, (copy, none), strict=True))
+    assert one.estimate.value == pytest.approx(mean(copy) - mean(none)) and one.n == 3
+    assert one.estimate.plain == pytest.approx(stats.t.ppf(0.975, df) * math.sqrt(sum(terms)))
+    assert one.estimate.simultaneous == pytest.approx(stats.t.ppf(1 - 0.05 / 2 / 2, df) * math.sqrt(sum(terms)))
+
+
+def test_four_arms_of_two_teachers_pool_their_variances():
+    """A reversal of dinov2, each arm's variance that of both teachers, weights 1 and -1."""
+    matched, distilled = [[30.0, 34.0], [31.0, 31.5]], [[60.0, 61.0], [70.0, 76.0]]
+    cells = {}
+    for size, own, other in zip(("small", "base"), matched, distilled, strict=True):
+        cells |= {("dinov2", size, "matched-none"): own, ("dinov2", size, "matched-distill"): other}
+        cells |= {("dinov2", size, arm): [20.0, 20.0] for arm in ("standard-none", "standard-distill")}
+    reversal = "matched-distill - matched-none - standard-distill + standard-none"
+    small, base = found(cells, asking({"of": [reversal]})).judged[0].measured
+    assert (small.label, base.label) == ("dinov2 small", "dinov2 base")
+    assert base.estimate.value == pytest.approx(73 - 31.25) and small.estimate.value == pytest.approx(60.5 - 32)
+    variances = [mean(stdev(own) ** 2 for own in arm) for arm in (matched, distilled)]
+    assert base.estimate.se == pytest.approx(math.sqrt(sum(variances) / 2)) == small.estimate.se
+
+
+@pytest.mark.parametrize(
+    ("expect", "above", "level", "below"),
+    [
+        ("above", "as claimed", "open", "contradicted"),
+        ("below", "contradicted", "open", "as claimed"),
+        ("not-above", "contradicted", "not contradicted", "as claimed"),
+        ("not-below", "as claimed", "not contradicted", "contradicted"),
+        (None, None, None, None),
+    ],
+)
+def test_outcomes(expect, above, level, below):
+    for values, outcome in (([70.0, 71.0, 72.0], above), ([49.0, 50.0, 52.0], level), ([30.0, 31.0, 32.0], below)):
+        cells = {(*DEIT, "standard-copy"): values, (*DEIT, "standard-none"): [49.0, 50.0, 51.0]}
+        finding = found(cells, asking({"of": [GAP], "expect": expect}))
+        assert outcomes(finding) == [outcome]
+        (judged,) = finding.judged
+        assert judged.outcome == outcome and (outcome or "numbers alone") in judged.word
+    one = {(*DEIT, "standard-copy"): [70.0], (*DEIT, "standard-none"): [50.0, 51.0]}
+    assert outcomes(found(one, asking({"of": [GAP], "expect": expect}))) == [None]  # a single run decides nothing
+
+
+def test_one_side():
+    """Of a teacher, and of a family over its sizes."""
+
+    def judged(expect, small, base):
+        cells = {("deit", size, "standard-copy"): [v, v + 1, v + 2] for size, v in (("small", small), ("base", base))}
+        cells |= {("deit", size, "standard-none"): [50.0, 51.0, 52.0] for size in ("small", "base")}
+        return outcomes(found(cells, asking({"of": [GAP], "expect": expect})))
+
+    assert judged("same-family", 70, 80) == ["as claimed"] * 2 == judged("same-family", 20, 30)
+    assert judged("same-family", 70, 30) == ["contradicted"] * 2
+    assert judged("same-family", 70, 50) == ["open"] * 2
+    assert judged("same", 70, 30) == ["as claimed"] * 2
+    cells = {
+        (*DEIT, arm): [v, v + 1, v + 2] for arm, v in (("standard-none", 50), ("standard-copy", 70), ("standard-distill", 20))
+    }
+    same = asking({"of": [GAP, "standard-distill - standard-none"], "expect": "same"})
+    assert outcomes(found(cells, same)) == ["contradicted"] * 2
+
+
+def test_a_star_is_one_value_throughout():
+    of = "matched-copy+native=* - matched-none+native=*"
+    names = [component.name for component in families.spec("dinov2_reg").native]
+    cells = {("dinov2_reg", "base", f"matched-{m}+native={name}"): [1.0, 2.0] for m in ("copy", "none") for name in names}
+    study = validated(Study, {"title": "-", "arms": of.split(" - "), "claims": [{"says": "so", "tests": [{"of": [of]}]}]}, "-")
+    measured = found(cells, study).judged[0].measured
+    assert [one.difference for one in measured] == [of.replace("*", name) for name in names]
+
+
+def test_what_is_swept_is_chosen_on_val():
+    """Of arm and baseline, by val alone, whose order is the other one here."""
+    cells = {"standard-none": 20, "standard-none+lr=x2": 30, "standard-copy": 60, "standard-copy+lr=x2": 50}
+    results = made.results({(*DEIT, arm): [top1, top1 + 1.0] for arm, top1 in cells.items()})
+    results = [each.model_copy(update={"val": each.val.model_copy(update={"top1": 100 - each.metrics.top1})}) for each in results]
+    study = asking({"of": [GAP]}).model_copy(update={"arms": tuple(cells), "choose": "lr"})
+    (finding,) = findings("mini", made.PROTOCOLS["mini"], results, {"mine": study})
+    (one,) = finding.judged[0].measured
+    assert dict(one.arms) == {"standard-copy+lr=x2": 1, "standard-none": -1} and one.estimate.value == pytest.approx(30)
+
+
+def test_teachers_that_share_all_runs_are_one_and_what_cancels_is_none():
+    cells = {(family, "base", arm): [20.0, 21.0] for family in ("deit", "dino") for arm in ("standard-none", "matched-none")}
+    cells |= {(family, "base", "standard-copy"): [30.0, 31.0] for family in ("deit", "dino")}
+    finding = found(cells, asking({"of": [GAP, "matched-none - standard-none"]}))
+    (one,) = finding.judged[0].measured
+    assert one.label == "deit, dino base" and one.difference == GAP and finding.comparisons == 1 and finding.runs == 4
+
+
+def test_maps_and_shifted_sets():
+    arms = {"standard-distill": [0.1, 0.3], "standard-none+match=end": [2.0, 1.0]}
+    results = [one for arm, kl in arms.items() for one in made.results({(*DEIT, arm): [9.0, 8.0]}, attention_kl=kl)]
+    kl = asking({"of": ["standard-distill - standard-none+match=end"], "metric": "kl"})
+    ((one,),) = (judged.measured for judged in findings("mini", made.PROTOCOLS["mini"], results, {"mine": kl})[0].judged)
+    assert one.on == "kl" and one.estimate.value == pytest.approx(0.2 - 1.5)
+    shifted = asking({"of": [GAP], "metric": "shifted", "expect": "above"})
+    results = [
+        one
+        for arm, value in (("standard-copy", 40.0), ("standard-none", 30.0))
+        for one in made.results({(*DEIT, arm): [50.0, 51.0]}, shift={"noise": value})
+    ]
+    ((one,),) = (judged.measured for judged in findings("mini", made.PROTOCOLS["mini"], results, {"mine": shifted})[0].judged)
+    assert one.on == "noise" and one.estimate.value == pytest.approx(10) and one.outcome == "as claimed"
+
+
+def test_a_study_is_about_teachers_that_have_what_it_adds():
+    """A teacher of which main alone was run is none of the schedule's."""
+    cells = {(family, "base", arm): [20.0, 21.0] for family in ("deit", "clip") for arm in ("standard-none", "standard-copy")}
+    cells |= {(*DEIT, f"standard-{method}+budget=x2"): [30.0, 31.0] for method in ("none", "copy")}
+    finding = found(cells, load_study("schedule")[1])
+    assert {one.label for judged in finding.judged for one in judged.measured} == {"deit base"}
+    assert finding.commands == ("bench run --study mine --family deit --sizes base --seeds 0,1",)
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ({"says": "so", "tests": [{"of": ["standard-copy"]}]}, "is no difference"),
+        ({"says": "so", "tests": [{"of": ["standard-copy - standard-copy"]}]}, "is no difference"),
+        ({"says": "so", "tests": [{"of": ["standard-copy * standard-none"]}]}, "is no difference"),
+        ({"says": "so", "tests": [{"of": ["standard-copi - standard-none"]}]}, "standard-copi"),
+        ({"says": "so", "tests": [{"of": [GAP], "expect": "upwards"}]}, "expect"),
+        ({"tests": []}, "says"),
+    ],
+)
+def test_a_wrong_claim_is_one_line(claim, words):
+    with pytest.raises(UserError) as error:
+        validated(Study, {"title": "-", "arms": ["standard-copy"], "claims": [claim]}, "mine.yaml")
+    assert words in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", shipped("studies"))
+def test_shipped_claims_speak_of_what_their_study_trains(name):
+    """Each arm of each difference is one that the study, or main, trains for a teacher; what mini can say is told."""
+    protocol, study = made.PROTOCOLS["mini"], load_study(name)[1]
+    assert study.asks.endswith("?") and study.claims and study.limits["mini"].endswith(".")
+    tests = [test for claim in study.claims for test in claim.tests]
+    assert tests
+    teachers = [pair for pair in teachers_of("all", None, study.teachers) if pair[1] in protocol.scale.sizes]
+    trained = {arm for teacher in teachers for text in study.arms for arm in filled(protocol, text, *teacher)}
+    trained |= {Arm.parse(arm).baseline.name for arm in trained}
+    if study.choose:
+        trained |= {Arm.parse(arm).default(study.choose).name for arm in trained}
+    for test in tests:
+        for family in test.families or ():
+            families.spec(family)
+        texts = [text for of in test.of for teacher in teachers for text in filled(protocol, of, *teacher)]
+        assert texts and {arm for text in texts for arm in signed_terms(text)} <= trained
+    assert all(arms_of(protocol, study, *teacher) for teacher in teachers)
+
+
+def test_every_experiment_of_the_papers_is_a_claim():
+    """But detection, row 7, which the page of claims names."""
+    studies = [load_study(name)[1] for name in shipped("studies")]
+    assert {row for study in studies for claim in study.claims for row in claim.rows} == {*range(1, 19)} - {7}
+
+
+def test_the_page_of_claims(tmp_path):
+    cells = {
+        (*DEIT, arm): [v, v + 1.0, v + 2.0] for arm, v in (("standard-none", 50), ("standard-copy", 70), ("standard-distill", 20))
+    }
+    made.write(tmp_path, made.results(cells))
+    page = claims_page(gather(tmp_path), "../reports")
+    row = next(line for line in page.splitlines() if "DeiT and DINO, as most" in line)
+    assert row.startswith("| 8 |") and "contradicted 1, as claimed 1" in row and "-30.0 to +20.0 points" in row
+    assert "`bench run --study main --family deit --sizes base`" in row and "--protocol imagenet" in row
+    assert "not measured" in next(line for line in page.splitlines() if "Fine-tuning the teacher on the task first" in line)
+    assert "row 7" in page
