@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -226,11 +226,15 @@ def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[st
         _, family, _, arm, kind = place
         if kind == GAP and arm in elsewhere:
             stats.found[place] = replace(value, simultaneous=None, unpooled=None)
-        if kind == REVERSAL and Arm.parse(arm).method == "copy":
-            native = components_of(Arm.parse(arm), family, place[2]).values()
-            if native and all(component.inert_under_copy for component in native):
-                del stats.found[place]
+        if kind == REVERSAL and inert(Arm.parse(arm), family, place[2]):
+            del stats.found[place]
     return stats
+
+
+def inert(arm: Arm, family: str, size: str) -> bool:
+    """Whether it is Copy into a student all of whose native components Copy bypasses."""
+    native = components_of(arm, family, size).values() if arm.method == "copy" else ()
+    return bool(native) and all(component.inert_under_copy for component in native)
 
 
 def _rows(stats: Comparisons, name: str, arms: Sequence[str], shown: Sequence[tuple[str, str]]) -> tuple[Row, ...]:
@@ -277,9 +281,12 @@ def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> 
 
 def _is_standard(stats: Comparisons, name: str, family: str, size: str, arm: Arm) -> bool:
     """Whether a matched arm's runs are the standard one's, since the family has no native components."""
-    standard = arm.standard
-    one, other = (stats.cell(name, family, size, each.name) for each in (arm, standard))
-    return arm.student == "matched" and one is not None and other is not None and bool(one["group"] == other["group"])
+    return same_runs(arm, *(stats.cell(name, family, size, each.name) for each in (arm, arm.standard)))
+
+
+def same_runs(arm: Arm, cell: Mapping[str, Any] | None, standard: Mapping[str, Any] | None) -> bool:
+    """Whether a matched arm's cell has the runs of the standard student's."""
+    return arm.student == "matched" and cell is not None and standard is not None and bool(cell["group"] == standard["group"])
 
 
 def by_family(rows: Sequence[Row]) -> list[tuple[tuple[str, ...], tuple[Row, ...]]]:

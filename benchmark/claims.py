@@ -15,14 +15,16 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.board import inert, same_runs
 from benchmark.plan import filled, is_teacher, make_plan, teachers_of
-from benchmark.protocol import Arm, Claim, Expected, Protocol, Study, Test, load_protocol, load_study, signed_terms
-from benchmark.stats import GAP, Estimate, cells, contrasts, estimate, frame, signed_arms
+from benchmark.protocol import Arm, Claim, Expected, Protocol, Study, Test, load_protocol, load_study, shipped, signed_terms
+from benchmark.stats import GAP, REVERSAL, Estimate, cells, contrasts, estimate, frame, signed_arms
 from benchmark.store import Result
 from families.spec import UserError
 
 HOLDS, CONTRADICTED, OPEN, NOT_CONTRADICTED = "as claimed", "contradicted", "open", "not contradicted"
-SIGNS = {HOLDS: "✓", CONTRADICTED: "✗", NOT_CONTRADICTED: "○", OPEN: "~"}
+NO_CASE = "no failure"  # what is claimed of failing transfers, of one that does not fail
+SIGNS = {HOLDS: "✓", CONTRADICTED: "✗", NOT_CONTRADICTED: "○", OPEN: "~", NO_CASE: "○"}
 EXPECTED = {
     "above": "above 0",
     "below": "below 0",
@@ -45,6 +47,7 @@ class Measured:
         estimate: in percentage points, of `kl` in nats.
         n: runs of the arm that has fewest.
         expect, outcome: what the claim says, and whether that is so; None where nothing is claimed, or without an interval.
+        premise: what is below 0 where a transfer fails, if the claim is about those that do.
     """
 
     difference: str
@@ -55,6 +58,7 @@ class Measured:
     n: int
     expect: Expected | None
     outcome: str | None = None
+    premise: Measured | None = None
 
     @property
     def terms(self) -> dict[str, float]:
@@ -62,10 +66,16 @@ class Measured:
         return signed_terms(self.difference)
 
     @property
+    def kind(self) -> str | None:
+        """What benchmark.stats calls this difference: gap, reversal, control, ...; None for another one."""
+        parts = dict(self.arms)
+        return next((kind for kind, each in signed_arms(Arm.parse(self.arms[0][0])).items() if each == parts), None)
+
+    @property
     def short(self) -> str:
         """The difference in few words: the arm alone for its gap, with what else benchmark.stats computes of one arm."""
         first = Arm.parse(next(iter(self.terms)))
-        kind = next((kind for kind, parts in signed_arms(first).items() if parts == self.terms), None)
+        kind = self.kind
         name = first.name if kind == GAP else self.difference if kind is None else f"{first.name} ({kind})"
         return name if self.on in ("test", "kl") else f"{name} on {self.on}"
 
@@ -89,7 +99,7 @@ class Judged:
     def counts(self) -> dict[str, int]:
         """How many differences have each outcome."""
         found = [each.outcome for each in self.measured if each.outcome is not None]
-        return {word: found.count(word) for word in (CONTRADICTED, HOLDS, NOT_CONTRADICTED, OPEN) if word in found}
+        return {word: found.count(word) for word in (CONTRADICTED, HOLDS, NOT_CONTRADICTED, OPEN, NO_CASE) if word in found}
 
     @property
     def outcome(self) -> str | None:
@@ -140,10 +150,11 @@ class Finding:
     def footnote(self) -> str:
         """What the numbers mean."""
         return (
-            f"Differences of mean top-1 in percentage points, of kl in nats, ± half the simultaneous 95 % interval over"
-            f" {self.comparisons} differences (Bonferroni; Student's t with pooled variances). {HOLDS}: the whole interval lies"
-            f" on the claimed side of 0; {CONTRADICTED}: on the other; {OPEN}: it holds 0. A claim that something is not so can"
-            f" be {CONTRADICTED} or {NOT_CONTRADICTED}. n: runs of the arm with fewest."
+            "Differences of mean top-1 in percentage points, of kl in nats, ± half the simultaneous 95 % interval over the"
+            f" {self.comparisons} differences that were measured (Bonferroni; Student's t with pooled variances). {HOLDS}: the"
+            f" whole interval lies on the claimed side of 0; {CONTRADICTED}: on the other; {OPEN}: it holds 0. A claim that"
+            f" something is not so can be {CONTRADICTED} or {NOT_CONTRADICTED}; {NO_CASE}: it is about transfers that fail,"
+            " which this one does not. n: runs of the arm with fewest."
         )
 
 
@@ -155,7 +166,7 @@ def findings(name: str, protocol: Protocol, results: Sequence[Result], studies: 
         return ()
     table = Tables(own)
     asked = {each: _Asked((name, protocol), (each, study), table) for each, study in studies.items() if study.claims}
-    _estimate(name, [one for each in asked.values() for one in each.measured], table)
+    _estimate(name, [one for each in asked.values() for one in (*each.measured, *each.premises.values())], table)
     found = [each.finding(table) for each in asked.values()]
     return tuple(sorted(found, key=lambda each: (_first_row(each), each.study)))
 
@@ -205,19 +216,29 @@ class _Asked:
         asked = [
             [_asked(protocol[1], study[1], test, tables, self.teachers) for test in claim.tests] for claim in study[1].claims
         ]
-        self.comparisons = len({(each.on, _groups(each, tables)) for tests in asked for found in tests for each in found})
+        every = [each for tests in asked for found in tests for each in found]
+        every += [each.premise for each in every if each.premise is not None]
+        self.teachers = {teacher: self.teachers[teacher] for each in every for teacher in each.teachers}
+        self.comparisons = len({(each.on, _groups(each, tables)) for each in every})
         self.tests = [[[_Open(each, self.comparisons) for each in found] for found in tests] for tests in asked]
+        self.premises = {
+            one.measured.premise: _Open(one.measured.premise, self.comparisons) for one in self.measured if one.measured.premise
+        }
 
     @property
     def measured(self) -> list[_Open]:
         """Every difference."""
         return [each for tests in self.tests for found in tests for each in found]
 
+    def _whole(self, measured: Measured) -> Measured:
+        """With its premise's estimate."""
+        return replace(measured, premise=self.premises[measured.premise].measured) if measured.premise else measured
+
     def finding(self, tables: Tables) -> Finding:
         """The claims judged, after everything was estimated."""
         (name, _), (study_name, listed) = self.protocol, self.study
         judged = [
-            Judged(claim, tuple(one for found in tests for one in _judged([each.measured for each in found])))
+            Judged(claim, tuple(one for found in tests for one in _judged([self._whole(each.measured) for each in found])))
             for claim, tests in zip(listed.claims, self.tests, strict=True)
         ]
         used = {(each.measured.teachers[0], arm) for each in self.measured for arm, _ in each.measured.arms}
@@ -253,7 +274,7 @@ def _measured_for(protocol: Protocol, study: Study, tables: Tables) -> dict[tupl
         added = {arm for arm in arms - usual if Arm.parse(arm) != Arm.parse(arm).baseline}
         own = [set(runs[arm]) for arm in (added or arms) if arm in runs]
         if own and (added or teacher in known):
-            found[teacher] = sorted(set.intersection(*own))
+            found[teacher] = sorted(set.intersection(*own) or set.union(*own))
     return found
 
 
@@ -261,30 +282,36 @@ def _asked(protocol: Protocol, study: Study, test: Test, tables: Tables, teacher
     """The differences of a test that results stand behind, without their estimates; of teachers that share all runs once."""
     found: dict[Any, Measured] = {}
     wanted = [teacher for teacher in teachers if test.families is None or teacher[0] in test.families]
-    for on, (family, size) in product(tables.sets(test.metric), wanted):
-        for text in (each for difference in test.of for each in filled(protocol, difference, family, size)):
-            arms = _chosen(study, signed_terms(text), (family, size), tables)
-            known = [tables.cells[on].get((family, size, arm)) for arm, _ in arms]
-            if (
-                not arms
-                or any(cell is None for cell in known)
-                or any(_is_standard(arm, (family, size), on, tables) for arm, _ in arms)
-            ):
+    for on, teacher in product(tables.sets(test.metric), wanted):
+        for text in (each for difference in test.of for each in filled(protocol, difference, *teacher)):
+            one = _measured(study, text, teacher, on, tables, test.expect)
+            premise = _measured(study, test.failing, teacher, "test", tables) if test.failing and one else None
+            if one is None or (test.failing and premise is None):
                 continue
-            n = min(int(cell["n"]) for cell in known if cell is not None)
-            one = Measured(text, ((family, size),), on, arms, Estimate(0.0), n, test.expect)
             place = (text, on, _groups(one, tables))
             before = found.get(place)
-            found[place] = one if before is None else replace(before, teachers=(*before.teachers, (family, size)))
+            teachers_of_it = (teacher,) if before is None else (*before.teachers, teacher)
+            found[place] = replace(one, teachers=teachers_of_it, premise=premise)
     return list(found.values())
 
 
-def _is_standard(arm: str, teacher: tuple[str, str], on: str, tables: Tables) -> bool:
-    """Whether a matched arm's runs are the standard one's, which is no test."""
-    parsed = Arm.parse(arm)
-    other = tables.cells[on].get((*teacher, parsed.standard.name))
-    same = other is not None and other["group"] == tables.cells[on][(*teacher, arm)]["group"]
-    return parsed.student == "matched" and same
+def _measured(
+    study: Study, text: str, teacher: tuple[str, str], on: str, tables: Tables, expect: Expected | None = None
+) -> Measured | None:
+    """A difference for one teacher, without its estimate; None without results of it, or where it is no test: its matched
+    student is the standard one, or it is what components do to Copy that Copy bypasses."""
+    words = text.split()[::2]
+    arms = _chosen(study, signed_terms(text), teacher, tables) if len(set(words)) == len(words) else ()
+    known = [tables.cells[on].get((*teacher, arm)) for arm, _ in arms]
+    if not arms or any(cell is None for cell in known):
+        return None
+    one = Measured(text, (teacher,), on, arms, Estimate(0.0), min(int(cell["n"]) for cell in known if cell is not None), expect)
+    for (arm, _), cell in zip(arms, known, strict=True):
+        parsed = Arm.parse(arm)
+        if same_runs(parsed, cell, tables.cells[on].get((*teacher, parsed.standard.name))):
+            return None
+    first = Arm.parse(arms[0][0])
+    return None if one.kind == REVERSAL and inert(first, *teacher) else one
 
 
 def _chosen(study: Study, terms: Mapping[str, float], teacher: tuple[str, str], tables: Tables) -> tuple[tuple[str, float], ...]:
@@ -296,7 +323,7 @@ def _chosen(study: Study, terms: Mapping[str, float], teacher: tuple[str, str], 
         wanted = Arm.parse(text).default(study.choose)
         tried = [arm for arm in study.arms if Arm.parse(arm).default(study.choose) == wanted]
         known = [(tables.cells["test"][(*teacher, arm)]["val"], arm) for arm in tried if (*teacher, arm) in tables.cells["test"]]
-        if not known:
+        if not known or len(known) < len(tried):  # the best of a part is not the best
             return ()
         found.append((max(known)[1], weight))
     return tuple(found)
@@ -329,18 +356,14 @@ def _estimate(protocol: str, asked: Sequence[_Open], tables: Tables) -> None:
 
 def _judged(measured: Sequence[Measured]) -> list[Measured]:
     """With an outcome each, where something is claimed and there is an interval."""
-    sides: dict[Any, set[int]] = {}
-    for each in measured:
-        at = side(each.estimate)
-        if at is not None:
-            sides.setdefault(_kin(each), set()).add(at)
-    return [replace(each, outcome=_outcome(each, sides.get(_kin(each), set()))) for each in measured]
+    return [replace(each, outcome=_outcome(each, [other for other in measured if _akin(each, other)])) for each in measured]
 
 
-def _kin(measured: Measured) -> Any:
-    """Equal for differences that are claimed to be on one side."""
-    families = tuple(dict.fromkeys(family for family, _ in measured.teachers))
-    return families if measured.expect == "same-family" else measured.teachers
+def _akin(one: Measured, other: Measured) -> bool:
+    """Whether both are claimed to be on one side: of a teacher that they share, or of a family."""
+    if one.expect == "same-family":
+        return bool({family for family, _ in one.teachers} & {family for family, _ in other.teachers})
+    return bool(set(one.teachers) & set(other.teachers))
 
 
 def side(found: Estimate) -> int | None:
@@ -350,13 +373,16 @@ def side(found: Estimate) -> int | None:
     return int(found.value - found.simultaneous > 0) - int(found.value + found.simultaneous < 0)
 
 
-def _outcome(measured: Measured, kin: set[int]) -> str | None:
-    """Whether it is as claimed; `kin`: the sides that it and those that are claimed to be on the same one have in this test."""
+def _outcome(measured: Measured, akin: Sequence[Measured]) -> str | None:
+    """Whether it is as claimed; `akin`: those that are claimed to be on the same side, itself among them."""
     at = side(measured.estimate)
     if measured.expect is None or at is None:
         return None
+    if measured.premise is not None and side(measured.premise.estimate) != -1:
+        return NO_CASE
     if measured.expect.startswith("same"):
-        return CONTRADICTED if {1, -1} <= kin else OPEN if 0 in kin else HOLDS
+        sides = [side(each.estimate) for each in akin]
+        return CONTRADICTED if {1, -1} <= set(sides) else OPEN if 0 in sides or len(sides) < 2 else HOLDS
     claimed = 1 if measured.expect.endswith("above") else -1
     if measured.expect.startswith("not-"):
         return CONTRADICTED if at == claimed else HOLDS if at == -claimed else NOT_CONTRADICTED
@@ -371,11 +397,13 @@ def _commands(
 ) -> tuple[str, ...]:
     """What trains what was measured."""
     (name, content), (study_name, listed) = protocol, study
-    words = f"bench run --study {study_name}" + ("" if name == "mini" else f" --protocol {name}")
+    if study_name not in shipped("studies") or name not in shipped("protocols"):
+        return ()  # a file of the user's, wherever it lies
+    words = f"bench run --study {study_name}" + ("" if name == "mini" else f" --protocol {name} --data /data/{name}")
     ways: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}
     for family in dict.fromkeys(family for family, _ in teachers):
         own = {size: seeds for (each, size), seeds in teachers.items() if each == family}
-        seeds = set.intersection(*map(set, own.values()))
+        seeds = set.intersection(*map(set, own.values())) or set.union(*map(set, own.values()))
         ways.setdefault((tuple(own), tuple(sorted(seeds))), []).append(family)
     whole = {
         pair for pair in teachers_of("all", None, listed.teachers) if content.scale is None or pair[1] in content.scale.sizes

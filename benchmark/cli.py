@@ -267,16 +267,17 @@ def _asked(options: Mapping[str, Any]) -> _Asked:
     words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
     name, protocol = load_protocol(str(words["protocol"]))
     listed = dict.fromkeys(word.strip() for word in str(words["study"]).split(","))
-    parts = []
+    parts = list[_Part]()
     for study_name, study in map(load_study, listed):
         teachers = teachers_of(str(words["family"]), words["sizes"], study.teachers)
         plan = make_plan(name, protocol, study_name, study, teachers, _seeds(words["seeds"], protocol))
+        if not plan.items:
+            raise UserError(
+                f"study {study_name} has no arm for {words['family']}: what its * stands for is not there, or it is for others"
+            )
+        if study_name in [part.name for part in parts]:
+            raise UserError(f"--study {words['study']}: two studies are called {study_name}")
         parts.append(_Part(study_name, study, teachers, plan))
-    parts = [part for part in parts if part.plan.items]
-    if not parts:
-        raise UserError(
-            f"study {words['study']} has no arm for {words['family']}: what its * stands for is not there, or it is for others"
-        )
     if words["protocol"] not in shipped("protocols"):  # a file, which later commands shall find from anywhere
         words["protocol"] = str(Path(str(words["protocol"])).absolute())
     words["study"] = ",".join(word if word in shipped("studies") else str(Path(word).absolute()) for word in listed)
@@ -863,9 +864,12 @@ def _wanted(args: argparse.Namespace) -> list[Any]:
     only = {label: {getattr(cell, label) for cell in named.cells} for label, given in within.items() if given is not None}
     if args.seeds is not None:
         only["seed"] = {int(word) for word in args.seeds.split(",")}  # a teacher's own seed is 0, whatever was asked for
-    for kind in ("protocol", "study"):
-        made = [each for each in made if getattr(args, kind) is None or getattr(each.plan, kind) == getattr(named, kind)]
-    found = [each.narrowed(only) for each in made]
+    studies = set(named.study.split(","))
+    made = [each for each in made if args.protocol is None or each.plan.protocol == named.protocol]
+    made = [each for each in made if args.study is None or studies & set(each.plan.study.split(","))]
+    arms = {"arm": {cell.arm for cell in named.cells}}  # of a request of several studies those of the named ones
+    several = [args.study is not None and not set(each.plan.study.split(",")) <= studies for each in made]
+    found = [each.narrowed(only | (arms if more else {})) for each, more in zip(made, several, strict=True)]
     return [each for each in found if each.plan.items] or [Wanted(named, Results(args.results or Path("results")))]
 
 
@@ -891,7 +895,7 @@ def _reported(args: argparse.Namespace) -> int:
         if getattr(args, one) and getattr(args, other):
             raise UserError(f"--{one} goes without --{other}")
     protocol = load_protocol(args.protocol) if args.protocol else None
-    studies = [load_study(word) for word in args.study.split(",")] if args.study else []
+    studies = [load_study(word.strip()) for word in args.study.split(",")] if args.study else []
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: no such folder")
     found, reports = gather(args.results, protocol, studies), _reports_folder(args)

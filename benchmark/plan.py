@@ -250,6 +250,8 @@ def make_plan(
 
     Raises UserError for a request that cannot be run.
     """
+    for family in (family for claim in study.claims for test in claim.tests for family in test.families or ()):
+        families.spec(family)  # a claim's own mistake is told before anything runs
     items: dict[str, Item] = {}
     places: dict[str, str] = {}
     defined = Definitions(protocol)

@@ -91,6 +91,7 @@ VERDICTS = {
 OUTCOMES = {
     "as claimed": Mark("as claimed", "^", COLOURS[0]),
     "not contradicted": Mark("not contradicted", "o", COLOURS[0], filled=False),
+    "no failure": Mark("no failure, which it is about", "D", "0.35", filled=False),
     "open": Mark("open: the interval holds 0", "o", "0.35", filled=False),
     "contradicted": Mark("contradicted", "X", COLOURS[1]),
     "": Mark("nothing claimed", "o", "0.2"),

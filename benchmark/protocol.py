@@ -374,6 +374,7 @@ class Test(Record):
             whichever it is; `same-family`: all of one family, at all its sizes. None: nothing is claimed, the numbers stand for
             themselves.
         families: whose teachers it is about; None: all that have results.
+        failing: a difference, too: claimed is only something of teachers that have it below 0, for whom a transfer fails.
         metric: what is compared: top-1 on the test set, or on each of the shifted ones, in percentage points; or the KL of
             maps from the teacher's, in nats, a mean over blocks.
     """
@@ -383,18 +384,17 @@ class Test(Record):
     of: tuple[str, ...] = Field(min_length=1)
     expect: Expected | None = None
     families: tuple[str, ...] | None = None
+    failing: str | None = None
     metric: Literal["top1", "shifted", "kl"] = "top1"
 
-    @field_validator("of")
-    @classmethod
-    def _of(cls, of: tuple[str, ...]) -> tuple[str, ...]:
+    @model_validator(mode="after")
+    def _differences(self) -> Test:
         try:
-            for difference in of:
-                for arm in signed_terms(_with_star_filled(difference)):
-                    Arm.parse(arm)
+            for arm in (arm for difference in (*self.of, self.failing) if difference for arm in signed_terms(difference)):
+                Arm.parse(_with_star_filled(arm))
         except UserError as error:
             raise ValueError(str(error)) from None
-        return of
+        return self
 
 
 def signed_terms(difference: str) -> dict[str, float]:

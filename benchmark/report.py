@@ -402,7 +402,7 @@ CLAIMS_HEAD = """\
 Rendered by `bench report --claims` from the studies' files, the result files and `results/published.yaml`; not edited by hand.
 
 What both papers found, and what this suite asks besides: by which command each is tested, and what came out here. `row` is the
-number of the experiment among those of both papers; row 7, detection on COCO, needs other tools ([bench export](detection.md))
+number of the experiment among those of both papers; row 7, detection on COCO, needs other tools (`bench export`)
 and was not measured. A claim is *contradicted* at the scale of the protocol that measured it, and no further; under the table
 stands what that scale can and cannot say. Every difference with its interval and a figure: [the report]({book}), or
 [the page]({page}) (open it from a clone).

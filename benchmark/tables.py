@@ -632,13 +632,15 @@ class Source(Record):
 
 class Published(Record):
     """A figure as published: of what, and where it is told the protocol, teacher and arm that measure the same thing here.
-    `rows` are the numbers of the experiments that it is of, as in the claims of studies."""
+    `rows` are the numbers of the experiments that it is of, as in the claims of studies, and `families` those that it may be
+    of, where one is not told."""
 
     source: str
     what: str
     metric: Literal["top1", "gap", "closed", "count", "verdict", "sd"]
     value: float | int | str
     rows: tuple[int, ...] = ()
+    families: tuple[str, ...] = ()
     protocol: str | None = None
     family: str | None = None
     size: str | None = None
@@ -699,13 +701,21 @@ def summary_of(judged: Judged) -> str:
 
 
 def published_of(published: PublishedFigures, claim: Claim) -> list[str]:
-    """The papers' figures of a claim's experiments, each with its source; of families that it does not speak of none."""
+    """The papers' figures of a claim's experiments, each with its source: of those who claim it, and of no family that it does
+    not speak of."""
     spoken = {family for test in claim.tests for family in test.families or ()}
+    names = claim.by.split(" and ") if claim.by else []
     return [
         f"{figure.what}: {_published_value(figure)} ({published.sources[figure.source].cite})"
         for figure in published.figures
-        if set(figure.rows) & set(claim.rows) and (not spoken or figure.family in (None, *spoken))
+        if set(figure.rows) & set(claim.rows)
+        and any(name in published.sources[figure.source].cite for name in names)
+        and (not spoken or not _families_of(figure) or spoken & _families_of(figure))
     ]
+
+
+def _families_of(figure: Published) -> set[str]:
+    return {*figure.families, *([figure.family] if figure.family else [])}
 
 
 def _published_value(figure: Published) -> str:

@@ -8,7 +8,7 @@ from scipy import stats
 
 import families
 from benchmark.claims import findings
-from benchmark.plan import arms_of, filled, teachers_of
+from benchmark.plan import arms_of, filled, make_plan, teachers_of
 from benchmark.protocol import Arm, Study, load_study, shipped, signed_terms, validated
 from benchmark.report import claims_page, gather
 from families.spec import UserError
@@ -95,12 +95,56 @@ def test_one_side():
     assert judged("same-family", 70, 80) == ["as claimed"] * 2 == judged("same-family", 20, 30)
     assert judged("same-family", 70, 30) == ["contradicted"] * 2
     assert judged("same-family", 70, 50) == ["open"] * 2
-    assert judged("same", 70, 30) == ["as claimed"] * 2
+    assert judged("same", 70, 30) == ["open"] * 2  # of one teacher each, there is nothing to compare with
     cells = {
         (*DEIT, arm): [v, v + 1, v + 2] for arm, v in (("standard-none", 50), ("standard-copy", 70), ("standard-distill", 20))
     }
     same = asking({"of": [GAP, "standard-distill - standard-none"], "expect": "same"})
     assert outcomes(found(cells, same)) == ["contradicted"] * 2
+
+
+def test_one_side_of_teachers_that_share_some_runs():
+    """deit and dino share all but the longest training, which fails for deit alone."""
+    arms = {"standard-none": 50, "standard-copy": 70, "standard-none+budget=x2": 60, "standard-copy+budget=x2": 80}
+    cells = {(family, "base", arm): [v, v + 1.0, v + 2.0] for family in ("deit", "dino") for arm, v in arms.items()}
+    cells |= {(*DEIT, f"standard-{m}+budget=x4"): [v, v + 1.0, v + 2.0] for m, v in (("none", 90), ("copy", 60))}
+    gaps = [f"standard-copy{b} - standard-none{b}" for b in ("", "+budget=x2", "+budget=x4")]
+    assert outcomes(found(cells, asking({"of": gaps, "expect": "same"}))) == ["contradicted"] * 3
+
+
+def test_what_is_claimed_of_failing_transfers():
+    """Nothing of one that does not fail."""
+    test = {"of": ["matched-copy - matched-none"], "expect": "above", "failing": GAP}
+    for copy, outcome in ((70, "no failure"), (50, "no failure"), (30, "as claimed")):
+        arms = {"standard-none": 50, "standard-copy": copy, "matched-none": 50, "matched-copy": 80}
+        finding = found({("dinov2", "base", arm): [v, v + 1.0, v + 2.0] for arm, v in arms.items()}, asking(test))
+        assert outcomes(finding) == [outcome] and finding.comparisons == 2
+
+
+def test_the_best_of_a_part_of_a_sweep_is_none():
+    cells = {(*DEIT, arm): [v, v + 1.0] for arm, v in (("standard-none", 20), ("standard-copy", 60), ("standard-copy+lr=x2", 50))}
+    study = asking({"of": [GAP]}).model_copy(
+        update={"arms": (*(arm for *_, arm in cells), "standard-none+lr=x2"), "choose": "lr"}
+    )
+    assert not found(cells, study).judged[0].measured
+
+
+def test_what_copy_bypasses_is_no_reversal():
+    reversal = "matched-copy+native=rel_pos_bias - matched-none+native=rel_pos_bias - standard-copy + standard-none"
+    cells = {("beitv2", "base", arm): [20.0, 21.0] for arm in signed_terms(reversal)}
+    assert not found(cells, asking({"of": [reversal]})).judged[0].measured
+    assert found(cells, asking({"of": [" - ".join(reversal.split(" - ")[:2])]})).judged[0].measured
+
+
+def test_values_of_a_star_that_make_both_arms_one_are_left_out():
+    cells = {(*DEIT, f"standard-copy+blocks=only-{k}"): [20.0 + k, 21.0 + k] for k in range(3)}
+    of = "standard-copy+blocks=only-* - standard-copy+blocks=only-0"
+    study = validated(
+        Study,
+        {"title": "-", "arms": list(dict.fromkeys(a for *_, a in cells)), "claims": [{"says": "so", "tests": [{"of": [of]}]}]},
+        "-",
+    )
+    assert [one.estimate.value for one in found(cells, study).judged[0].measured] == [1, 2]
 
 
 def test_a_star_is_one_value_throughout():
@@ -153,7 +197,10 @@ def test_a_study_is_about_teachers_that_have_what_it_adds():
     cells |= {(*DEIT, f"standard-{method}+budget=x2"): [30.0, 31.0] for method in ("none", "copy")}
     finding = found(cells, load_study("schedule")[1])
     assert {one.label for judged in finding.judged for one in judged.measured} == {"deit base"}
-    assert finding.commands == ("bench run --study mine --family deit --sizes base --seeds 0,1",)
+    results = made.results(cells)
+    (again,) = findings("mini", made.PROTOCOLS["mini"], results, {"schedule": load_study("schedule")[1]})
+    assert again.commands == ("bench run --study schedule --family deit --sizes base --seeds 0,1",)
+    assert finding.commands == ()  # a file of the user's
 
 
 @pytest.mark.parametrize(
@@ -191,6 +238,12 @@ def test_shipped_claims_speak_of_what_their_study_trains(name):
         texts = [text for of in test.of for teacher in teachers for text in filled(protocol, of, *teacher)]
         assert texts and {arm for text in texts for arm in signed_terms(text)} <= trained
     assert all(arms_of(protocol, study, *teacher) for teacher in teachers)
+
+
+def test_a_family_that_is_none_is_told_before_anything_runs():
+    study = asking({"of": [GAP], "families": ["diet"]})
+    with pytest.raises(UserError, match="diet"):
+        make_plan("mini", made.PROTOCOLS["mini"], "mine", study, [DEIT], [0])
 
 
 def test_every_experiment_of_the_papers_is_a_claim():

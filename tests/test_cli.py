@@ -278,6 +278,13 @@ def test_several_studies_are_one_request(bench, tiny, tmp_path):
     code, out, _ = bench(*run, "--study", "control,shift")
     assert code == 0 and "Native components alone" in out and "Under distribution shift" in out
     assert bench("status", "--work", tmp_path / "work")[0] == 0
+    for study in ("shift", "control"):  # of one request each study by its own name
+        seen = json.loads(bench("status", "--work", tmp_path / "work", "--study", study, "--json")[1])
+        arms = {run["cells"][0].rsplit("/", 1)[1].rsplit("-s", 1)[0] for run in seen["runs"]}
+        assert ("finetune" in arms) == (study == "shift") and ("matched-none" in arms) == (study == "control"), arms
+    (tmp_path / "shift.yaml").write_text("title: mine\narms: [standard-copy]\n")
+    code, _, err = bench(*run, "--study", f"shift,{tmp_path / 'shift.yaml'}")
+    assert code == 2 and "two studies are called shift" in err
     code, _, err = bench(*run, "--study", "shift,shft")
     assert code == 2 and "shft" in err and "shift" in err
 
