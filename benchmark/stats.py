@@ -102,12 +102,18 @@ def pooled(table: pd.DataFrame) -> pd.DataFrame:
     """By (protocol, group): the arm whose runs they are (`home`), and variance `s2` pooled over that arm's cells with its
     degrees of freedom `df`.
 
-    Cells that share their runs count once; a matched student's that are the standard one's belong to the standard arm.
+    Cells that share their runs count once, as the arm's with the fewest variants; a matched student's that are the standard
+    one's belong to the standard arm.
     """
     distinct = table.drop_duplicates(["protocol", "arm", "key"])
     groups = distinct.groupby(["protocol", "arm", "group"], sort=False, observed=True)["top1"].agg(["var", "count"]).reset_index()
     groups["matched"] = groups["arm"].isin([arm for arm in groups["arm"].unique() if Arm.parse(arm).student == "matched"])
-    groups = groups.sort_values("matched", kind="stable").drop_duplicates(["protocol", "group"]).rename(columns={"arm": "home"})
+    groups["variants"] = groups["arm"].astype(str).str.count(r"\+")
+    groups = (
+        groups.sort_values(["matched", "variants"], kind="stable")
+        .drop_duplicates(["protocol", "group"])
+        .rename(columns={"arm": "home"})
+    )
     groups["df"] = groups["count"] - 1
     groups["ss"] = (groups["var"] * groups["df"]).fillna(0.0)
     total = groups.groupby(["protocol", "home"], sort=False, observed=True)[["ss", "df"]].sum()
