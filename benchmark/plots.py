@@ -42,7 +42,7 @@ WIDTH, MARGIN = 7.2, 0.08  # of every figure and at its edges, in inches
 LABEL, NOTE = 8.0, 7.0  # font sizes in points
 LINE = 1.35 / 72  # inches a line of text takes, for each point of its size
 BELOW = 0.45  # inches below panels, for their ticks and label
-LONGEST = 2.3  # inches of a row's label before it is broken
+LONGEST, WIDEST = 2.3, 3.4  # inches of a row's label before it is broken: of a teacher, of an arm
 FAINT = "0.4"
 FEW = 4  # panels that stand beside each other
 SHARED = 0.6  # of their rows that teachers in panels beside each other have in common
@@ -282,7 +282,7 @@ def _forest(
 def _by_teacher(data: pd.DataFrame, marks: Mapping[str, Mark], label: str, caption: str) -> matplotlib.figure.Figure:
     """Estimates with bars: a panel a teacher, a row a label; teachers beside each other, at most four, where they share most of
     their rows, all on one scale. `data` has teacher, label, value, low, high and mark."""
-    found = data.assign(row=data["label"].map(lambda text: _wrapped(text, LABEL, LONGEST)))
+    found = data.assign(row=data["label"].map(lambda text: _wrapped(text, LABEL, WIDEST)))
     limits = _limits(*(found[name].dropna() for name in ("value", "low", "high")))
     left = max(_inches(line, LABEL) for text in found["row"] for line in text.split("\n")) + 0.2
     blocks = _sharing_rows({str(name): list(own["row"]) for name, own in found.groupby("teacher", sort=False)})
@@ -290,7 +290,7 @@ def _by_teacher(data: pd.DataFrame, marks: Mapping[str, Mark], label: str, capti
     width = (WIDTH - left - MARGIN - 0.08) / columns - 0.16
     titles = {teacher: _wrapped(teacher, LABEL, width) for teachers, _ in blocks for teacher in teachers}
     heads = [_tall([titles[teacher] for teacher in teachers], LABEL) + 0.1 for teachers, _ in blocks]
-    bodies = [sum(_tall([row], LABEL) for row in rows) + 0.05 * len(rows) for _, rows in blocks]
+    bodies = [len(rows) * (_tall(rows, LABEL) + 0.05) for _, rows in blocks]
     total = sum(heads) + sum(bodies) + BELOW * len(blocks)
     page = _Page(total, caption + _beyond(found, limits), _handles(marks, found.loc[found["value"].notna(), "mark"]))
     top = 0.0
@@ -319,8 +319,12 @@ def _sharing_rows(rows: Mapping[str, Sequence[str]]) -> list[tuple[list[str], li
                 break
         else:
             blocks.append(([teacher], list(own)))
-    order = {row: place for place, row in enumerate(dict.fromkeys(row for own in rows.values() for row in own))}
-    return [(teachers, sorted(known, key=order.__getitem__)) for teachers, known in blocks]
+    order: list[str] = []
+    for own in rows.values():
+        for before, row in zip((None, *own), own, strict=False):
+            if row not in order:
+                order.insert(order.index(before) + 1 if before is not None else 0, row)
+    return [(teachers, sorted(known, key=order.index)) for teachers, known in blocks]
 
 
 def _notes(axes: Axes, own: pd.DataFrame, at: pd.Series, limits: tuple[float, float]) -> None:
