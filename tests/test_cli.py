@@ -197,7 +197,11 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
     names = {path.name for path in reports.iterdir()}
     assert {"index.html", "leaderboard.md", "tiny-main.csv", "tiny-main.tex", "tiny-main-leaderboard.csv"} <= names
     assert {"tiny-main-gaps-drawn.csv", "tiny-main-gaps.svg", "tiny-main-gaps.png", "provenance.csv"} <= names
-    assert all(name.startswith("tiny-main") or name in SHARED for name in names)
+    # A study that main's runs say something of has its claims, and no board beside main's.
+    others = {
+        f"tiny-{study}-claims{end}" for study in ("native", "control", "sizes") for end in (".csv", ".tex", ".svg", "-drawn.csv")
+    }
+    assert all(name.startswith("tiny-main") or name in SHARED | others for name in names) and others & names
     code, out, _ = bench("report", "--results", tmp_path / "results", "--protocol", tiny, "--json")
     (board,) = json.loads(out)["boards"]
     row = next(row for row in board["rows"] if "deit3" in row["families"])
@@ -282,9 +286,12 @@ def test_several_studies_are_one_request(bench, tiny, tmp_path):
         seen = json.loads(bench("status", "--work", tmp_path / "work", "--study", study, "--json")[1])
         arms = {run["cells"][0].rsplit("/", 1)[1].rsplit("-s", 1)[0] for run in seen["runs"]}
         assert ("finetune" in arms) == (study == "shift") and ("matched-none" in arms) == (study == "control"), arms
-    (tmp_path / "shift.yaml").write_text("title: mine\narms: [standard-copy]\n")
-    code, _, err = bench(*run, "--study", f"shift,{tmp_path / 'shift.yaml'}")
-    assert code == 2 and "two studies are called shift" in err
+    files = [tmp_path / folder / "mine.yaml" for folder in "ab"]
+    for path in files:
+        path.parent.mkdir()
+        path.write_text("title: mine\narms: [standard-copy]\n")
+    code, _, err = bench(*run, "--study", f"{files[0]},{files[1]}")
+    assert code == 2 and "two studies are called mine" in err
     code, _, err = bench(*run, "--study", "shift,shft")
     assert code == 2 and "shft" in err and "shift" in err
 
