@@ -99,11 +99,11 @@ class Judged:
     def counts(self) -> dict[str, int]:
         """How many differences have each outcome."""
         found = [each.outcome for each in self.measured if each.outcome is not None]
-        return {word: found.count(word) for word in (CONTRADICTED, HOLDS, NOT_CONTRADICTED, OPEN, NO_CASE) if word in found}
+        return {word: found.count(word) for word in (CONTRADICTED, OPEN, HOLDS, NOT_CONTRADICTED, NO_CASE) if word in found}
 
     @property
     def outcome(self) -> str | None:
-        """The outcome that comes first to a reader: contradicted, as soon as one difference is."""
+        """The outcome that comes first to a reader: contradicted or open, as soon as one difference is."""
         return next(iter(self.counts), None)
 
     @property

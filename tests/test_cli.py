@@ -201,7 +201,7 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
     others = {
         f"tiny-{study}-claims{end}" for study in ("native", "control", "sizes") for end in (".csv", ".tex", ".svg", "-drawn.csv")
     }
-    assert all(name.startswith("tiny-main") or name in SHARED | others for name in names) and others & names
+    assert all(name.startswith("tiny-main") or name in {*SHARED, *others} for name in names) and others & names
     code, out, _ = bench("report", "--results", tmp_path / "results", "--protocol", tiny, "--json")
     (board,) = json.loads(out)["boards"]
     row = next(row for row in board["rows"] if "deit3" in row["families"])
