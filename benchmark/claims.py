@@ -23,15 +23,15 @@ from benchmark.store import Result
 from families.spec import UserError
 
 HOLDS, CONTRADICTED, OPEN, NOT_CONTRADICTED = "as claimed", "contradicted", "open", "not contradicted"
-NO_CASE = "no failure"  # what is claimed of failing transfers, of one that does not fail
+NO_CASE = "no failure"  # what is claimed of failing transfers, of one that is not shown to fail
 SIGNS = {HOLDS: "✓", CONTRADICTED: "✗", NOT_CONTRADICTED: "○", OPEN: "~", NO_CASE: "○"}
 EXPECTED = {
     "above": "above 0",
     "below": "below 0",
     "not-above": "not above 0",
     "not-below": "not below 0",
-    "same": "one side",
-    "same-family": "one side",
+    "same": "all on one side",
+    "same-family": "all on one side",
 }
 
 
@@ -127,7 +127,8 @@ class Finding:
         judged: its claims.
         comparisons: m of the simultaneous intervals.
         runs: how many distinct runs stand behind its differences.
-        command: what trains what was measured (a line each), and what would train the same on ImageNet; None where it can not.
+        commands: what trains what was measured.
+        on_imagenet: the same on ImageNet's protocol; None where that cannot be.
     """
 
     protocol: str
@@ -154,12 +155,12 @@ class Finding:
             f" {self.comparisons} differences that were measured (Bonferroni; Student's t with pooled variances). {HOLDS}: the"
             f" whole interval lies on the claimed side of 0; {CONTRADICTED}: on the other; {OPEN}: it holds 0. A claim that"
             f" something is not so can be {CONTRADICTED} or {NOT_CONTRADICTED}; {NO_CASE}: it is about transfers that fail,"
-            " which this one does not. n: runs of the arm with fewest."
+            " which this one is not shown to. n: runs of the arm with fewest."
         )
 
 
 def findings(name: str, protocol: Protocol, results: Sequence[Result], studies: Mapping[str, Study]) -> tuple[Finding, ...]:
-    """Of each of these studies that claims or asks something, what this protocol's current results say; in the order of the
+    """Of each of these studies that has claims, what this protocol's current results say; in the order of the
     claims' rows, ours last."""
     own = [result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm)]
     if not own:
@@ -180,7 +181,6 @@ class Tables:
     """One protocol's results as tables of what is compared (benchmark.stats.frame), its column top1 being that."""
 
     def __init__(self, results: Sequence[Result]) -> None:
-        self.results = results
         self.top1 = frame(results)
         kl = [fmean(result.metrics.attention_kl) if result.metrics.attention_kl else None for result in results]
         self.shifted = [column for column in self.top1.columns if column.startswith("shift:")]
@@ -288,7 +288,7 @@ def _asked(protocol: Protocol, study: Study, test: Test, tables: Tables, teacher
             premise = _measured(study, test.failing, teacher, "test", tables) if test.failing and one else None
             if one is None or (test.failing and premise is None):
                 continue
-            place = (text, on, _groups(one, tables))
+            place = (text, on, _groups(one, tables), premise and _groups(premise, tables))
             before = found.get(place)
             teachers_of_it = (teacher,) if before is None else (*before.teachers, teacher)
             found[place] = replace(one, teachers=teachers_of_it, premise=premise)
@@ -379,9 +379,9 @@ def _outcome(measured: Measured, akin: Sequence[Measured]) -> str | None:
     if measured.expect is None or at is None:
         return None
     if measured.premise is not None and side(measured.premise.estimate) != -1:
-        return NO_CASE
+        return None if side(measured.premise.estimate) is None else NO_CASE
     if measured.expect.startswith("same"):
-        sides = [side(each.estimate) for each in akin]
+        sides = [known for each in akin if (known := side(each.estimate)) is not None]
         return CONTRADICTED if {1, -1} <= set(sides) else OPEN if 0 in sides or len(sides) < 2 else HOLDS
     claimed = 1 if measured.expect.endswith("above") else -1
     if measured.expect.startswith("not-"):

@@ -121,6 +121,13 @@ def test_what_is_claimed_of_failing_transfers():
         assert outcomes(finding) == [outcome] and finding.comparisons == 2
 
 
+def test_a_single_run_beside_is_no_agreement():
+    """One decided difference and one of a single run are nothing to compare."""
+    arms = {"standard-none": [50.0, 51.0, 52.0], "standard-copy": [70.0, 71.0, 72.0], "standard-distill": [80.0]}
+    same = asking({"of": [GAP, "standard-distill - standard-none"], "expect": "same"})
+    assert outcomes(found({(*DEIT, arm): values for arm, values in arms.items()}, same)) == ["open", None]
+
+
 def test_the_best_of_a_part_of_a_sweep_is_none():
     cells = {(*DEIT, arm): [v, v + 1.0] for arm, v in (("standard-none", 20), ("standard-copy", 60), ("standard-copy+lr=x2", 50))}
     study = asking({"of": [GAP]}).model_copy(

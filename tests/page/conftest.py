@@ -134,11 +134,16 @@ def write_page(folder, boards, left_out=(), published=None, files=True, findings
 
 
 PUBLISHED_CONTENT = {
-    "sources": {"L": {"cite": "Li et al. 2024, arXiv 2411.09702"}, "S": {"cite": "a summary"}},
+    "sources": {
+        "L": {"cite": "Li et al. 2024, arXiv 2411.09702"},
+        "Q": {"cite": "Qin et al. 2026, arXiv 2605.07191"},
+        "S": {"cite": "a summary"},
+    },
     "figures": [
         {"source": "L", "what": "MAE ViT-L, from scratch", "metric": "top1", "value": 83.0},
         {"source": "S", "what": "MAE", "metric": "verdict", "value": "failure", "protocol": "mini", "family": "mae"},
         {"source": "L", "what": "ensemble", "metric": "top1", "value": 86.3, "rows": [8]},
+        {"source": "Q", "what": "largest gain", "metric": "gap", "value": 13.9, "rows": [8]},
     ],
 }
 PUBLISHED = validated(PublishedFigures, PUBLISHED_CONTENT, "here")

@@ -444,7 +444,8 @@ def test_a_section_has_what_was_measured(browser, claimed):
     assert units == {"test", "kl"} and len(all_of(browser, "details.fold")) == 1
     left = [finding["study"] for finding in of_mini(claimed) if finding not in measured]
     assert [item.text.split(":")[0] for item in all_of(browser, "#claims-left li")] == left
-    assert "86.3 (Li et al. 2024" in find(browser, "#claims-main").text
+    main = find(browser, "#claims-main").text
+    assert "largest gain: +13.9 (Qin et al. 2026" in main and "86.3" not in main, "the figures of those who claim it"
 
 
 def test_differences_of_a_unit_share_a_scale(browser, claimed):
@@ -739,9 +740,9 @@ def test_published_figures_stand_apart(browser, small):
     assert "Published by the papers, not measured here" in block.text
     assert [th.text for th in block.find_elements(By.CSS_SELECTOR, "thead th")][-1] == "measured here"
     links = {link.get_attribute("href") for link in block.find_elements(By.CSS_SELECTOR, "a")}
-    assert links == {"https://arxiv.org/abs/2411.09702"}
+    assert links == {"https://arxiv.org/abs/2411.09702", "https://arxiv.org/abs/2605.07191"}
     measured = [row.find_elements(By.CSS_SELECTOR, "td")[-1].text for row in block.find_elements(By.CSS_SELECTOR, "tbody tr")]
-    assert measured == ["not measured", "copy: failure; distill: inconclusive", "not measured"]
+    assert measured == ["not measured", "copy: failure; distill: inconclusive", "not measured", "not measured"]
     assert "mini/x/y/z.json: not JSON" in find(browser, "#left-out").text
     assert not browser.execute_script(
         "return document.querySelector('#panel').contains(document.querySelector('#published-block'))"
