@@ -166,9 +166,9 @@ def findings(name: str, protocol: Protocol, results: Sequence[Result], studies: 
     if not own:
         return ()
     table = Tables(own)
-    asked = {each: _Asked((name, protocol), (each, study), table) for each, study in studies.items() if study.claims}
-    _estimate(name, [one for each in asked.values() for one in (*each.measured, *each.premises.values())], table)
-    found = [each.finding(table) for each in asked.values()]
+    asked = [_Asked((name, protocol), study, table) for study in studies.items() if study[1].claims]
+    estimates = _estimates(name, [(one, each.comparisons) for each in asked for one in each.every], table)
+    found = [each.finding(estimates) for each in asked]
     return tuple(sorted(found, key=lambda each: (_first_row(each), each.study)))
 
 
@@ -212,36 +212,29 @@ class _Asked:
 
     def __init__(self, protocol: tuple[str, Protocol], study: tuple[str, Study], tables: Tables) -> None:
         self.protocol, self.study = protocol, study
-        self.teachers = _measured_for(protocol[1], study[1], tables)
-        asked = [
-            [_asked(protocol[1], study[1], test, tables, self.teachers) for test in claim.tests] for claim in study[1].claims
+        teachers = _measured_for(protocol[1], study[1], tables)
+        self.tests = [
+            [_asked(protocol[1], study[1], test, tables, teachers) for test in claim.tests] for claim in study[1].claims
         ]
-        every = [each for tests in asked for found in tests for each in found]
-        every += [each.premise for each in every if each.premise is not None]
-        self.teachers = {teacher: self.teachers[teacher] for each in every for teacher in each.teachers}
-        self.comparisons = len({(each.on, _groups(each, tables)) for each in every})
-        self.tests = [[[_Open(each, self.comparisons) for each in found] for found in tests] for tests in asked]
-        self.premises = {
-            one.measured.premise: _Open(one.measured.premise, self.comparisons) for one in self.measured if one.measured.premise
-        }
+        claimed = [each for tests in self.tests for found in tests for each in found]
+        self.every = [*claimed, *(each.premise for each in claimed if each.premise is not None)]
+        self.teachers = {teacher: teachers[teacher] for each in self.every for teacher in each.teachers}
+        self.comparisons = len({(each.on, _groups(each, tables)) for each in self.every})
+        used = {(each.teachers[0], arm) for each in claimed for arm, _ in each.arms}
+        self.runs = len({key for teacher, arm in used for key in tables.runs[teacher][arm].values()})
 
-    @property
-    def measured(self) -> list[_Open]:
-        """Every difference."""
-        return [each for tests in self.tests for found in tests for each in found]
+    def finding(self, estimates: Mapping[tuple[Measured, int], Estimate]) -> Finding:
+        """The claims judged by these estimates, each found by the difference and m of its interval."""
 
-    def _whole(self, measured: Measured) -> Measured:
-        """With its premise's estimate."""
-        return replace(measured, premise=self.premises[measured.premise].measured) if measured.premise else measured
+        def estimated(one: Measured) -> Measured:
+            premise = one.premise and estimated(one.premise)
+            return replace(one, estimate=estimates[one, self.comparisons], premise=premise)
 
-    def finding(self, tables: Tables) -> Finding:
-        """The claims judged, after everything was estimated."""
         (name, _), (study_name, listed) = self.protocol, self.study
         judged = [
-            Judged(claim, tuple(one for found in tests for one in _judged([self._whole(each.measured) for each in found])))
+            Judged(claim, tuple(one for found in tests for one in _judged([estimated(each) for each in found])))
             for claim, tests in zip(listed.claims, self.tests, strict=True)
         ]
-        used = {(each.measured.teachers[0], arm) for each in self.measured for arm, _ in each.measured.arms}
         return Finding(
             protocol=name,
             study=study_name,
@@ -250,18 +243,10 @@ class _Asked:
             limits=" ".join(listed.limits.get(name, "").split()),
             judged=tuple(judged),
             comparisons=self.comparisons,
-            runs=len({key for teacher, arm in used for key in tables.runs[teacher][arm].values()}),
+            runs=self.runs,
             commands=_commands(self.protocol, self.study, self.teachers),
             on_imagenet=_on_imagenet(self.study, sorted({family for family, _ in self.teachers})),
         )
-
-
-@dataclass
-class _Open:
-    """A difference that is yet to be estimated, and m of its study's intervals."""
-
-    measured: Measured
-    comparisons: int
 
 
 def _measured_for(protocol: Protocol, study: Study, tables: Tables) -> dict[tuple[str, str], list[int]]:
@@ -338,20 +323,22 @@ def _groups(measured: Measured, tables: Tables) -> frozenset[tuple[str, float]]:
     return frozenset((group, weight) for group, weight in weights.items() if weight)
 
 
-def _estimate(protocol: str, asked: Sequence[_Open], tables: Tables) -> None:
-    """Estimate every difference; all on one set at once, since variances are pooled over the whole table each time."""
-    counts = pd.Series([each.comparisons for each in asked])
-    for on in dict.fromkeys(each.measured.on for each in asked):
+def _estimates(protocol: str, asked: Iterable[tuple[Measured, int]], tables: Tables) -> dict[tuple[Measured, int], Estimate]:
+    """An estimate of every difference with m of its interval; all on one set at once, since variances are pooled over the whole
+    table each time."""
+    distinct, found = list(dict.fromkeys(asked)), dict[tuple[Measured, int], Estimate]()
+    counts = pd.Series([m for _, m in distinct])
+    for on in dict.fromkeys(one.on for one, _ in distinct):
         parts = [
             {"contrast": number, "protocol": protocol, "family": one.teachers[0][0], "size": one.teachers[0][1]}
             | {"arm": arm, "weight": weight}
-            for number, one in enumerate(each.measured for each in asked)
+            for number, (one, _) in enumerate(distinct)
             if one.on == on
             for arm, weight in one.arms
         ]
         for number, row in contrasts(tables.by_set[on], pd.DataFrame(parts), counts).iterrows():
-            each = asked[int(str(number))]
-            each.measured = replace(each.measured, estimate=estimate(row))
+            found[distinct[int(str(number))]] = estimate(row)
+    return found
 
 
 def _judged(measured: Sequence[Measured]) -> list[Measured]:

@@ -661,63 +661,6 @@ class PublishedFigures(Record):
         return self
 
 
-def claims_table(finding: Finding) -> Table:
-    """A study's claims: each difference that was measured, what was claimed of it, and whether that is so."""
-    rows = [
-        {
-            "claim": number,
-            "rows": ", ".join(map(str, judged.claim.rows)),
-            "difference": one.difference if dict(one.arms) == one.terms else f"{one.difference} (at its best: {_best(one)})",
-            "teacher": one.label,
-            "on": one.on,
-            "n": one.n,
-            "value": Difference(one.estimate, one.n, 3 if one.on == "kl" else 1),
-            "expect": EXPECTED[one.expect] if one.expect else None,
-            "outcome": f"{SIGNS[one.outcome]} {one.outcome}" if one.outcome else None,
-        }
-        for number, judged in enumerate(finding.judged, 1)
-        for one in judged.measured
-    ]
-    columns = [Column("claim", "claim"), Column("difference", "difference", left=True), Column("teacher", "teacher", left=True)]
-    columns += [Column("on", "on", left=True)] if any(row["on"] != "test" for row in rows) else []
-    columns += [Column("n", "n"), Column("value", "measured")]
-    if any(row["expect"] for row in rows):
-        columns += [Column("expect", "claimed", left=True), Column("outcome", "outcome", left=True)]
-    return Table("claims", "What was measured of the claims", tuple(columns), tuple(rows), (finding.footnote,))
-
-
-def _best(measured: Measured) -> str:
-    return ", ".join(arm for arm, _ in measured.arms)
-
-
-def summary_of(judged: Judged) -> str:
-    """What was measured of a claim, in a line: how many teachers and differences, from where to where, and the outcome."""
-    ranges = []
-    for test in dict.fromkeys((one.on == "kl") for one in judged.measured):
-        values = [one.estimate.value for one in judged.measured if (one.on == "kl") == test]
-        ends = " to ".join(dict.fromkeys(signed(value, 3 if test else 1) for value in (min(values), max(values))))
-        ranges.append(f"{ends} {'nats' if test else 'points'} ({len(values)} differences)")
-    return "; ".join(ranges)
-
-
-def published_of(published: PublishedFigures, claim: Claim) -> list[str]:
-    """The papers' figures of a claim's experiments, each with its source: of those who claim it, and of no family that it does
-    not speak of."""
-    spoken = {family for test in claim.tests for family in test.families or ()}
-    names = claim.by.split(" and ") if claim.by else []
-    return [
-        f"{figure.what}: {_published_value(figure)} ({published.sources[figure.source].cite})"
-        for figure in published.figures
-        if set(figure.rows) & set(claim.rows)
-        and any(name in published.sources[figure.source].cite for name in names)
-        and (not spoken or not _families_of(figure) or spoken & _families_of(figure))
-    ]
-
-
-def _families_of(figure: Published) -> set[str]:
-    return {*figure.families, *([figure.family] if figure.family else [])}
-
-
 def _published_value(figure: Published) -> str:
     return f"{figure.value:+}" if figure.metric == "gap" else str(figure.value)
 
@@ -764,3 +707,63 @@ def _measured(figure: Published, board: Leaderboard) -> str | None:
         return None if entry.gap is None else Gap(entry.gap, entry.n).text
     closed = share_closed(entry.gap, board.estimate(row, "finetune", TUNED)) if figure.metric == "closed" else None
     return None if closed is None else f"{closed:.1f}"
+
+
+# ---- what is claimed
+
+
+def claims_table(finding: Finding) -> Table:
+    """A study's claims: each difference that was measured, what was claimed of it, and whether that is so."""
+    rows = [
+        {
+            "claim": number,
+            "rows": ", ".join(map(str, judged.claim.rows)),
+            "difference": one.difference if dict(one.arms) == one.terms else f"{one.difference} (at its best: {_best(one)})",
+            "teacher": one.label,
+            "on": one.on,
+            "n": one.n,
+            "value": Difference(one.estimate, one.n, 3 if one.on == "kl" else 1),
+            "expect": EXPECTED[one.expect] if one.expect else None,
+            "outcome": f"{SIGNS[one.outcome]} {one.outcome}" if one.outcome else None,
+        }
+        for number, judged in enumerate(finding.judged, 1)
+        for one in judged.measured
+    ]
+    columns = [Column("claim", "claim"), Column("difference", "difference", left=True), Column("teacher", "teacher", left=True)]
+    columns += [Column("on", "on", left=True)] if any(row["on"] != "test" for row in rows) else []
+    columns += [Column("n", "n"), Column("value", "measured")]
+    if any(row["expect"] for row in rows):
+        columns += [Column("expect", "claimed", left=True), Column("outcome", "outcome", left=True)]
+    return Table("claims", "What was measured of the claims", tuple(columns), tuple(rows), (finding.footnote,))
+
+
+def _best(measured: Measured) -> str:
+    return ", ".join(arm for arm, _ in measured.arms)
+
+
+def summary_of(judged: Judged) -> str:
+    """What was measured of a claim, in a line: of each unit how many differences, and from where to where they go."""
+    ranges = []
+    for nats in dict.fromkeys((one.on == "kl") for one in judged.measured):
+        values = [one.estimate.value for one in judged.measured if (one.on == "kl") == nats]
+        ends = " to ".join(dict.fromkeys(signed(value, 3 if nats else 1) for value in (min(values), max(values))))
+        ranges.append(f"{ends} {'nats' if nats else 'points'} ({len(values)} differences)")
+    return "; ".join(ranges)
+
+
+def published_of(published: PublishedFigures, claim: Claim) -> list[str]:
+    """The papers' figures of a claim's experiments, each with its source: of those who claim it, and of no family that it does
+    not speak of."""
+    spoken = {family for test in claim.tests for family in test.families or ()}
+    names = claim.by.split(" and ") if claim.by else []
+    return [
+        f"{figure.what}: {_published_value(figure)} ({published.sources[figure.source].cite})"
+        for figure in published.figures
+        if set(figure.rows) & set(claim.rows)
+        and any(name in published.sources[figure.source].cite for name in names)
+        and (not spoken or not _families_of(figure) or spoken & _families_of(figure))
+    ]
+
+
+def _families_of(figure: Published) -> set[str]:
+    return {*figure.families, *([figure.family] if figure.family else [])}
