@@ -281,7 +281,7 @@ def _forest(
 
 def _by_teacher(data: pd.DataFrame, marks: Mapping[str, Mark], label: str, caption: str) -> matplotlib.figure.Figure:
     """Estimates with bars: a panel a teacher, a row a label; teachers beside each other, at most four, where they share most of
-    their rows, all on one scale. `data` has teacher, label, value, low, high and mark."""
+    their rows, all on one scale. `data` has teacher, label, value, low, high and mark, and where it has any, note."""
     found = data.assign(row=data["label"].map(lambda text: _wrapped(text, LABEL, WIDEST)))
     limits = _limits(*(found[name].dropna() for name in ("value", "low", "high")))
     left = max(_inches(line, LABEL) for text in found["row"] for line in text.split("\n")) + 0.2
@@ -301,7 +301,9 @@ def _by_teacher(data: pd.DataFrame, marks: Mapping[str, Mark], label: str, capti
             _row_axes(axes, rows, [row.split("+")[0].split("\n")[0] for row in rows], named=column == 0, width=width)
             axes.set_xlim(*limits)
             axes.axvline(0, color="0.3", linewidth=0.9)
-            _estimates(axes, own["row"].map(rows.index), own, marks)
+            at = own["row"].map(rows.index)
+            _estimates(axes, at, own, marks)
+            _notes(axes, own, at, limits)
             axes.set_title(titles[teacher], linespacing=1.2, pad=4, y=1)
         top += head + body + BELOW
     page.text(left + (WIDTH - left - MARGIN) / 2, page.top + top - BELOW + 0.23, label, ha="center", va="top", fontsize=LABEL)
@@ -356,10 +358,10 @@ def _told(data: pd.DataFrame) -> str:
 def draw_gaps(data: pd.DataFrame) -> matplotlib.figure.Figure:
     """Gaps and their simultaneous intervals, the mark by verdict: a panel an arm and a row a teacher, or where there are more
     arms than fit beside each other, a panel a teacher and a row an arm."""
+    same = " = standard: the student has no native components." if (_text_column(data, "note") == "= standard").any() else ""
     if data["arm"].nunique() > FEW and data["arm"].str.contains("+", regex=False).any():
         found = data.assign(label=data["arm"].str.replace("-", " ", n=1), value=data["gap"], mark=_text_column(data, "verdict"))
-        return _by_teacher(found, VERDICTS, GAP_LABEL, _told(data))
-    same = " = standard: the teacher has no native components." if (_text_column(data, "note") == "= standard").any() else ""
+        return _by_teacher(found, VERDICTS, GAP_LABEL, _told(data) + same)
     return _forest(data, "gap", data["teacher"], VERDICTS, GAP_LABEL, _told(data) + same)
 
 

@@ -18,7 +18,7 @@ from scipy import stats
 import families
 from benchmark.board import leaderboard
 from benchmark.figures import Figure, digest_in, figures, save
-from benchmark.plan import make_plan, teachers_of
+from benchmark.plan import make_plan, spelt_out, teachers_of
 from benchmark.protocol import Arm, load_protocol, load_study
 from benchmark.store import Result, labelled
 
@@ -65,7 +65,7 @@ def parts(protocol="mini", study="main", teachers=FEW, seeds=3, top1=None, kept=
             if kept is None or kept(cell):
                 made = payload(item.run, cell.family, cell.size, top1(cell) if top1 else value, kl)
                 results.append(Result.model_validate(labelled(cell, item.run, made)))
-    return (name, content.says), listed, results, plan.distinct_comparisons, pairs
+    return (name, content.says), (study, spelt_out(content, listed[1], pairs)), results, plan.distinct_comparisons, pairs
 
 
 @functools.cache
@@ -228,6 +228,14 @@ def test_what_is_missing_is_named():
     alone = drawn(seeds=1)
     assert list(alone) == MAIN
     assert set(alone["gaps"].data["verdict"]) == {""} and overlapping(alone["gaps"]) == overlapping(alone["control"]) == []
+
+
+def test_what_is_missing_is_named_where_each_teacher_has_a_panel():
+    """Without its only component a student is the standard one."""
+    gaps = drawn("mini", "components", teachers=(("dinov2", "base"), ("dinov2_reg", "base"), ("clip", "base")), seeds=2)["gaps"]
+    words = [text for text, *_ in texts_of(gaps)[0]]
+    assert words.count("= standard") == (gaps.data["note"] == "= standard").sum() == 2
+    assert overlapping(gaps) == []
 
 
 @pytest.mark.parametrize(("study", "name"), [("main", name) for name in MAIN] + [("budget", "budgets"), ("teachers", "teachers")])
