@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -281,12 +281,8 @@ def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> 
 
 def _is_standard(stats: Comparisons, name: str, family: str, size: str, arm: Arm) -> bool:
     """Whether a matched arm's runs are the standard one's, since the family has no native components."""
-    return same_runs(arm, *(stats.cell(name, family, size, each.name) for each in (arm, arm.standard)))
-
-
-def same_runs(arm: Arm, cell: Mapping[str, Any] | None, standard: Mapping[str, Any] | None) -> bool:
-    """Whether a matched arm's cell has the runs of the standard student's."""
-    return arm.student == "matched" and cell is not None and standard is not None and bool(cell["group"] == standard["group"])
+    one, other = (stats.cell(name, family, size, each.name) for each in (arm, arm.standard))
+    return arm.student == "matched" and one is not None and other is not None and bool(one["group"] == other["group"])
 
 
 def by_family(rows: Sequence[Row]) -> list[tuple[tuple[str, ...], tuple[Row, ...]]]:

@@ -1,13 +1,16 @@
 """What is claimed, beside what was measured of it: a study's claims, judged by the results of one protocol.
 
 A claim speaks of differences of arms' means (benchmark.protocol.Test). Each is estimated for each teacher that has results, by
-the rules of benchmark.stats: variances pooled over an arm's cells, intervals simultaneous over all differences of the study's
-claims. The interval that is shown is the one that decides whether the claim holds here.
+the rules of benchmark.stats: variances pooled over an arm's cells, intervals simultaneous over all comparisons of the plan,
+finished or not. A gap that a leaderboard judges has that board's interval, so that no comparison has two; of the others, one that
+several studies' claims speak of belongs to the first of them. The interval that is shown is the one that decides whether the
+claim holds here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import fmean
@@ -15,10 +18,23 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.board import inert, same_runs
-from benchmark.plan import filled, is_teacher, make_plan, teachers_of
-from benchmark.protocol import Arm, Claim, Expected, Protocol, Study, Test, load_protocol, load_study, shipped, signed_terms
-from benchmark.stats import GAP, REVERSAL, Estimate, cells, contrasts, estimate, frame, signed_arms
+from benchmark.board import Leaderboard, inert
+from benchmark.plan import Cell, Definitions, filled, is_teacher, make_plan, teachers_of
+from benchmark.protocol import (
+    DEFAULT_PROTOCOL,
+    Arm,
+    Claim,
+    CuedDigits,
+    Expected,
+    Protocol,
+    Study,
+    Test,
+    load_protocol,
+    load_study,
+    shipped,
+    signed_terms,
+)
+from benchmark.stats import GAP, Estimate, cells, contrasts, estimate, frame, signed_arms
 from benchmark.store import Result
 from families.spec import UserError
 
@@ -32,7 +48,13 @@ EXPECTED = {
     "not-below": "not below 0",
     "same": "all on one side",
     "same-family": "all on one side",
+    "same-size": "all on one side",
 }
+OURS = "a question of our own"  # whose claim it is where nobody is named
+Teacher = tuple[str, str]  # family, size
+Compared = frozenset[tuple[str | None, float]]  # runs with their weights
+Place = tuple[str, str | None, Compared]  # on which set, after what was chosen, what
+PENDING = Estimate(math.nan)
 
 
 @dataclass(frozen=True)
@@ -44,21 +66,25 @@ class Measured:
         teachers: (family, size) of each.
         on: the test set, or `kl`.
         arms: with their weights, after what a study sweeps was chosen on val.
-        estimate: in percentage points, of `kl` in nats.
         n: runs of the arm that has fewest.
-        expect, outcome: what the claim says, and whether that is so; None where nothing is claimed, or without an interval.
+        expect: what the claim says; None where nothing is claimed.
+        comparisons: m of its simultaneous interval.
         premise: what is below 0 where a transfer fails, if the claim is about those that do.
+        estimate: in percentage points, of `kl` in nats.
+        outcome: whether it is as claimed; None where nothing is claimed, without an interval, or without another one to be on
+            one side with.
     """
 
     difference: str
-    teachers: tuple[tuple[str, str], ...]
+    teachers: tuple[Teacher, ...]
     on: str
     arms: tuple[tuple[str, float], ...]
-    estimate: Estimate
     n: int
     expect: Expected | None
-    outcome: str | None = None
+    comparisons: int
     premise: Measured | None = None
+    estimate: Estimate = PENDING
+    outcome: str | None = None
 
     @property
     def terms(self) -> dict[str, float]:
@@ -68,8 +94,7 @@ class Measured:
     @property
     def kind(self) -> str | None:
         """What benchmark.stats calls this difference: gap, reversal, control, ...; None for another one."""
-        parts = dict(self.arms)
-        return next((kind for kind, each in signed_arms(Arm.parse(self.arms[0][0])).items() if each == parts), None)
+        return _kind(self.terms)
 
     @property
     def short(self) -> str:
@@ -90,16 +115,23 @@ class Measured:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim, what was measured of it, and what that says of the claim."""
+    """A claim, what was measured of it, and what that says of the claim; `on_imagenet` is the command that tests it there, for
+    the families that it names, else for all: None where that is this protocol itself, or cannot have the study's arms."""
 
     claim: Claim
     measured: tuple[Measured, ...]
+    on_imagenet: str | None = None
+
+    @property
+    def who(self) -> str:
+        """Who says so."""
+        return self.claim.by or OURS
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many differences have each outcome."""
+        """How many differences have each outcome; those that decide nothing before those that are as claimed."""
         found = [each.outcome for each in self.measured if each.outcome is not None]
-        return {word: found.count(word) for word in (CONTRADICTED, OPEN, HOLDS, NOT_CONTRADICTED, NO_CASE) if word in found}
+        return {word: found.count(word) for word in (CONTRADICTED, OPEN, NOT_CONTRADICTED, HOLDS, NO_CASE) if word in found}
 
     @property
     def outcome(self) -> str | None:
@@ -111,11 +143,13 @@ class Judged:
         """What the differences say of the claim, with how many say so."""
         if not self.measured:
             return "not measured" if self.claim.tests else "nothing to measure"
-        counts, of = self.counts, sum(self.counts.values())
-        if not counts:
-            return "numbers alone" if any(each.expect is None for each in self.measured) else "no interval"
-        told = [f"{word} {count}" if len(counts) > 1 else f"{word} ({count} of {of})" for word, count in counts.items()]
-        return f"{SIGNS[next(iter(counts))]} {', '.join(told)}"
+        if all(each.expect is None for each in self.measured):
+            return "numbers alone"
+        claimed = [each for each in self.measured if each.expect is not None]
+        parts = self.counts | {"without outcome": sum(each.outcome is None for each in claimed)}
+        told = [f"{word} {count}" for word, count in parts.items() if count]
+        first = f"{SIGNS[self.outcome]} " if self.outcome else ""
+        return f"{first}{', '.join(told)}" if len(told) > 1 else f"{first}{told[0]} of {len(claimed)}"
 
 
 @dataclass(frozen=True)
@@ -125,10 +159,8 @@ class Finding:
     Attributes:
         protocol, study: their names; title, asks, limits: what the study's file says.
         judged: its claims.
-        comparisons: m of the simultaneous intervals.
         runs: how many distinct runs stand behind its differences.
-        commands: what trains what was measured.
-        on_imagenet: the same on ImageNet's protocol; None where that cannot be.
+        commands: what trains what the study adds to main, of what was measured; none for a file of the user's.
     """
 
     protocol: str
@@ -137,10 +169,13 @@ class Finding:
     asks: str
     limits: str
     judged: tuple[Judged, ...]
-    comparisons: int
     runs: int
     commands: tuple[str, ...]
-    on_imagenet: str | None
+
+    @property
+    def on_imagenet(self) -> tuple[str, ...]:
+        """The commands that test its claims there."""
+        return tuple(dict.fromkeys(judged.on_imagenet for judged in self.judged if judged.on_imagenet))
 
     @property
     def stem(self) -> str:
@@ -148,27 +183,48 @@ class Finding:
         return f"{self.protocol}-{self.study}"
 
     @property
+    def measured(self) -> list[Measured]:
+        """The differences of all claims."""
+        return [one for judged in self.judged for one in judged.measured]
+
+    @property
+    def comparisons(self) -> tuple[int, ...]:
+        """Each m that its simultaneous intervals have."""
+        return tuple(sorted({one.comparisons for one in self.measured if one.estimate.simultaneous is not None}))
+
+    @property
     def footnote(self) -> str:
         """What the numbers mean."""
         return (
-            "Differences of mean top-1 in percentage points, of kl in nats, ± half the simultaneous 95 % interval over the"
-            f" {self.comparisons} differences that were measured (Bonferroni; Student's t with pooled variances). {HOLDS}: the"
-            f" whole interval lies on the claimed side of 0; {CONTRADICTED}: on the other; {OPEN}: it holds 0. A claim that"
-            f" something is not so can be {CONTRADICTED} or {NOT_CONTRADICTED}; {NO_CASE}: it is about transfers that fail,"
-            " which this one is not shown to. n: runs of the arm with fewest."
+            "Differences of mean top-1 in percentage points, of kl in nats, ± half the simultaneous 95 % interval over m"
+            " comparisons (Bonferroni; Student's t with pooled variances): those of the leaderboard that judges a gap, else those"
+            f" that this study's claims add to the others' ({' or '.join(map(str, self.comparisons)) or 'none'}). {HOLDS}: the"
+            f" whole interval lies on the claimed side of 0; {CONTRADICTED}: on the other; {OPEN}: it contains 0. A claim that"
+            f" something is not so can be {CONTRADICTED} or {NOT_CONTRADICTED}. {EXPECTED['same']}: all lines of a teacher (a"
+            f" family, a size) together, each with the outcome of all: {OPEN} as soon as one contains 0. {NO_CASE}: the claim"
+            " is about transfers that fail, and this one is not shown to. ° another side of 0, or none, by each cell's own"
+            " variance. n: runs of the arm with fewest."
         )
 
 
-def findings(name: str, protocol: Protocol, results: Sequence[Result], studies: Mapping[str, Study]) -> tuple[Finding, ...]:
-    """Of each of these studies that has claims, what this protocol's current results say; in the order of the
-    claims' rows, ours last."""
+def findings(
+    name: str, protocol: Protocol, results: Sequence[Result], studies: Mapping[str, Study], boards: Sequence[Leaderboard] = ()
+) -> tuple[Finding, ...]:
+    """Of each of these studies that has claims, what this protocol's current results say; in the order of the claims' rows, ours
+    last. A difference that several of them speak of belongs to the first; gaps that `boards` judge are theirs."""
     own = [result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm)]
     if not own:
         return ()
-    table = Tables(own)
-    asked = [_Asked((name, protocol), study, table) for study in studies.items() if study[1].claims]
-    estimates = _estimates(name, [(one, each.comparisons) for each in asked for one in each.every], table)
-    found = [each.finding(estimates) for each in asked]
+    tables, runs, usual = Tables(own, boards), Runs(name, protocol), load_study("main")[1].arms
+    asked = [_Asked(study, tables, runs, usual) for study in studies.items() if study[1].claims]
+    counts = dict[Place, int]()
+    for each in asked:
+        added = each.places() - counts.keys()
+        counts |= dict.fromkeys(added, len(added))
+    measured = [each.measured(counts) for each in asked]
+    estimates = _estimates(name, [one for claims in measured for claim in claims for test in claim for one in test], tables)
+    imagenet = load_protocol("imagenet")
+    found = [each.finding(claims, estimates, imagenet) for each, claims in zip(asked, measured, strict=True)]
     return tuple(sorted(found, key=lambda each: (_first_row(each), each.study)))
 
 
@@ -177,20 +233,75 @@ def _first_row(finding: Finding) -> float:
     return min(rows, default=float("inf"))
 
 
-class Tables:
-    """One protocol's results as tables of what is compared (benchmark.stats.frame), its column top1 being that."""
+class Runs:
+    """The keys of a protocol's runs at seed 0, whether or not they have results."""
 
-    def __init__(self, results: Sequence[Result]) -> None:
+    def __init__(self, name: str, protocol: Protocol) -> None:
+        self.name, self.protocol = name, protocol
+        self._defined = Definitions(protocol)
+        self._keys, self._filled = dict[tuple[Teacher, str], str | None](), dict[tuple[Teacher, str], list[str]]()
+
+    def key(self, teacher: Teacher, arm: str) -> str | None:
+        """None where this teacher cannot have the arm."""
+        if (teacher, arm) not in self._keys:
+            try:
+                self._keys[teacher, arm] = self._defined.run_of(Cell(self.name, *teacher, arm, 0)).key
+            except UserError:
+                self._keys[teacher, arm] = None
+        return self._keys[teacher, arm]
+
+    def weighted(self, teacher: Teacher, terms: Mapping[str, float]) -> Compared:
+        """What a difference of arms compares: equal for teachers that share its runs; empty where they cancel."""
+        weights = dict[str | None, float]()
+        for arm, weight in terms.items():
+            key = self.key(teacher, arm)
+            weights[key] = weights.get(key, 0.0) + weight
+        return frozenset((key, weight) for key, weight in weights.items() if weight)
+
+    def filled(self, text: str, teacher: Teacher) -> list[str]:
+        """A difference with each value that this teacher has for its `*`, where it is a test. It is none between equal runs, nor
+        where it is what components do to Copy that Copy bypasses."""
+        if (teacher, text) not in self._filled:
+            every = filled(self.protocol, text, *teacher)
+            self._filled[teacher, text] = [each for each in every if self._compares(each, teacher)]
+        return self._filled[teacher, text]
+
+    def _compares(self, text: str, teacher: Teacher) -> bool:
+        if len(set(text.split()[::2])) < len(text.split()[::2]):  # this value makes two of its arms one
+            return False
+        terms = signed_terms(text)
+        keys = {arm: self.key(teacher, arm) for arm in terms}
+        if None in keys.values():
+            return False
+        for arm in map(Arm.parse, terms):
+            other = arm.standard.name
+            if arm.name != other and (keys[arm.name] == self.key(teacher, other) or (other in terms and inert(arm, *teacher))):
+                return False
+        return bool(self.weighted(teacher, terms))
+
+
+class Tables:
+    """One protocol's results as tables of what is compared (benchmark.stats.frame), its column top1 being that; and the gaps
+    that leaderboards judge."""
+
+    def __init__(self, results: Sequence[Result], boards: Sequence[Leaderboard]) -> None:
         self.top1 = frame(results)
         kl = [fmean(result.metrics.attention_kl) if result.metrics.attention_kl else None for result in results]
         self.shifted = [column for column in self.top1.columns if column.startswith("shift:")]
         self.by_set = {"test": self.top1, "kl": self._of(pd.Series(kl, dtype=float))}
         self.by_set |= {column.removeprefix("shift:"): self._of(self.top1[column]) for column in self.shifted}
         self.cells = {on: self._cells(table) for on, table in self.by_set.items()}
-        self.runs: dict[tuple[str, str], dict[str, dict[int, str]]] = {}  # teacher, arm, seed: key
+        self.keys: dict[Teacher, dict[str, dict[int, str]]] = {}  # of each teacher's arms by seed
         for result in results:
             cell = result.cell
-            self.runs.setdefault((cell.family, cell.size), {}).setdefault(cell.arm, {})[cell.seed] = result.key
+            self.keys.setdefault((cell.family, cell.size), {}).setdefault(cell.arm, {})[cell.seed] = result.key
+        self.judged = bool(boards)
+        self.gaps = {
+            (family, size, arm): (gap, board.comparisons)
+            for board in boards
+            for (_, family, size, arm, kind), gap in board.comparisons_of.found.items()
+            if kind == GAP and gap.simultaneous is not None  # another board's have none
+        }
 
     def _of(self, values: pd.Series) -> pd.DataFrame:
         table = self.top1.assign(top1=values.to_numpy())
@@ -208,136 +319,149 @@ class Tables:
 
 
 class _Asked:
-    """A study's claims, with the differences that results stand behind."""
+    """A study's claims: what they compare by the plan, and what of that has results."""
 
-    def __init__(self, protocol: tuple[str, Protocol], study: tuple[str, Study], tables: Tables) -> None:
-        self.protocol, self.study = protocol, study
-        teachers = _measured_for(protocol[1], study[1], tables)
-        self.tests = [
-            [_asked(protocol[1], study[1], test, tables, teachers) for test in claim.tests] for claim in study[1].claims
-        ]
-        claimed = [each for tests in self.tests for found in tests for each in found]
-        self.every = [*claimed, *(each.premise for each in claimed if each.premise is not None)]
-        self.teachers = {teacher: teachers[teacher] for each in self.every for teacher in each.teachers}
-        self.comparisons = len({(each.on, _groups(each, tables)) for each in self.every})
-        used = {(each.teachers[0], arm) for each in claimed for arm, _ in each.arms}
-        self.runs = len({key for teacher, arm in used for key in tables.runs[teacher][arm].values()})
+    def __init__(self, study: tuple[str, Study], tables: Tables, runs: Runs, usual: Sequence[str]) -> None:
+        (self.name, self.study), self.tables, self.runs = study, tables, runs
+        self.teachers = _with_results(runs.protocol, self.study, tables, usual)
+        scale = runs.protocol.scale
+        known = [pair for pair in teachers_of("all", None, self.study.teachers) if scale is None or pair[1] in scale.sizes]
+        self.planned = list(dict.fromkeys([*known, *self.teachers]))
 
-    def finding(self, estimates: Mapping[tuple[Measured, int], Estimate]) -> Finding:
-        """The claims judged by these estimates, each found by the difference and m of its interval."""
+    def places(self) -> set[Place]:
+        """The distinct comparisons of the plan that no leaderboard judges."""
+        found = set[Place]()
+        for test in (test for claim in self.study.claims for test in claim.tests):
+            for on, teacher, text, premise in self._differences(test, self.planned):
+                every = [(on, text)] if premise is None else [(on, text), ("test", premise)]
+                found |= {self._place(on, teacher, each) for on, each in every if not self._on_board(on, each)}
+        return found
 
-        def estimated(one: Measured) -> Measured:
-            premise = one.premise and estimated(one.premise)
-            return replace(one, estimate=estimates[one, self.comparisons], premise=premise)
+    def measured(self, counts: Mapping[Place, int]) -> list[list[list[Measured]]]:
+        """By claim and test the differences that have results, teachers that share all runs once; `counts` is m by place. Those
+        that no leaderboard judges are without their estimates."""
+        return [[self._measured(test, counts) for test in claim.tests] for claim in self.study.claims]
 
-        (name, _), (study_name, listed) = self.protocol, self.study
+    def finding(
+        self, measured: list[list[list[Measured]]], estimates: Mapping[Measured, Estimate], imagenet: tuple[str, Protocol]
+    ) -> Finding:
+        """The claims judged."""
+
+        def whole(one: Measured) -> Measured:
+            return replace(one, estimate=estimates.get(one, one.estimate), premise=one.premise and whole(one.premise))
+
         judged = [
-            Judged(claim, tuple(one for found in tests for one in _judged([estimated(each) for each in found])))
-            for claim, tests in zip(listed.claims, self.tests, strict=True)
+            Judged(
+                claim,
+                tuple(one for found in tests for one in _judged([whole(each) for each in found])),
+                None if self.runs.name == imagenet[0] else _on_imagenet((self.name, self.study), claim, imagenet),
+            )
+            for claim, tests in zip(self.study.claims, measured, strict=True)
         ]
+        every = [one for each in judged for found in each.measured for one in (found, found.premise) if one is not None]
+        teachers = {teacher: self.teachers[teacher] for each in every for teacher in each.teachers}
+        used = {(each.teachers[0], arm) for each in every for arm, _ in each.arms}
         return Finding(
-            protocol=name,
-            study=study_name,
-            title=listed.title,
-            asks=" ".join(listed.asks.split()),
-            limits=" ".join(listed.limits.get(name, "").split()),
+            protocol=self.runs.name,
+            study=self.name,
+            title=self.study.title,
+            asks=" ".join(self.study.asks.split()),
+            limits=" ".join(self.study.limits.get(self.runs.name, "").split()),
             judged=tuple(judged),
-            comparisons=self.comparisons,
-            runs=self.runs,
-            commands=_commands(self.protocol, self.study, self.teachers),
-            on_imagenet=_on_imagenet(self.study, sorted({family for family, _ in self.teachers})),
+            runs=len({key for teacher, arm in used for key in self.tables.keys[teacher][arm].values()}),
+            commands=_commands(self.name, self.runs, teachers),
         )
 
+    def _differences(self, test: Test, teachers: Iterable[Teacher]) -> Iterator[tuple[str, Teacher, str, str | None]]:
+        """Set, teacher, difference and premise."""
+        wanted = [teacher for teacher in teachers if test.families is None or teacher[0] in test.families]
+        for on, teacher in product(self.tables.sets(test.metric), wanted):
+            premises = [None] if test.failing is None else self.runs.filled(test.failing, teacher)
+            for premise, of in product(premises, test.of):
+                yield from ((on, teacher, text, premise) for text in self.runs.filled(of, teacher))
 
-def _measured_for(protocol: Protocol, study: Study, tables: Tables) -> dict[tuple[str, str], list[int]]:
-    """The teachers that have results of what the study adds to main and to baselines, where it adds something; with the seeds
-    that all of these have."""
-    usual, found = set(load_study("main")[1].arms), {}
-    known = teachers_of("all", None, study.teachers)
-    for teacher, runs in tables.runs.items():
+    def _on_board(self, on: str, text: str) -> bool:
+        return self.tables.judged and on == "test" and self.study.choose is None and _kind(signed_terms(text)) == GAP
+
+    def _place(self, on: str, teacher: Teacher, text: str) -> Place:
+        return on, self.study.choose, self.runs.weighted(teacher, signed_terms(text))
+
+    def _measured(self, test: Test, counts: Mapping[Place, int]) -> list[Measured]:
+        found: dict[Any, Measured] = {}
+        for on, teacher, text, premise in self._differences(test, self.teachers):
+            below = None if premise is None else self._one("test", teacher, premise, None, counts)
+            one = self._one(on, teacher, text, test.expect, counts)
+            if one is None or (premise is not None and below is None):
+                continue
+            compared = [self.runs.weighted(teacher, dict(each.arms)) for each in (one, below) if each is not None]
+            before = found.get((text, on, *compared))
+            teachers = (teacher,) if before is None else (*before.teachers, teacher)
+            found[text, on, *compared] = replace(one, teachers=teachers, premise=below)
+        return list(found.values())
+
+    def _one(self, on: str, teacher: Teacher, text: str, expect: Expected | None, counts: Mapping[Place, int]) -> Measured | None:
+        """A difference for one teacher, its estimate pending where no leaderboard judges it; None without results."""
+        arms = self._chosen(signed_terms(text), teacher)
+        known = [self.tables.cells[on].get((*teacher, arm)) for arm in arms]
+        if not arms or None in known:
+            return None
+        judged = self.tables.gaps.get((*teacher, next(iter(arms)))) if on == "test" and _kind(arms) == GAP else None
+        found, m = judged or (PENDING, counts.get(self._place(on, teacher, text), 0))
+        n = min(int(cell["n"]) for cell in known if cell is not None)
+        return Measured(text, (teacher,), on, tuple(arms.items()), n, expect, m, None, found)
+
+    def _chosen(self, terms: dict[str, float], teacher: Teacher) -> dict[str, float]:
+        """The arms as they are or, where the study sweeps something, each at the value of it that is best on val; none where a
+        value has no results, since the best of a part is not the best, or where two arms become one."""
+        if self.study.choose is None:
+            return terms
+        listed = [arm for text in self.study.arms for arm in filled(self.runs.protocol, text, *teacher)]
+        found = dict[str, float]()
+        for text, weight in terms.items():
+            wanted = Arm.parse(text).default(self.study.choose)
+            tried = [arm for arm in listed if Arm.parse(arm).default(self.study.choose) == wanted]
+            known = [self.tables.cells["test"].get((*teacher, arm)) for arm in tried]
+            if not known or None in known:
+                return {}
+            _, best = max((cell["val"], arm) for cell, arm in zip(known, tried, strict=True) if cell is not None)
+            found[best] = weight
+        return found if len(found) == len(terms) else {}
+
+
+def _with_results(protocol: Protocol, study: Study, tables: Tables, usual: Sequence[str]) -> dict[Teacher, list[int]]:
+    """The teachers that have results of what the study adds to the `usual` arms, main's, and to baselines, where it adds
+    something; with the seeds that all of these have."""
+    known, found = teachers_of("all", None, study.teachers), dict[Teacher, list[int]]()
+    for teacher, runs in tables.keys.items():
         arms = {text for arm in study.arms for text in filled(protocol, arm, *teacher)}
-        added = {arm for arm in arms - usual if Arm.parse(arm) != Arm.parse(arm).baseline}
+        added = {arm for arm in arms - set(usual) if Arm.parse(arm) != Arm.parse(arm).baseline}
         own = [set(runs[arm]) for arm in (added or arms) if arm in runs]
         if own and (added or teacher in known):
             found[teacher] = sorted(set.intersection(*own) or set.union(*own))
     return found
 
 
-def _asked(protocol: Protocol, study: Study, test: Test, tables: Tables, teachers: Iterable[tuple[str, str]]) -> list[Measured]:
-    """The differences of a test that results stand behind, without their estimates; of teachers that share all runs once."""
-    found: dict[Any, Measured] = {}
-    wanted = [teacher for teacher in teachers if test.families is None or teacher[0] in test.families]
-    for on, teacher in product(tables.sets(test.metric), wanted):
-        for text in (each for difference in test.of for each in filled(protocol, difference, *teacher)):
-            one = _measured(study, text, teacher, on, tables, test.expect)
-            premise = _measured(study, test.failing, teacher, "test", tables) if test.failing and one else None
-            if one is None or (test.failing and premise is None):
-                continue
-            place = (text, on, _groups(one, tables), premise and _groups(premise, tables))
-            before = found.get(place)
-            teachers_of_it = (teacher,) if before is None else (*before.teachers, teacher)
-            found[place] = replace(one, teachers=teachers_of_it, premise=premise)
-    return list(found.values())
+def _kind(parts: Mapping[str, float]) -> str | None:
+    """What benchmark.stats calls a difference of arms, the first of which it is of."""
+    return next((kind for kind, each in signed_arms(Arm.parse(next(iter(parts)))).items() if each == parts), None)
 
 
-def _measured(
-    study: Study, text: str, teacher: tuple[str, str], on: str, tables: Tables, expect: Expected | None = None
-) -> Measured | None:
-    """A difference for one teacher, without its estimate; None without results of it, or where it is no test: its matched
-    student is the standard one, or it is what components do to Copy that Copy bypasses."""
-    words = text.split()[::2]
-    arms = _chosen(study, signed_terms(text), teacher, tables) if len(set(words)) == len(words) else ()
-    known = [tables.cells[on].get((*teacher, arm)) for arm, _ in arms]
-    if not arms or any(cell is None for cell in known):
-        return None
-    one = Measured(text, (teacher,), on, arms, Estimate(0.0), min(int(cell["n"]) for cell in known if cell is not None), expect)
-    for (arm, _), cell in zip(arms, known, strict=True):
-        parsed = Arm.parse(arm)
-        if same_runs(parsed, cell, tables.cells[on].get((*teacher, parsed.standard.name))):
-            return None
-    first = Arm.parse(arms[0][0])
-    return None if one.kind == REVERSAL and inert(first, *teacher) else one
-
-
-def _chosen(study: Study, terms: Mapping[str, float], teacher: tuple[str, str], tables: Tables) -> tuple[tuple[str, float], ...]:
-    """The arms as they are or, where the study sweeps something, each at the value of it that is best on val."""
-    if study.choose is None:
-        return tuple(terms.items())
-    found = []
-    for text, weight in terms.items():
-        wanted = Arm.parse(text).default(study.choose)
-        tried = [arm for arm in study.arms if Arm.parse(arm).default(study.choose) == wanted]
-        known = [(tables.cells["test"][(*teacher, arm)]["val"], arm) for arm in tried if (*teacher, arm) in tables.cells["test"]]
-        if not known or len(known) < len(tried):  # the best of a part is not the best
-            return ()
-        found.append((max(known)[1], weight))
-    return tuple(found)
-
-
-def _groups(measured: Measured, tables: Tables) -> frozenset[tuple[str, float]]:
-    """What is compared, by the runs behind it: equal for teachers that share them."""
-    weights: dict[str, float] = {}
-    for arm, weight in measured.arms:
-        group = str(tables.cells[measured.on][(*measured.teachers[0], arm)]["group"])
-        weights[group] = weights.get(group, 0.0) + weight
-    return frozenset((group, weight) for group, weight in weights.items() if weight)
-
-
-def _estimates(protocol: str, asked: Iterable[tuple[Measured, int]], tables: Tables) -> dict[tuple[Measured, int], Estimate]:
-    """An estimate of every difference with m of its interval; all on one set at once, since variances are pooled over the whole
-    table each time."""
-    distinct, found = list(dict.fromkeys(asked)), dict[tuple[Measured, int], Estimate]()
-    counts = pd.Series([m for _, m in distinct])
-    for on in dict.fromkeys(one.on for one, _ in distinct):
+def _estimates(protocol: str, measured: Iterable[Measured], tables: Tables) -> dict[Measured, Estimate]:
+    """Those that are pending, and of premises; all on one set at once, since variances are pooled over the whole table each
+    time."""
+    every = dict.fromkeys(one for found in measured for one in (found, found.premise) if one is not None)
+    pending, found = [one for one in every if one.estimate is PENDING], dict[Measured, Estimate]()
+    counts = pd.Series([one.comparisons for one in pending])
+    for on in dict.fromkeys(one.on for one in pending):
         parts = [
             {"contrast": number, "protocol": protocol, "family": one.teachers[0][0], "size": one.teachers[0][1]}
             | {"arm": arm, "weight": weight}
-            for number, (one, _) in enumerate(distinct)
+            for number, one in enumerate(pending)
             if one.on == on
             for arm, weight in one.arms
         ]
         for number, row in contrasts(tables.by_set[on], pd.DataFrame(parts), counts).iterrows():
-            found[distinct[int(str(number))]] = estimate(row)
+            found[pending[int(str(number))]] = estimate(row)
     return found
 
 
@@ -347,10 +471,9 @@ def _judged(measured: Sequence[Measured]) -> list[Measured]:
 
 
 def _akin(one: Measured, other: Measured) -> bool:
-    """Whether both are claimed to be on one side: of a teacher that they share, or of a family."""
-    if one.expect == "same-family":
-        return bool({family for family, _ in one.teachers} & {family for family, _ in other.teachers})
-    return bool(set(one.teachers) & set(other.teachers))
+    """Whether both are claimed to be on one side: of a teacher that they share, of a family, or of a size."""
+    of = {"same-family": lambda teacher: teacher[0], "same-size": lambda teacher: teacher[1]}.get(str(one.expect), tuple)
+    return bool({*map(of, one.teachers)} & {*map(of, other.teachers)})
 
 
 def side(found: Estimate) -> int | None:
@@ -369,7 +492,7 @@ def _outcome(measured: Measured, akin: Sequence[Measured]) -> str | None:
         return None if side(measured.premise.estimate) is None else NO_CASE
     if measured.expect.startswith("same"):
         sides = [known for each in akin if (known := side(each.estimate)) is not None]
-        return CONTRADICTED if {1, -1} <= set(sides) else OPEN if 0 in sides or len(sides) < 2 else HOLDS
+        return None if len(sides) < 2 else CONTRADICTED if {1, -1} <= set(sides) else OPEN if 0 in sides else HOLDS
     claimed = 1 if measured.expect.endswith("above") else -1
     if measured.expect.startswith("not-"):
         return CONTRADICTED if at == claimed else HOLDS if at == -claimed else NOT_CONTRADICTED
@@ -379,42 +502,35 @@ def _outcome(measured: Measured, akin: Sequence[Measured]) -> str | None:
 # ---- the commands behind it
 
 
-def _commands(
-    protocol: tuple[str, Protocol], study: tuple[str, Study], teachers: Mapping[tuple[str, str], Sequence[int]]
-) -> tuple[str, ...]:
-    """What trains what was measured."""
-    (name, content), (study_name, listed) = protocol, study
-    if study_name not in shipped("studies") or name not in shipped("protocols"):
+def _commands(study: str, runs: Runs, teachers: Mapping[Teacher, Sequence[int]]) -> tuple[str, ...]:
+    """What trains these teachers' students with these seeds; of all teachers with the protocol's own where there are none."""
+    if study not in shipped("studies") or runs.name not in shipped("protocols"):
         return ()  # a file of the user's, wherever it lies
-    words = f"bench run --study {study_name}" + ("" if name == "mini" else f" --protocol {name} --data /data/{name}")
-    ways: dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]] = {}
+    words, ways = _command(study, runs.name, runs.protocol), dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]]()
     for family in dict.fromkeys(family for family, _ in teachers):
-        own = {size: seeds for (each, size), seeds in teachers.items() if each == family}
-        seeds = set.intersection(*map(set, own.values())) or set.union(*map(set, own.values()))
+        own = {size: set(seeds) for (each, size), seeds in teachers.items() if each == family}
+        seeds = set.intersection(*own.values()) or set.union(*own.values())
         ways.setdefault((tuple(own), tuple(sorted(seeds))), []).append(family)
-    whole = {
-        pair for pair in teachers_of("all", None, listed.teachers) if content.scale is None or pair[1] in content.scale.sizes
-    }
-    counts = {seeds for _, seeds in ways}
-    if set(teachers) == whole and len(counts) == 1:
-        return (f"{words}{_seeds(next(iter(counts)), content)}",)
     return tuple(
-        f"{words} --family {','.join(sorted(names))} --sizes {','.join(sizes)}{_seeds(seeds, content)}"
+        f"{words} --family {','.join(sorted(names))} --sizes {','.join(sizes)}"
+        + ("" if seeds == runs.protocol.seeds else f" --seeds {','.join(map(str, seeds))}")
         for (sizes, seeds), names in ways.items()
-    )
+    ) or (words,)
 
 
-def _seeds(seeds: Sequence[int], protocol: Protocol) -> str:
-    return "" if tuple(seeds) == protocol.seeds else f" --seeds {','.join(map(str, seeds))}"
+def _command(study: str, name: str, protocol: Protocol) -> str:
+    words = f"bench run --study {study}" + ("" if name == DEFAULT_PROTOCOL else f" --protocol {name}")
+    return words if isinstance(protocol.data, CuedDigits) else f"{words} --data /data/{name}"
 
 
-def _on_imagenet(study: tuple[str, Study], names: Sequence[str]) -> str | None:
-    """The command that tests the same families on ImageNet; None where that protocol cannot have the study's arms."""
-    name, protocol = load_protocol("imagenet")
-    whole = teachers_of("all", None, study[1].teachers)
-    chosen = "" if set(names) == {family for family, _ in whole} else f" --family {','.join(names)}"
-    try:
-        plan = make_plan(name, protocol, *study, [next(each for each in whole if each[0] in names)], protocol.seeds[:1])
-    except (UserError, StopIteration):
+def _on_imagenet(study: tuple[str, Study], claim: Claim, imagenet: tuple[str, Protocol]) -> str | None:
+    if study[0] not in shipped("studies"):
         return None
-    return f"bench run --study {study[0]} --protocol imagenet --data /data/imagenet{chosen}" if plan.items else None
+    named = sorted({family for test in claim.tests for family in test.families or ()})
+    chosen = ",".join(named) if all(test.families for test in claim.tests) else ""
+    try:
+        teachers = teachers_of(chosen or "all", None, study[1].teachers)
+        plan = make_plan(*imagenet, *study, teachers[:1], imagenet[1].seeds[:1])
+    except UserError:
+        return None
+    return _command(study[0], *imagenet) + (f" --family {chosen}" if chosen else "") if plan.items else None

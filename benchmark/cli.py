@@ -262,24 +262,22 @@ class _Asked:
 def _asked(options: Mapping[str, Any]) -> _Asked:
     """What the request's options name. Raises UserError."""
     from benchmark.plan import joined, make_plan, teachers_of
-    from benchmark.protocol import load_protocol, load_study, shipped
+    from benchmark.protocol import load_protocol, load_studies, shipped
 
     words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
     name, protocol = load_protocol(str(words["protocol"]))
-    listed = dict.fromkeys(word.strip() for word in str(words["study"]).split(","))
     parts = list[_Part]()
-    for study_name, study in map(load_study, listed):
+    for study_name, study in load_studies(str(words["study"])).items():
         teachers = teachers_of(str(words["family"]), words["sizes"], study.teachers)
         plan = make_plan(name, protocol, study_name, study, teachers, _seeds(words["seeds"], protocol))
         if not plan.items:
             raise UserError(
                 f"study {study_name} has no arm for {words['family']}: what its * stands for is not there, or it is for others"
             )
-        if study_name in [part.name for part in parts]:
-            raise UserError(f"--study {words['study']}: two studies are called {study_name}")
         parts.append(_Part(study_name, study, teachers, plan))
     if words["protocol"] not in shipped("protocols"):  # a file, which later commands shall find from anywhere
         words["protocol"] = str(Path(str(words["protocol"])).absolute())
+    listed = dict.fromkeys(word.strip() for word in str(words["study"]).split(","))
     words["study"] = ",".join(word if word in shipped("studies") else str(Path(word).absolute()) for word in listed)
     return _Asked(words, protocol, parts, joined([part.plan for part in parts]))
 
@@ -520,7 +518,7 @@ def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> Non
         board = leaderboard((plan.protocol, asked.protocol.says), (part.name, spelt), current, whole, part.teachers)
         show(board, console)
     console.print(asked.protocol.says.strip(), style="dim", markup=False, highlight=False)
-    given = [(part.name, part.study) for part in asked.parts]
+    given = {part.name: part.study for part in asked.parts}
     _write_reports(gather(results, (plan.protocol, asked.protocol), given), reports, console)
 
 
@@ -887,25 +885,29 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _reported(args: argparse.Namespace) -> int:
-    from benchmark.protocol import load_protocol, load_study
+    from benchmark.page import finding_data
+    from benchmark.protocol import load_protocol, load_studies
     from benchmark.report import FEW, as_json, gather, show
     from benchmark.store import ensure_writable
 
-    for one, other in (("json", "check"), ("json", "open"), ("check", "open")):
+    for one, other in (*(("json", other) for other in ("check", "open", "readme", "claims")), ("check", "open")):
         if getattr(args, one) and getattr(args, other):
             raise UserError(f"--{one} goes without --{other}")
     protocol = load_protocol(args.protocol) if args.protocol else None
-    studies = [load_study(word.strip()) for word in args.study.split(",")] if args.study else []
+    studies = load_studies(args.study) if args.study else {}
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: no such folder")
     found, reports = gather(args.results, protocol, studies), _reports_folder(args)
     if args.json:
         invalid = {each.path.relative_to(args.results).as_posix(): each.reason for each in found.found.rejected}
         stale = [each.cell.path for each in found.found.stale]
-        print(json.dumps({"boards": [as_json(board) for board in found.boards], "stale": stale, "invalid": invalid}, indent=1))
+        boards = [as_json(each) for each in found.boards]
+        claims = [finding_data(each, found.published) for each in found.findings]
+        print(json.dumps({"boards": boards, "findings": claims, "stale": stale, "invalid": invalid}, indent=1))
         return DONE
+    documents = _documents(found, reports, args)
     if args.check:
-        return _check_reports(found, reports, _documents(found, reports, args))
+        return _check_reports(found, reports, documents)
     ensure_writable("--reports", reports)
     console = _console()
     if not found.boards:
@@ -916,7 +918,7 @@ def _reported(args: argparse.Namespace) -> int:
         for board in found.boards:
             show(board, console, FEW)
     _write_reports(found, reports, console)
-    _write_documents(_documents(found, reports, args))
+    _write_documents(documents)
     if args.open:
         import webbrowser
 
@@ -926,9 +928,9 @@ def _reported(args: argparse.Namespace) -> int:
 
 def _show_tables(found: Report, names: str, console: Console) -> None:
     from benchmark.report import shared_tables, show, show_table
-    from benchmark.tables import tables
+    from benchmark.tables import claims_table, tables
 
-    shared = shared_tables(found)
+    shared = [*(claims_table(finding) for finding, _ in found.measured.values()), *shared_tables(found)]
     own = {board.stem: [table.name for table in tables(board)] for board in found.boards}
     known = list(dict.fromkeys([*(name for each in own.values() for name in each), *(table.name for table in shared)]))
     wanted = known if names == "all" else [name.strip() for name in names.split(",")]
@@ -973,7 +975,7 @@ def _check_reports(found: Report, reports: Path, documents: Sequence[_Document])
 
     lines = [f"{reports}/{line}" for line in differences(found, reports)]
     for each in documents:
-        there = each.path.read_text("utf-8") if each.path.is_file() else ""
+        there = each.path.read_text("utf-8", errors="replace") if each.path.is_file() else ""
         lines += [f"{each.path}: its {each.part} is not what the results give"] if there != each.text else []
     for line in lines:
         print(line)

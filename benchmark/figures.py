@@ -95,7 +95,7 @@ def claims_figures(finding: Finding) -> list[Figure]:
         {"protocol": finding.protocol, "claim": number, "label": one.short, "difference": one.difference, "teacher": one.label}
         | {"on": one.on, "n": one.n, "value": one.estimate.value}
         | {"low": one.estimate.value - half, "high": one.estimate.value + half}
-        | {"expect": one.expect or "", "outcome": one.outcome or "", "comparisons": finding.comparisons}
+        | {"expect": one.expect or "", "outcome": one.outcome or "", "comparisons": one.comparisons}
         for number, judged in enumerate(finding.judged, 1)
         for one in judged.measured
         for half in [math.nan if one.estimate.simultaneous is None else one.estimate.simultaneous]

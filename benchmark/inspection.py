@@ -31,7 +31,7 @@ from benchmark.data.images import evaluation_transform
 from benchmark.models import timm_args, trained
 from benchmark.plan import architecture, teacher_run
 from benchmark.plots import COLOURS, MARKERS, STYLE
-from benchmark.protocol import Images, Normalisation, Protocol
+from benchmark.protocol import DEFAULT_PROTOCOL, Images, Normalisation, Protocol
 from benchmark.store import Workspace, ensure_writable
 from families.attention import layout
 from families.initialise import canonical
@@ -187,7 +187,7 @@ def _trained(request: Request) -> tuple[dict[str, str | None], nn.Module]:
 
 
 def _protocol_option(request: Request) -> str:
-    return "" if request.word == "mini" else f" --protocol {request.word}"
+    return "" if request.word == DEFAULT_PROTOCOL else f" --protocol {request.word}"
 
 
 def _work_option(request: Request) -> str:

@@ -17,7 +17,7 @@ from benchmark.claims import EXPECTED, SIGNS, Finding, Judged
 from benchmark.protocol import Arm
 from benchmark.stats import CONTROL, REVERSAL, Estimate
 from benchmark.store import Provenance, Result
-from benchmark.tables import PublishedFigures, published_of, published_table
+from benchmark.tables import PublishedFigures, published_of, published_table, summary_of
 
 TEMPLATE, PLACE = Path(__file__).parent / "page.html", "{{data}}"
 DECIMALS = 4
@@ -48,7 +48,7 @@ def page(
     """
     content = {
         "boards": [_board(board) for board in boards],
-        "findings": [_finding(finding, published or PublishedFigures()) for finding in findings],
+        "findings": [finding_data(finding, published or PublishedFigures()) for finding in findings],
         "families": {name: _family(name) for name in sorted({f for board in boards for row in board.rows for f in row.families})},
         "leftOut": list(left_out),
         "marks": MARKS | SIGNS,
@@ -86,7 +86,8 @@ def _board(board: Leaderboard) -> dict[str, Any]:
     }
 
 
-def _finding(finding: Finding, published: PublishedFigures) -> dict[str, Any]:
+def finding_data(finding: Finding, published: PublishedFigures) -> dict[str, Any]:
+    """A study's claims, what was measured of them and what was published, for the page and for programs."""
     return {
         "protocol": finding.protocol,
         "study": finding.study,
@@ -94,10 +95,10 @@ def _finding(finding: Finding, published: PublishedFigures) -> dict[str, Any]:
         "asks": finding.asks,
         "limits": finding.limits,
         "footnote": finding.footnote,
-        "comparisons": finding.comparisons,
+        "comparisons": list(finding.comparisons),
         "runs": finding.runs,
         "commands": list(finding.commands),
-        "imagenet": finding.on_imagenet,
+        "imagenet": list(finding.on_imagenet),
         "claims": [_claim(judged, published) for judged in finding.judged],
     }
 
@@ -106,10 +107,11 @@ def _claim(judged: Judged, published: PublishedFigures) -> dict[str, Any]:
     """`outcome` is the first of its differences' outcomes by weight, `word` tells how many have which."""
     return {
         "says": judged.claim.says,
-        "by": judged.claim.by,
+        "who": judged.who,
         "rows": list(judged.claim.rows),
         "word": judged.word,
         "outcome": judged.outcome,
+        "summary": summary_of(judged),
         "published": published_of(published, judged.claim),
         "measured": [
             {
@@ -118,6 +120,7 @@ def _claim(judged: Judged, published: PublishedFigures) -> dict[str, Any]:
                 "teacher": one.label,
                 "on": one.on,
                 "n": one.n,
+                "m": one.comparisons,
                 "expect": EXPECTED[one.expect] if one.expect else None,
                 "outcome": one.outcome,
                 "estimate": _estimate(one.estimate),

@@ -91,7 +91,7 @@ VERDICTS = {
 OUTCOMES = {
     "as claimed": Mark("as claimed", "^", COLOURS[0]),
     "not contradicted": Mark("not contradicted", "o", COLOURS[0], filled=False),
-    "no failure": Mark("no failure, which it is about", "D", "0.35", filled=False),
+    "no failure": Mark("no failure, so nothing is claimed", "D", "0.35", filled=False),
     "open": Mark("open: the interval holds 0", "o", "0.35", filled=False),
     "contradicted": Mark("contradicted", "X", COLOURS[1]),
     "": Mark("nothing claimed", "o", "0.2"),
@@ -370,8 +370,9 @@ def draw_claims(data: pd.DataFrame) -> matplotlib.figure.Figure:
     """Differences that claims speak of, with their simultaneous intervals, the mark by outcome: a panel a difference and a row
     a teacher, or where there are more differences than fit beside each other, a panel a teacher and a row a difference."""
     unit = "nats" if (data["on"] == "kl").all() else "percentage points"
+    over = " or ".join(map(str, sorted(set(data.loc[data["low"].notna(), "comparisons"])))) or "no"
     caption = (
-        f"Protocol {data['protocol'].iloc[0]}. Bars: simultaneous 95 % intervals over {data['comparisons'].iloc[0]} differences."
+        f"Protocol {data['protocol'].iloc[0]}. Bars: simultaneous 95 % intervals over {over} comparisons."
         " An arm that stands alone: its gap to the same student without transfer; (reversal): that minus the standard student's."
     )
     found = data.assign(mark=_text_column(data, "outcome"))

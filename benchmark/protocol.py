@@ -12,9 +12,11 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_ori
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+import families
 from families.spec import Family, UnknownName, UserError
 
 FOLDER = Path(__file__).parent
+DEFAULT_PROTOCOL = "mini"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # what an arm can be called by
@@ -361,7 +363,7 @@ class Teachers(Record):
         return found
 
 
-Expected = Literal["above", "below", "not-above", "not-below", "same", "same-family"]
+Expected = Literal["above", "below", "not-above", "not-below", "same", "same-family", "same-size"]
 
 
 class Test(Record):
@@ -371,8 +373,8 @@ class Test(Record):
         of: differences, as in `matched-copy - matched-none - standard-copy + standard-none`: arms with signs between them. A `*`
             in an arm stands for each value that the teacher has, the same one throughout a difference.
         expect: the side of 0 on which each difference is claimed to be, or not to be; `same`: all of one teacher on one side,
-            whichever it is; `same-family`: all of one family, at all its sizes. None: nothing is claimed, the numbers stand for
-            themselves.
+            whichever it is; `same-family`: all of one family, at all its sizes; `same-size`: all teachers of a size. None:
+            nothing is claimed, the numbers stand for themselves.
         families: whose teachers it is about; None: all that have results.
         failing: a difference, too: claimed is only something of teachers that have it below 0, for whom a transfer fails.
         metric: what is compared: top-1 on the test set, or on each of the shifted ones, in percentage points; or the KL of
@@ -663,7 +665,10 @@ def _unknown_key(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
 
 
 def _inside(annotation: Any, part: str) -> Any:
-    """What `part` of an error's place leads to: a field of a record, a dict's value, or the record that a union's tag names."""
+    """What `part` of an error's place leads to: a field of a record, a dict's value, the record that a union's tag names, or any
+    element of a tuple."""
+    if get_origin(annotation) is tuple:
+        return get_args(annotation)[0]
     records = _records(annotation)
     if not records:
         return get_args(annotation)[-1]
@@ -701,7 +706,28 @@ def load_protocol(word: str) -> tuple[str, Protocol]:
 def load_study(word: str) -> tuple[str, Study]:
     """(name, study) by name or YAML path. Raises UnknownName or UserError, one line each."""
     path = _find("study", word, shipped("studies"))
-    return path.stem, validated(Study, read_yaml(path), str(path) if path.stem != word else f"study {word}")
+    where = str(path) if path.stem != word else f"study {word}"
+    if path.stem == "claims":
+        raise UserError(f"{where}: the reports call their page of claims so; give this file another name")
+    study = validated(Study, read_yaml(path), where)
+    for test in (test for claim in study.claims for test in claim.tests):
+        for family in test.families or ():
+            try:
+                families.spec(family)
+            except UserError as error:
+                raise UserError(f"{where}: claims: {error}") from None
+    return path.stem, study
+
+
+def load_studies(words: str) -> dict[str, Study]:
+    """Studies by name, of several names or YAML paths with commas between them, each once. Raises UserError, one line."""
+    found: dict[str, Study] = {}
+    for word in dict.fromkeys(word.strip() for word in words.split(",")):
+        name, study = load_study(word)
+        if name in found:
+            raise UserError(f"--study {words}: two studies are called {name}")
+        found[name] = study
+    return found
 
 
 def _extended(path: Path, below: tuple[Path, ...] = (), resolved: bool = True) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -72,24 +72,23 @@ class Report:
     @cached_property
     def measured(self) -> dict[tuple[str, str], tuple[Finding, list[Figure]]]:
         """The claims of which something was measured, with their figures, by protocol and study."""
-        return {(each.protocol, each.study): (each, claims_figures(each)) for each in self.findings if each.comparisons}
+        return {(each.protocol, each.study): (each, claims_figures(each)) for each in self.findings if each.measured}
 
 
-def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Sequence[tuple[str, Study]] = ()) -> Report:
+def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Mapping[str, Study] | None = None) -> Report:
     """The report of a results folder, by the shipped protocols and studies and the ones given; m is the whole study's.
 
     A transfer arm that several studies list belongs to the first of them: main, those given, then by name.
     """
     protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
-    studies = {name: load_study(name)[1] for name in shipped("studies")} | dict(given)
+    studies = {name: load_study(name)[1] for name in shipped("studies")} | dict(given or {})
     found = sort_results(*read_results(folder), protocols)
     boards, judged = list[Leaderboard](), list[Finding]()
-    ranked = list(dict.fromkeys(["main", *(name for name, _ in given), *sorted(studies)]))
+    ranked = list(dict.fromkeys(["main", *(given or {}), *sorted(studies)]))
     for name, content in protocols.items():
         own = [result for result in found.current if result.cell.protocol == name]
         if not own:
             continue
-        judged += findings(name, content, own, studies)
         measured, assigned, listed = {result.cell.arm for result in own}, set[str](), set[str]()
         teachers = sorted({(result.cell.family, result.cell.size) for result in own})
         known = {each: spelt_out(content, listing, teachers) for each, listing in studies.items()}
@@ -110,6 +109,8 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Se
             best = min(fitting, key=lambda each: (len(set(known[each].arms) - measured), each))
             boards.append(_board((name, content), (best, studies[best], known[best]), own, set()))
             left -= set(known[best].arms)
+        shown_here = [board for board in boards if board.protocol == name]
+        judged += findings(name, content, own, {each: studies[each] for each in ranked}, shown_here)
         for arm in (result.cell.arm for result in own):
             if arm not in listed and not is_teacher(arm):
                 found.unlisted[name, arm] = found.unlisted.get((name, arm), 0) + 1
@@ -267,7 +268,8 @@ def _section(board: Leaderboard, own: Sequence[Table], drawn: Sequence[Figure]) 
 
 def _claims_section(finding: Finding, table: Table, drawn: Sequence[Figure]) -> str:
     """What a study asks, what is claimed of it, and what was measured, in Markdown."""
-    lines = [f"**{finding.asks}** (protocol {finding.protocol}, study {finding.study}, {finding.runs} runs)", ""]
+    told = f"{finding.runs} runs of protocol {finding.protocol} stand behind what is compared here."
+    lines = [f"**{finding.asks}** {told}" if finding.asks else told, ""]
     lines += [f"{number}. {_claimed(judged)}" for number, judged in enumerate(finding.judged, 1)]
     for figure in drawn:
         name = f"{finding.stem}-{figure.name}"
@@ -276,14 +278,14 @@ def _claims_section(finding: Finding, table: Table, drawn: Sequence[Figure]) -> 
     lines += ["", markdown(table), f"Numbers: [{name}.csv]({name}.csv); in LaTeX: [{name}.tex]({name}.tex)", ""]
     if finding.limits:
         lines += [f"*What {finding.protocol} can and cannot say:* {finding.limits}", ""]
-    return "\n".join([*lines, "```sh", *finding.commands, "```", ""])
+    return "\n".join([*lines, *(["```sh", *finding.commands, "```", ""] if finding.commands else [])])
 
 
 def _claimed(judged: Judged) -> str:
     """A claim, who says so, and what came out, in a line."""
-    rows = f", {'rows' if len(judged.claim.rows) > 1 else 'row'} {' and '.join(map(str, judged.claim.rows))}"
-    who = f" ({judged.claim.by}{rows if judged.claim.rows else ''})" if judged.claim.by else " (a question of this suite's)"
-    return f"{judged.claim.says.rstrip('.')}{who}: **{judged.word}**"
+    several = "s" if len(judged.claim.rows) > 1 else ""
+    rows = f", experiment{several} {' and '.join(map(str, judged.claim.rows))}" if judged.claim.rows else ""
+    return f"{judged.claim.says.rstrip('.')} ({judged.who}{rows}): **{judged.word}**"
 
 
 def pictures(report: Report) -> Iterator[tuple[str, Figure]]:
@@ -391,8 +393,9 @@ def claims_page(report: Report, folder: str) -> str:
     parts = [CLAIMS_HEAD.format(book=book, page=f"{folder}/{PAGE}")]
     for name in dict.fromkeys(finding.protocol for finding in report.findings):
         own = [finding for finding in report.findings if finding.protocol == name]
-        parts += [f"## Protocol {name}\n", markdown(_claims_overview(report, own, folder))]
-        parts += [f"{finding.study}: {finding.limits}\n" for finding in own if finding.limits]
+        parts += [f"## Protocol {name}\n", markdown(_claims_overview(report, own))]
+        said = [f"- `{finding.study}`: {finding.limits}" for finding in own if finding.limits]
+        parts += [f"### What {name} can and cannot say\n", *said, ""] if said else []
     return "\n".join(parts)
 
 
@@ -401,29 +404,36 @@ CLAIMS_HEAD = """\
 
 Rendered by `bench report --claims` from the studies' files, the result files and `results/published.yaml`; not edited by hand.
 
-What both papers found, and what this suite asks besides: by which command each is tested, and what came out here. `row` is the
-number of the experiment among those of both papers; row 7, detection on COCO, needs other tools (`bench export`)
-and was not measured. A claim is *contradicted* at the scale of the protocol that measured it, and no further; under the table
-stands what that scale can and cannot say. Every difference with its interval and a figure: [the report]({book}), or
-[the page]({page}) (open it from a clone).
+What both papers found, and what this suite asks besides: by which command each is tested, and what came out here. Experiments
+are numbered through both papers (`docs/studies.md`); number 7, detection on COCO, needs other tools (`bench export`) and was not
+measured. A claim is *contradicted* at the scale of the protocol that measured it, and no further; under the table stands what
+that scale can and cannot say. Every difference with its interval and a figure: [the report]({book}), or [the page]({page}) (open
+it from a clone).
+
+✓ as claimed: the simultaneous 95 % interval lies on the claimed side of 0. ✗ contradicted: on the other side. ~ open: it
+contains 0. ○ not contradicted: it contains 0, and the claim is that something is not so. ○ no failure: the claim is about
+transfers that fail, and this one is not shown to. Numbers alone: nothing names a side. A claim of several differences is marked
+by the first of contradicted, open, not contradicted, as claimed that one of them is; the counts tell of how many. An arm that
+stands alone means its gap to the same student without transfer, with (reversal) that minus the standard student's
+(`docs/statistics.md`).
 """
 
 
-def _claims_overview(report: Report, found: Sequence[Finding], folder: str) -> Table:
+def _claims_overview(report: Report, found: Sequence[Finding]) -> Table:
     rows = [
         {
-            "row": ", ".join(map(str, judged.claim.rows)) or None,
+            "experiment": ", ".join(map(str, judged.claim.rows)) or None,
             "claim": judged.claim.says,
-            "by": judged.claim.by or "a question of ours",
-            "commands": "; ".join(f"`{command}`" for command in finding.commands) or f"`bench run --study {finding.study}`",
-            "imagenet": f"`{finding.on_imagenet}`" if finding.on_imagenet else None,
-            "measured": f"{judged.word}: {summary_of(judged)}" if judged.measured else judged.word,
+            "by": judged.who,
+            "commands": "; ".join(f"`{command}`" for command in finding.commands) or None,
+            "imagenet": f"`{judged.on_imagenet}`" if judged.on_imagenet else None,
+            "measured": "; ".join([f"**{judged.word}**", *summary_of(judged)]) if judged.measured else judged.word,
             "published": "; ".join(published_of(report.published, judged.claim)) or None,
         }
         for finding in found
         for judged in finding.judged
     ]
-    titles = {"row": "row", "claim": "claim", "by": "by", "commands": f"command for {found[0].protocol}"}
+    titles = {"experiment": "experiment", "claim": "claim", "by": "by", "commands": f"command for {found[0].protocol}"}
     titles |= {"imagenet": "command for ImageNet", "measured": f"measured on {found[0].protocol}", "published": "published"}
     return Table("claims", "Claims", tuple(Column(key, title, left=True) for key, title in titles.items()), tuple(rows))
 

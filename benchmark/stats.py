@@ -58,6 +58,11 @@ class Estimate:
         """The verdict by each cell's own variance; None without one."""
         return Estimate(self.value, simultaneous=self.unpooled).verdict
 
+    @property
+    def weak(self) -> str:
+        """° where each cell's own variance gives another verdict."""
+        return "°" if self.own_verdict not in (None, self.verdict) else ""
+
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
     """One row a result: labels, key, `group` (the key but for its seed), steps, top-1 on test, val and shifted sets.

@@ -72,8 +72,7 @@ class Gap:
         if half is None or verdict is None:
             why = "n=1" if self.n == 1 else "baseline n=1" if self.estimate.plain is None else "plain 95 %"
             return f"{shown(self.estimate)} ({why})"
-        weak = "°" if self.estimate.own_verdict not in (None, verdict) else ""
-        return f"{signed(self.estimate.value)} ± {rounded(half):.1f} {MARKS[verdict]} {verdict}{weak}"
+        return f"{signed(self.estimate.value)} ± {rounded(half):.1f} {MARKS[verdict]} {verdict}{self.estimate.weak}"
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,10 @@ class Difference:
     @property
     def text(self) -> str:
         """As readers see it; without an interval a number alone."""
-        half = self.estimate.simultaneous
-        value = signed(self.estimate.value, self.digits)
-        return f"{value} (n=1)" if half is None else f"{value} ± {rounded(half):.{self.digits}f}"
+        half, value = self.estimate.simultaneous, signed(self.estimate.value, self.digits)
+        if half is None:
+            return f"{value} ({'n=1' if self.n == 1 else 'no interval'})"
+        return f"{value} ± {rounded(half):.{self.digits}f}{self.estimate.weak}"
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,9 @@ def _spread(key: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Verdict):
         return {key: value.word, f"{key}_lowest": min(value.gaps, default=None), f"{key}_highest": max(value.gaps, default=None)}
     if isinstance(value, Difference):
-        return _spread(key, value.estimate)
+        half = value.estimate.unpooled
+        own = (None, None) if half is None else (value.estimate.value - half, value.estimate.value + half)
+        return _spread(key, value.estimate) | dict(zip((f"{key}_own95_low", f"{key}_own95_high"), own, strict=True))
     if isinstance(value, Gap):
         return _spread(key, value.estimate) | {f"{key}_n": value.n, f"{key}_verdict": value.estimate.verdict}
     if isinstance(value, Estimate):
@@ -722,6 +724,7 @@ def claims_table(finding: Finding) -> Table:
             "teacher": one.label,
             "on": one.on,
             "n": one.n,
+            "m": one.comparisons,
             "value": Difference(one.estimate, one.n, 3 if one.on == "kl" else 1),
             "expect": EXPECTED[one.expect] if one.expect else None,
             "outcome": f"{SIGNS[one.outcome]} {one.outcome}" if one.outcome else None,
@@ -731,7 +734,7 @@ def claims_table(finding: Finding) -> Table:
     ]
     columns = [Column("claim", "claim"), Column("difference", "difference", left=True), Column("teacher", "teacher", left=True)]
     columns += [Column("on", "on", left=True)] if any(row["on"] != "test" for row in rows) else []
-    columns += [Column("n", "n"), Column("value", "measured")]
+    columns += [Column("n", "n"), Column("m", "m"), Column("value", "measured")]
     if any(row["expect"] for row in rows):
         columns += [Column("expect", "claimed", left=True), Column("outcome", "outcome", left=True)]
     return Table("claims", "What was measured of the claims", tuple(columns), tuple(rows), (finding.footnote,))
@@ -741,14 +744,20 @@ def _best(measured: Measured) -> str:
     return ", ".join(arm for arm, _ in measured.arms)
 
 
-def summary_of(judged: Judged) -> str:
-    """What was measured of a claim, in a line: of each unit how many differences, and from where to where they go."""
-    ranges = []
-    for nats in dict.fromkeys((one.on == "kl") for one in judged.measured):
-        values = [one.estimate.value for one in judged.measured if (one.on == "kl") == nats]
+def summary_of(judged: Judged) -> list[str]:
+    """What was measured of a claim: from where to where its differences go, each by itself where they are few."""
+    few = len({one.short for one in judged.measured}) <= FEW_DIFFERENCES
+    groups: dict[tuple[str, bool], list[float]] = {}
+    for one in judged.measured:
+        groups.setdefault((one.short if few else "", one.on == "kl"), []).append(one.estimate.value)
+    told = []
+    for (name, nats), values in groups.items():
         ends = " to ".join(dict.fromkeys(signed(value, 3 if nats else 1) for value in (min(values), max(values))))
-        ranges.append(f"{ends} {'nats' if nats else 'points'} ({len(values)} differences)")
-    return "; ".join(ranges)
+        told.append(f"{name or f'{len(values)} differences'}: {ends} {'nats' if nats else 'points'}")
+    return told
+
+
+FEW_DIFFERENCES = 6
 
 
 def published_of(published: PublishedFigures, claim: Claim) -> list[str]:

@@ -1,19 +1,22 @@
 """Claims beside what was measured: differences by an independent formulation, outcomes by hand."""
 
 import math
+import re
 from statistics import mean, stdev
 
 import pytest
+import yaml
 from scipy import stats
 
 import families
 from benchmark.claims import findings
-from benchmark.plan import arms_of, filled, make_plan, teachers_of
+from benchmark.plan import arms_of, filled, teachers_of
 from benchmark.protocol import Arm, Study, load_study, shipped, signed_terms, validated
-from benchmark.report import claims_page, gather
+from benchmark.report import claims_page, gather, texts
 from families.spec import UserError
 
 from . import made
+from .conftest import ROOT
 
 DEIT, GAP = ("deit", "base"), "standard-copy - standard-none"
 
@@ -35,17 +38,19 @@ def outcomes(finding):
 
 
 def test_a_difference_is_welchs():
-    """Of one teacher there is nothing to pool: Welch's interval, widened for as many differences as the study's claims have."""
+    """Of one teacher there is nothing to pool: Welch's interval, widened for all that the claims compare by the plan: two
+    differences at two sizes, one of which has no results."""
     copy, none = [61.0, 64.0, 66.0, 61.5], [50.0, 50.5, 53.0]
     cells = {(*DEIT, "standard-copy"): copy, (*DEIT, "standard-none"): none, (*DEIT, "standard-distill"): [40.0, 42.0]}
-    finding = found(cells, asking({"of": [GAP, "standard-distill - standard-copy"]}))
-    assert finding.comparisons == 2 and finding.runs == 9
+    study = asking({"of": [GAP, "standard-distill - standard-copy"]}, teachers={"families": ["deit"]})
+    finding = found(cells, study)
+    assert finding.comparisons == (4,) and finding.runs == 9
     one = finding.judged[0].measured[0]
     terms = [stdev(own) ** 2 / len(own) for own in (copy, none)]
     df = sum(terms) ** 2 / sum(term**2 / (len(own) - 1) for term, own in zip(terms, (copy, none), strict=True))
     assert one.estimate.value == pytest.approx(mean(copy) - mean(none)) and one.n == 3
     assert one.estimate.plain == pytest.approx(stats.t.ppf(0.975, df) * math.sqrt(sum(terms)))
-    assert one.estimate.simultaneous == pytest.approx(stats.t.ppf(1 - 0.05 / 2 / 2, df) * math.sqrt(sum(terms)))
+    assert one.estimate.simultaneous == pytest.approx(stats.t.ppf(1 - 0.05 / 4 / 2, df) * math.sqrt(sum(terms)))
 
 
 def test_four_arms_of_two_teachers_pool_their_variances():
@@ -95,7 +100,18 @@ def test_one_side():
     assert judged("same-family", 70, 80) == ["as claimed"] * 2 == judged("same-family", 20, 30)
     assert judged("same-family", 70, 30) == ["contradicted"] * 2
     assert judged("same-family", 70, 50) == ["open"] * 2
-    assert judged("same", 70, 30) == ["open"] * 2  # of one teacher each, there is nothing to compare with
+    assert judged("same", 70, 30) == [None] * 2  # of one teacher each, there is nothing to compare with
+    assert judged("same-size", 70, 30) == [None] * 2
+    other = {("clip", "base", arm): [v, v + 1, v + 2] for arm, v in (("standard-none", 50), ("standard-copy", 30))}
+    cells = {
+        ("deit", size, arm): [v, v + 1, v + 2]
+        for size in ("small", "base")
+        for arm, v in (("standard-none", 50), ("standard-copy", 70))
+    }
+    size = found(cells | other, asking({"of": [GAP], "expect": "same-size"}))
+    assert {one.label: one.outcome for one in size.measured} == {"deit small": None} | dict.fromkeys(
+        ("deit base", "clip base"), "contradicted"
+    )
     cells = {
         (*DEIT, arm): [v, v + 1, v + 2] for arm, v in (("standard-none", 50), ("standard-copy", 70), ("standard-distill", 20))
     }
@@ -117,15 +133,17 @@ def test_what_is_claimed_of_failing_transfers():
     test = {"of": ["matched-copy - matched-none"], "expect": "above", "failing": GAP}
     for copy, outcome in ((70, "no failure"), (50, "no failure"), (30, "as claimed")):
         arms = {"standard-none": 50, "standard-copy": copy, "matched-none": 50, "matched-copy": 80}
-        finding = found({("dinov2", "base", arm): [v, v + 1.0, v + 2.0] for arm, v in arms.items()}, asking(test))
-        assert outcomes(finding) == [outcome] and finding.comparisons == 2
+        study = asking(test, teachers={"families": ["dinov2"]})
+        finding = found({("dinov2", "base", arm): [v, v + 1.0, v + 2.0] for arm, v in arms.items()}, study)
+        assert outcomes(finding) == [outcome] and finding.comparisons == (4,) and finding.runs == 12
 
 
 def test_a_single_run_beside_is_no_agreement():
     """One decided difference and one of a single run are nothing to compare."""
     arms = {"standard-none": [50.0, 51.0, 52.0], "standard-copy": [70.0, 71.0, 72.0], "standard-distill": [80.0]}
     same = asking({"of": [GAP, "standard-distill - standard-none"], "expect": "same"})
-    assert outcomes(found({(*DEIT, arm): values for arm, values in arms.items()}, same)) == ["open", None]
+    finding = found({(*DEIT, arm): values for arm, values in arms.items()}, same)
+    assert outcomes(finding) == [None, None] and finding.judged[0].word == "without outcome 2 of 2"
 
 
 def test_the_best_of_a_part_of_a_sweep_is_none():
@@ -141,6 +159,14 @@ def test_what_copy_bypasses_is_no_reversal():
     cells = {("beitv2", "base", arm): [20.0, 21.0] for arm in signed_terms(reversal)}
     assert not found(cells, asking({"of": [reversal]})).judged[0].measured
     assert found(cells, asking({"of": [" - ".join(reversal.split(" - ")[:2])]})).judged[0].measured
+
+
+def test_what_copy_bypasses_is_none_in_any_order():
+    """beitv2's bias under Copy: neither a reversal that begins with another arm, nor the difference to the standard student."""
+    matched, base = "matched-copy+native=rel_pos_bias", "matched-none+native=rel_pos_bias"
+    cells = {("beitv2", "base", arm): [20.0, 21.0] for arm in ("standard-copy", "standard-none", matched, base)}
+    for of in (f"standard-none - standard-copy + {matched} - {base}", f"{matched} - standard-copy"):
+        assert not found(cells, asking({"of": [of]})).judged[0].measured
 
 
 def test_values_of_a_star_that_make_both_arms_one_are_left_out():
@@ -177,9 +203,10 @@ def test_what_is_swept_is_chosen_on_val():
 def test_teachers_that_share_all_runs_are_one_and_what_cancels_is_none():
     cells = {(family, "base", arm): [20.0, 21.0] for family in ("deit", "dino") for arm in ("standard-none", "matched-none")}
     cells |= {(family, "base", "standard-copy"): [30.0, 31.0] for family in ("deit", "dino")}
-    finding = found(cells, asking({"of": [GAP, "matched-none - standard-none"]}))
+    finding = found(cells, asking({"of": [GAP, "matched-none - standard-none"]}, teachers={"families": ["deit", "dino"]}))
+    assert finding.comparisons == (2,)  # one at each size
     (one,) = finding.judged[0].measured
-    assert one.label == "deit, dino base" and one.difference == GAP and finding.comparisons == 1 and finding.runs == 4
+    assert one.label == "deit, dino base" and one.difference == GAP and finding.runs == 4
 
 
 def test_maps_and_shifted_sets():
@@ -219,6 +246,11 @@ def test_a_study_is_about_teachers_that_have_what_it_adds():
         ({"says": "so", "tests": [{"of": ["standard-copi - standard-none"]}]}, "standard-copi"),
         ({"says": "so", "tests": [{"of": [GAP], "expect": "upwards"}]}, "expect"),
         ({"tests": []}, "says"),
+        ({"says": "so", "asks": "why"}, "unknown key 'claims.0.asks'; did you mean 'says'?"),
+        (
+            {"says": "so", "tests": [{"of": [GAP], "expects": "above"}]},
+            "unknown key 'claims.0.tests.0.expects'; did you mean",
+        ),
     ],
 )
 def test_a_wrong_claim_is_one_line(claim, words):
@@ -247,16 +279,62 @@ def test_shipped_claims_speak_of_what_their_study_trains(name):
     assert all(arms_of(protocol, study, *teacher) for teacher in teachers)
 
 
-def test_a_family_that_is_none_is_told_before_anything_runs():
-    study = asking({"of": [GAP], "families": ["diet"]})
-    with pytest.raises(UserError, match="diet"):
-        make_plan("mini", made.PROTOCOLS["mini"], "mine", study, [DEIT], [0])
+def test_a_family_that_is_none_is_told_as_the_file_is_read(tmp_path):
+    path = tmp_path / "mine.yaml"
+    claims = [{"says": "so", "tests": [{"of": [GAP], "families": ["diet"]}]}]
+    path.write_text(yaml.safe_dump({"title": "-", "arms": ["standard-copy"], "claims": claims}))
+    with pytest.raises(UserError, match=r"mine\.yaml: claims: .*diet.*deit"):
+        load_study(str(path))
+
+
+def test_a_study_is_not_called_as_the_page_of_claims(tmp_path):
+    (tmp_path / "claims.yaml").write_text("title: x\narms: [standard-copy]\n")
+    with pytest.raises(UserError, match="page of claims"):
+        load_study(str(tmp_path / "claims.yaml"))
 
 
 def test_every_experiment_of_the_papers_is_a_claim():
     """But detection, row 7, which the page of claims names."""
     studies = [load_study(name)[1] for name in shipped("studies")]
     assert {row for study in studies for claim in study.claims for row in claim.rows} == {*range(1, 19)} - {7}
+
+
+def test_experiments_have_the_numbers_of_the_list_of_studies():
+    table = re.findall(r"^\| `(\w+)` \|.*\| ([\d, ]+|–) \|$", (ROOT / "docs" / "studies.md").read_text("utf-8"), re.M)
+    listed = {name: {int(number) for number in numbers.split(",")} if numbers != "–" else set() for name, numbers in table}
+    assert listed == {name: {row for claim in load_study(name)[1].claims for row in claim.rows} for name in shipped("studies")}
+
+
+def test_a_gap_has_the_interval_of_the_board_that_judges_it(tmp_path):
+    """In each study that speaks of it; a reversal, which no board judges, that of its own plan."""
+    arms = {"standard-none": 50, "standard-copy": 70, "matched-none": 51, "matched-copy": 75}
+    cells = {("dinov2_reg", size, arm): [v, v + 1.0, v + 2.0] for size in ("base", "small") for arm, v in arms.items()}
+    made.write(tmp_path, made.results(cells))
+    report = gather(tmp_path)
+    board = next(board for board in report.boards if board.study == "main")
+    shown = {finding.study: {one.difference: one for one in finding.measured} for finding in report.findings}
+    for study in ("main", "sizes"):
+        gap = shown[study][GAP]
+        assert (
+            gap.comparisons == board.comparisons and gap.estimate == board.rows[0].entries[board.arms.index("standard-copy")].gap
+        )
+    reversal = shown["native"]["matched-copy - matched-none - standard-copy + standard-none"]
+    assert reversal.estimate.simultaneous is not None and reversal.comparisons != board.comparisons
+
+
+def test_a_study_of_ones_own_has_a_section(tmp_path):
+    """Without what it does not say, and without commands, since its file may lie anywhere."""
+    content = {"title": "Mine", "arms": ["standard-copy"], "claims": [{"says": "So it is.", "tests": [{"of": [GAP]}]}]}
+    mine = validated(Study, content, "mine")
+    cells = {(*DEIT, arm): [v, v + 1.0, v + 2.0] for arm, v in (("standard-none", 50), ("standard-copy", 70))}
+    made.write(tmp_path / "results", made.results(cells))
+    report = gather(tmp_path / "results", given={"mine": mine})
+    book = texts(report, tmp_path / "reports")["leaderboard.md"]
+    section = book.partition("## Mine\n")[2].partition("\n## ")[0]
+    assert "1. So it is (a question of our own): **numbers alone**" in section and "6 runs of protocol mini" in section
+    assert "****" not in section and "```" not in section
+    row = next(line for line in claims_page(report, "reports").splitlines() if "So it is" in line)
+    assert "bench run" not in row
 
 
 def test_the_page_of_claims(tmp_path):
@@ -266,7 +344,8 @@ def test_the_page_of_claims(tmp_path):
     made.write(tmp_path, made.results(cells))
     page = claims_page(gather(tmp_path), "../reports")
     row = next(line for line in page.splitlines() if "DeiT and DINO, as most" in line)
-    assert row.startswith("| 8 |") and "contradicted 1, as claimed 1" in row and "-30.0 to +20.0 points" in row
+    assert row.startswith("| 8 |") and "contradicted 1, as claimed 1" in row
+    assert "standard-copy: +20.0 points; standard-distill: -30.0 points" in row
     assert "`bench run --study main --family deit --sizes base`" in row and "--protocol imagenet" in row
     assert "not measured" in next(line for line in page.splitlines() if "Fine-tuning the teacher on the task first" in line)
-    assert "row 7" in page
+    assert "number 7" in page

@@ -261,6 +261,14 @@ def test_the_page_of_claims_is_written_and_checked(bench, tmp_path):
     report = ("report", "--results", tmp_path / "results", "--claims", tmp_path / "claims.md")
     assert bench(*report)[0] == 0
     assert "contradicted" in (tmp_path / "claims.md").read_text() and bench(*report, "--check")[0] == 0
+    code, out, _ = bench(*report[:3], "--tables", "claims")
+    assert code == 0 and "What was measured of the claims" in out
+    code, out, _ = bench(*report[:3], "--json")
+    assert {finding["study"] for finding in json.loads(out)["findings"]} >= {"main", "native"}
+    code, _, err = bench(*report, "--json")
+    assert code == 2 and "--json goes without --claims" in err
+    (tmp_path / "claims.md").write_bytes(b"\xff not text")
+    assert bench(*report, "--check")[0] == 1
     (tmp_path / "claims.md").write_text("another")
     code, out, _ = bench(*report, "--check")
     assert code == 1 and f"{tmp_path / 'claims.md'}: its table is not what the results give" in out

@@ -39,13 +39,38 @@ def test_every_study_was_measured(committed):
         measured = [one for judged in finding.judged for one in judged.measured]
         found = {family for one in measured for family, _ in one.teachers}
         assert len(found) > 1 and any(families.spec(family).native for family in found), finding.study
-        assert min(one.n for one in measured) >= 3 and finding.limits, finding.study
+        assert min(one.n for one in measured) >= 3 and finding.limits and finding.commands, finding.study
         every = {"nulls": True, "components": True, "foreign": True, "init": "layer_scale"}.get(finding.study)
         if every is not None:
             least = 2 if finding.study == "components" else 1
             pairs = teachers_of("all", None, Teachers(native=every))
             wanted = {name for name, size in pairs if size == "base" and len(families.spec(name).native) >= least}
             assert wanted and wanted <= found, finding.study
+
+
+def test_what_the_limits_say_of_failure_is_so(committed):
+    """That no standard student that gets its own trained teacher's maps fails on mini."""
+    (board,) = (board for board in committed.boards if board.study == "main")
+    for arm in ("standard-copy", "standard-distill"):
+        gaps = [row.entries[board.arms.index(arm)].gap for row in board.rows]
+        assert {gap.verdict for gap in gaps if gap is not None} == {"success"}, arm
+
+
+def test_no_comparison_has_two_intervals(committed):
+    """Whichever board and whichever study's claims speak of it."""
+    found = {}
+    for board in committed.boards:
+        for row in board.rows:
+            for entry in row.entries:
+                if entry.gap is not None and entry.gap.simultaneous is not None:
+                    arms = ((entry.arm.name, 1.0), (entry.arm.baseline.name, -1.0))
+                    found[row.families[0], row.size, "test", frozenset(arms)] = entry.gap
+    boards = len(found)
+    for one in (one for finding in committed.findings for one in finding.measured):
+        for family, size in one.teachers:
+            place = (family, size, one.on, frozenset(one.arms))
+            assert found.setdefault(place, one.estimate) == one.estimate, (place, one.comparisons)
+    assert len(found) > boards > 100
 
 
 def test_nulls_are_no_success_and_fail_where_the_baseline_has_learnt(committed):

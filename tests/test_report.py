@@ -30,7 +30,7 @@ def folder(tmp_path):
 def test_a_comparison_is_judged_on_one_board_whichever_study_is_named(folder, tmp_path):
     """Else a run of that study and a report would write different reports of the same results."""
     plain = gather(folder)
-    assert texts(gather(folder, given=[load_study("budget")]), tmp_path) == texts(plain, tmp_path)
+    assert texts(gather(folder, given=dict([load_study("budget")])), tmp_path) == texts(plain, tmp_path)
     main_board, budget = plain.boards
     judged = [(board.study, entry.arm.name) for board in plain.boards for row in board.rows for entry in row.entries
               if entry.gap is not None and entry.gap.verdict is not None]  # fmt: skip
@@ -47,7 +47,7 @@ def test_arms_that_no_study_lists_are_told(folder):
         " give one that does as --study" for method in ("copy", "none")
     ]  # fmt: skip
     mine = Study(title="Mine", arms=["standard-copy+budget=x3"])
-    given = gather(folder, given=[("mine", mine)])
+    given = gather(folder, given={"mine": mine})
     assert not left_out_lines(given.found, folder) and [board.study for board in given.boards] == ["main", "budget", "mine"]
 
 

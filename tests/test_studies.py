@@ -395,11 +395,11 @@ def test_arms_that_are_another_boards_runs_are_no_comparisons(tmp_path):
     cells = {("dinov2", "base", arm): [20.0, 21.0] for arm in (*arms, "matched-none+without=layer_scale")}
     cells[("dinov2", "base", "matched-copy+without=layer_scale")] = [30.0, 31.0]
     made.write(tmp_path, made.results(cells))
-    boards = gather(tmp_path, given=[("mine", mine)]).boards
+    boards = gather(tmp_path, given={"mine": mine}).boards
     assert [board.study for board in boards] == ["main", "mine"] and boards[1].comparisons == 0
     other = mine.model_copy(update={"arms": ("matched-copy+gamma=0.1",)})
     made.write(tmp_path, made.results({("dinov2", "base", "matched-copy+gamma=0.1"): [30.0, 31.0]}))
-    found = {board.study: board for board in gather(tmp_path, given=[("mine", other)]).boards}
+    found = {board.study: board for board in gather(tmp_path, given={"mine": other}).boards}
     assert found["mine"].comparisons == sizes
 
 
@@ -556,7 +556,7 @@ def test_a_study_of_ones_own(tmp_path, bench, folders):
     assert found["standard-copy+source=untrained"].teacher.source == "the same architecture untrained, seed 0"
     assert found["standard-copy+weights=folded"].metrics.loss == pytest.approx(found["standard-copy"].metrics.loss, abs=1e-4)
     assert found["standard-copy+recipe=masked"].run.teacher == {"run": found["teacher+recipe=masked"].key}
-    shown = gather(tmp_path / "results", load_protocol(str(protocol)), [load_study(str(study))])
+    shown = gather(tmp_path / "results", load_protocol(str(protocol)), dict([load_study(str(study))]))
     assert not shown.found.unlisted and not shown.found.stale
     (board,) = (board for board in shown.boards if board.study == "mine")
     assert {entry.arm.name for row in board.rows for entry in row.entries if entry.n} == found.keys() - {

@@ -396,13 +396,13 @@ def test_every_claim_has_its_word(browser, claimed):
     opened(browser, claimed.url + AT_CLAIMS)
     assert find(browser, "h2").text == "What is claimed, and what was measured"
     expected = [(finding, claim) for finding in of_mini(claimed) for claim in finding["claims"]]
-    assert {claim["outcome"] for _, claim in expected} == {"as claimed", "contradicted", "no failure", None}
+    assert {claim["outcome"] for _, claim in expected} == {"as claimed", "contradicted", "open", "no failure", None}
     rows = all_of(browser, "#claims tbody tr")
     assert len(rows) == len(expected)
     for row, (finding, claim) in zip(rows, expected, strict=True):
         cells = [td.text for td in row.find_elements(By.CSS_SELECTOR, "td")]
-        who = claim["by"] or "a question of our own"
-        assert cells[:4] == [", ".join(map(str, claim["rows"])) or "–", claim["says"], who, finding["study"]]
+        assert cells[:4] == [", ".join(map(str, claim["rows"])) or "–", claim["says"], claim["who"], finding["study"]]
+        assert all(line in cells[4] for line in claim["summary"]) and bool(claim["summary"]) == bool(claim["measured"])
         assert badge_in(row) == (claim["word"].replace(" ", ""), OUTCOMES[claim["outcome"]])
     contradicted = find(browser, "#claims .badge.contradicted")
     failure = find(browser, ".badge.failure")
@@ -415,11 +415,11 @@ def test_a_section_has_what_was_measured(browser, claimed):
     opened(browser, claimed.url + AT_CLAIMS)
     browser.execute_script("document.querySelectorAll('#panel details').forEach((each) => { each.open = true; })")
     measured = [finding for finding in of_mini(claimed) if any(claim["measured"] for claim in finding["claims"])]
-    ids = [f"claims-{finding['study']}" for finding in measured]
+    ids = [f"finding-{finding['study']}" for finding in measured]
     assert [section.get_attribute("id") for section in all_of(browser, "section.finding")] == ids
     units = set()
     for finding in measured:
-        section = find(browser, f"#claims-{finding['study']}")
+        section = find(browser, f"#finding-{finding['study']}")
         lines = [one for claim in finding["claims"] for one in claim["measured"]]
         assert bool(section.find_elements(By.CSS_SELECTOR, "details.fold")) == (len(lines) > 40)
         lines.sort(key=lambda one: one["on"] == "kl")
@@ -438,13 +438,13 @@ def test_a_section_has_what_was_measured(browser, claimed):
             assert claim["says"] in item.text and badge_in(item)[0] == claim["word"].replace(" ", "")
             assert all(figure in item.text for figure in claim["published"])
         codes = [code.text for code in section.find_elements(By.CSS_SELECTOR, ".commands code")]
-        assert codes == [*finding["commands"], *filter(None, [finding["imagenet"]])]
+        assert codes == [*finding["commands"], *finding["imagenet"]]
         assert finding["footnote"] in section.text and finding["asks"] in section.text
         assert "What mini can and cannot say:" in section.text and finding["limits"] in section.text
     assert units == {"test", "kl"} and len(all_of(browser, "details.fold")) == 1
     left = [finding["study"] for finding in of_mini(claimed) if finding not in measured]
     assert [item.text.split(":")[0] for item in all_of(browser, "#claims-left li")] == left
-    main = find(browser, "#claims-main").text
+    main = find(browser, "#finding-main").text
     assert "largest gain: +13.9 (Qin et al. 2026" in main and "86.3" not in main, "the figures of those who claim it"
 
 
@@ -453,7 +453,7 @@ def test_differences_of_a_unit_share_a_scale(browser, claimed):
     lines = [
         one for finding in of_mini(claimed) if finding["study"] == "main" for c in finding["claims"] for one in c["measured"]
     ]
-    shapes = all_of(browser, "#claims-main .strip svg:has(.shape)")
+    shapes = all_of(browser, "#finding-main .strip svg:has(.shape)")
     points = [(one["estimate"][0], float(s.get_attribute("x").rstrip("%"))) for one, s in zip(lines, shapes, strict=True)]
     (low, left), (high, right) = min(points), max(points)
     for value, x in points:
@@ -483,7 +483,7 @@ def test_links_between_claims_and_boards(browser, claimed):
     at_section(browser, "finetuned")
     opened(browser, f"{claimed.url}{AT_CLAIMS}&section=budget")
     at_section(browser, "budget")
-    find(browser, "#claims-budget .facts a").click()
+    find(browser, "#finding-budget .facts a").click()
     WebDriverWait(browser, 5).until(lambda _: all_of(browser, "#cells"))
     assert find(browser, "[role=tab][aria-selected=true]").text == "mini · budget"
     assert browser.switch_to.active_element.get_attribute("id") == "panel"
@@ -491,7 +491,7 @@ def test_links_between_claims_and_boards(browser, claimed):
 
 def at_section(browser, study):
     """The tab of claims, with a study's heading in sight and in focus."""
-    WebDriverWait(browser, 5).until(lambda _: browser.switch_to.active_element.get_attribute("id") == f"claims-{study}-title")
+    WebDriverWait(browser, 5).until(lambda _: browser.switch_to.active_element.get_attribute("id") == f"finding-{study}-title")
     assert find(browser, "[role=tab][aria-selected=true]").text == "mini · claims"
     top, height = browser.execute_script("return [document.activeElement.getBoundingClientRect().top, innerHeight]")
     assert 0 <= top < height
@@ -722,7 +722,7 @@ def test_text_from_data_stays_text(browser, small, claimed, tmp_path):
     told = replace(finding, title=BAD, asks=BAD, limits=BAD, commands=(BAD,), judged=(judged, *finding.judged[1:]))
     made = write_page(tmp_path, [bad], [BAD], published, files=False, findings=[told])
     opened(browser, made.url + AT_CLAIMS)
-    for selector in ("#claims", "#claims-main", "#claims-main .claim-list", "#claims-main .commands", "#claims-main .limits"):
+    for selector in ("#claims", "#finding-main", "#finding-main .claim-list", "#finding-main .commands", "#finding-main .limits"):
         assert BAD in browser.execute_script("return document.querySelector(arguments[0]).textContent", selector), selector
     assert not all_of(browser, "img")
     opened(browser, made.url)
