@@ -98,10 +98,15 @@ class Measured:
 
     @property
     def short(self) -> str:
-        """The difference in few words: the arm alone for its gap, with what else benchmark.stats computes of one arm."""
-        first = Arm.parse(next(iter(self.terms)))
-        kind = self.kind
-        name = first.name if kind == GAP else self.difference if kind is None else f"{first.name} ({kind})"
+        """The difference in few words: the arm alone for its gap, with what else benchmark.stats computes of one arm; two arms for
+        the difference of their gaps."""
+        arms, kind = list(self.terms), self.kind
+        if kind is not None:
+            name = arms[0] if kind == GAP else f"{arms[0]} ({kind})"
+        else:
+            two = [(arm, Arm.parse(arm).baseline.name) for arm in arms[::2]]
+            are_gaps = self.terms == {two[0][0]: 1.0, two[0][1]: -1.0, two[-1][0]: -1.0, two[-1][1]: 1.0}
+            name = f"{arms[0]} - {arms[2]} (gaps)" if are_gaps else self.difference
         return name if self.on in ("test", "kl") else f"{name} on {self.on}"
 
     @property

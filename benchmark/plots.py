@@ -311,11 +311,11 @@ def _by_teacher(data: pd.DataFrame, marks: Mapping[str, Mark], label: str, capti
 
 
 def _sharing_rows(rows: Mapping[str, Sequence[str]]) -> list[tuple[list[str], list[str]]]:
-    """Teachers in blocks of at most four that have most of their rows in common, each with all rows of its block in order."""
+    """Teachers in blocks of at most FEW that have most of their rows in common, each with all rows of its block in order."""
     blocks: list[tuple[list[str], list[str]]] = []
     for teacher, own in rows.items():
         for teachers, known in blocks:
-            if len(teachers) < 4 and len(set(own) & set(known)) >= SHARED * len(set(own) | set(known)):
+            if len(teachers) < FEW and len(set(own) & set(known)) >= SHARED * len(set(own) | set(known)):
                 teachers.append(teacher)
                 known += [row for row in own if row not in known]
                 break

@@ -322,6 +322,22 @@ def test_a_gap_has_the_interval_of_the_board_that_judges_it(tmp_path):
     assert reversal.estimate.simultaneous is not None and reversal.comparisons != board.comparisons
 
 
+def test_differences_have_short_names():
+    arms = {"standard-none": 50, "standard-copy": 70, "matched-none": 51, "matched-copy": 75}
+    arms |= {f"{arm}+budget=x2": value + 5 for arm, value in arms.items()}
+    copy, none, other = "standard-copy+budget=x2", "standard-none+budget=x2", "standard-none"
+    names = {
+        GAP: "standard-copy",
+        "matched-none - standard-none": "matched-none (control)",
+        "matched-copy - matched-none - standard-copy + standard-none": "matched-copy (reversal)",
+        f"{copy} - {none} - standard-copy + {other}": f"{copy} - standard-copy (gaps)",
+        **{each: each for each in (f"{copy} - standard-copy", f"{copy} - {none} + standard-copy - {other}")},
+        **{each: each for each in (f"{copy} - {other} - standard-copy + {none}", f"{copy} - {none} - standard-copy")},
+    }
+    finding = found({("clip", "base", arm): [v, v + 1.0] for arm, v in arms.items()}, asking({"of": list(names)}))
+    assert [one.short for one in finding.measured] == list(names.values())
+
+
 def test_a_study_of_ones_own_has_a_section(tmp_path):
     """Without what it does not say, and without commands, since its file may lie anywhere."""
     content = {"title": "Mine", "arms": ["standard-copy"], "claims": [{"says": "So it is.", "tests": [{"of": [GAP]}]}]}
