@@ -98,8 +98,8 @@ class Measured:
 
     @property
     def short(self) -> str:
-        """The difference in few words: the arm alone for its gap, with what else benchmark.stats computes of one arm; two arms for
-        the difference of their gaps."""
+        """The difference in few words: the arm alone for its gap, with what else benchmark.stats computes of one arm; two arms
+        for the difference of their gaps."""
         arms, kind = list(self.terms), self.kind
         if kind is not None:
             name = arms[0] if kind == GAP else f"{arms[0]} ({kind})"
