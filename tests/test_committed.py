@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -17,17 +16,17 @@ from benchmark.report import gather
 from .conftest import ROOT, python
 
 
-def test_reports_and_readme_are_what_the_results_give(monkeypatch, capsys):
-    """By their bytes, figures by the digest of their data; and every result counts."""
-    monkeypatch.chdir(ROOT)
-    found = gather(Path("results")).found
-    assert not (found.stale or found.rejected or found.unknown)
-    assert main(["report", "--check", "--readme", "README.md", "--claims", "docs/claims.md"]) == 0, capsys.readouterr().out
-
-
 @pytest.fixture(scope="module")
 def committed():
     return gather(ROOT / "results")
+
+
+def test_reports_and_readme_are_what_the_results_give(committed, monkeypatch, capsys):
+    """By their bytes, figures by the digest of their data; and every result counts."""
+    monkeypatch.chdir(ROOT)
+    found = committed.found
+    assert not (found.stale or found.rejected or found.unknown)
+    assert main(["report", "--check", "--readme", "README.md", "--claims", "docs/claims.md"]) == 0, capsys.readouterr().out
 
 
 def test_every_study_was_measured(committed):
