@@ -38,7 +38,7 @@ from benchmark.plots import (
 from benchmark.protocol import Arm
 from benchmark.store import Result
 
-DRAWING = 5  # part of every digest: another number where the same data are to be drawn anew
+DRAWING = 6  # part of every digest: another number where the same data are to be drawn anew
 MANY_BUDGETS = 3  # from here on a study is drawn as curves over the budget
 
 

@@ -92,8 +92,9 @@ OUTCOMES = {
     "as claimed": Mark("as claimed", "^", COLOURS[0]),
     "not contradicted": Mark("not contradicted", "o", COLOURS[0], filled=False),
     "no failure": Mark("no failure, so nothing is claimed", "D", "0.35", filled=False),
-    "open": Mark("open: the interval holds 0", "o", "0.35", filled=False),
+    "open": Mark("open: an interval holds 0", "o", "0.35", filled=False),
     "contradicted": Mark("contradicted", "X", COLOURS[1]),
+    "without outcome": Mark("claimed, without outcome", "s", "0.35", filled=False),
     "": Mark("nothing claimed", "o", "0.2"),
 }
 ESTIMATES = {"estimate": Mark("matched-none - standard-none", "o", "0.2"), "": Mark("a single run", "D", "0.1", filled=False)}
@@ -375,7 +376,10 @@ def draw_claims(data: pd.DataFrame) -> matplotlib.figure.Figure:
         f"Protocol {data['protocol'].iloc[0]}. Bars: simultaneous 95 % intervals over {over} comparisons."
         " An arm that stands alone: its gap to the same student without transfer; (reversal): that minus the standard student's."
     )
-    found = data.assign(mark=_text_column(data, "outcome"))
+    outcome, claimed = _text_column(data, "outcome"), _text_column(data, "expect") != ""
+    found = data.assign(mark=outcome.mask((outcome == "") & claimed, "without outcome"), decided=outcome != "")
+    place = ["label", "teacher"]  # of a difference that has an outcome in one claim and none in another
+    found = found[found["decided"] | ~found.groupby(place)["decided"].transform("any")]
     if data["label"].nunique() <= FEW and data["teacher"].nunique() > 1:
         arms = found.assign(arm=found["label"].str.replace(" - ", "\n- ").str.replace(" + ", "\n+ "), verdict=found["mark"])
         return _forest(arms, "value", arms["teacher"], OUTCOMES, f"difference ({unit})", caption)

@@ -17,7 +17,8 @@ from scipy import stats
 
 import families
 from benchmark.board import leaderboard
-from benchmark.figures import Figure, digest_in, figures, save
+from benchmark.claims import findings
+from benchmark.figures import Figure, claims_figures, digest_in, figures, save
 from benchmark.plan import make_plan, spelt_out, teachers_of
 from benchmark.protocol import Arm, load_protocol, load_study
 from benchmark.store import Result, labelled
@@ -190,6 +191,21 @@ def test_a_legend_of_all_verdicts_fits():
     )
     assert set(only["gaps"].data["verdict"]) == {"success", "failure", "inconclusive", ""}
     assert overlapping(only["gaps"]) == []
+
+
+def test_a_claim_without_outcome_hides_none_that_has_one():
+    """Of teachers of one size: one that has nothing beside it here, and is open with others of its own."""
+    levels = {"standard-none": NONE, "standard-copy": COPY, "standard-copy+recipe=masked": NONE}
+    name, content = load_protocol("mini")
+    pairs = [("deit", "base"), ("dinov2_reg", "base")]
+    given = parts(study="recipes", teachers=pairs, top1=lambda cell: levels.get(cell.arm, NONE)[cell.seed])
+    (finding,) = findings(name, content, given[2], dict([load_study("recipes")]))
+    (figure,) = claims_figures(finding)
+    words = [text for text, *_ in texts_of(figure)[0]]
+    assert "" in set(figure.data["outcome"]) and "open: an interval holds 0" in words
+    assert not {"nothing claimed", "claimed, without outcome"} & set(words) and overlapping(figure) == []
+    alone = dataclasses.replace(figure, data=figure.data[figure.data["outcome"] == ""])
+    assert "claimed, without outcome" in [text for text, *_ in texts_of(alone)[0]]
 
 
 def test_dropped_mass_is_a_line_a_teacher():
