@@ -269,7 +269,7 @@ class Lab:
         longest = self.root / "spool" / self.nodes[-1] / f"{self.nodes[-1]}_{2**26}.{2**32 - 1}"
         if len(os.fsencode(longest)) > 107:
             raise RuntimeError(f"{self.root}: too long a path for the sockets below it")
-        for name in ("etc", "run", "log", "state", "db", "dev", *(f"spool/{node}" for node in self.nodes)):
+        for name in ("etc", "run", "log", "state", "db", "dev", "tmp", *(f"spool/{node}" for node in self.nodes)):
             (self.root / name).mkdir(parents=True)
         self._configure()
 
@@ -322,7 +322,8 @@ class Lab:
 
     def _start_database(self) -> None:
         run, data = self.root / "run", self.root / "db"
-        user = ("--no-defaults", "--user=root", f"--datadir={data}")
+        # Its own folder for temporary tables: one that starts removes those of another in a folder that they share.
+        user = ("--no-defaults", "--user=root", f"--datadir={data}", f"--tmpdir={self.root}/tmp")
         self._daemon(
             "mariadbd",
             *("mariadb-install-db", *user, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"),
