@@ -927,12 +927,13 @@ def _reported(args: argparse.Namespace) -> int:
 
 
 def _show_tables(found: Report, names: str, console: Console) -> None:
-    from benchmark.report import shared_tables, show, show_table
-    from benchmark.tables import claims_table, tables
+    from benchmark.report import shared_tables, show, show_claims, show_table
+    from benchmark.tables import CLAIMS, tables
 
-    shared = [*(claims_table(finding) for finding, _ in found.measured.values()), *shared_tables(found)]
+    shared, claimed = shared_tables(found), [finding for finding in found.findings if finding.measured]
     own = {board.stem: [table.name for table in tables(board)] for board in found.boards}
-    known = list(dict.fromkeys([*(name for each in own.values() for name in each), *(table.name for table in shared)]))
+    others = [*([CLAIMS] if claimed else []), *(table.name for table in shared)]
+    known = list(dict.fromkeys([*(name for each in own.values() for name in each), *others]))
     wanted = known if names == "all" else [name.strip() for name in names.split(",")]
     for name in wanted:
         if name not in known:
@@ -940,6 +941,8 @@ def _show_tables(found: Report, names: str, console: Console) -> None:
     for board in found.boards:
         if set(wanted) & set(own[board.stem]):
             show(board, console, names=wanted)
+    for finding in claimed if CLAIMS in wanted else []:
+        show_claims(finding, console)
     for table in shared:
         if table.name in wanted:
             show_table(table, console)

@@ -193,6 +193,15 @@ def show_table(table: Table, console: Console) -> None:
         console.print(note, style="dim", markup=False, highlight=False)
 
 
+def show_claims(finding: Finding, console: Console) -> None:
+    """Print a study's claims, and what was measured of them."""
+    told = f"{finding.title}\nprotocol {finding.protocol}, study {finding.study}, {finding.runs} runs"
+    console.print(told, style="bold", markup=False, highlight=False)
+    for number, judged in enumerate(finding.judged, 1):
+        console.print(f"{number}. {_claimed(judged)}: {judged.word}", markup=False, highlight=False)
+    show_table(claims_table(finding), console)
+
+
 # ---- files
 
 
@@ -270,7 +279,7 @@ def _claims_section(finding: Finding, table: Table, drawn: Sequence[Figure]) -> 
     """What a study asks, what is claimed of it, and what was measured, in Markdown."""
     told = f"{finding.runs} runs of protocol {finding.protocol} stand behind what is compared here."
     lines = [f"**{finding.asks}** {told}" if finding.asks else told, ""]
-    lines += [f"{number}. {_claimed(judged)}" for number, judged in enumerate(finding.judged, 1)]
+    lines += [f"{number}. {_claimed(judged)}: **{judged.word}**" for number, judged in enumerate(finding.judged, 1)]
     for figure in drawn:
         name = f"{finding.stem}-{figure.name}"
         lines += ["", f"![{figure.title}]({name}.svg)", "", f"Drawn from [{name}-drawn.csv]({name}-drawn.csv)"]
@@ -282,10 +291,10 @@ def _claims_section(finding: Finding, table: Table, drawn: Sequence[Figure]) -> 
 
 
 def _claimed(judged: Judged) -> str:
-    """A claim, who says so, and what came out, in a line."""
+    """A claim and who says so, in a line."""
     several = "s" if len(judged.claim.rows) > 1 else ""
     rows = f", experiment{several} {' and '.join(map(str, judged.claim.rows))}" if judged.claim.rows else ""
-    return f"{judged.claim.says.rstrip('.')} ({judged.who}{rows}): **{judged.word}**"
+    return f"{judged.claim.says.rstrip('.')} ({judged.who}{rows})"
 
 
 def pictures(report: Report) -> Iterator[tuple[str, Figure]]:

@@ -713,6 +713,8 @@ def _measured(figure: Published, board: Leaderboard) -> str | None:
 
 # ---- what is claimed
 
+CLAIMS = "claims"
+
 
 def claims_table(finding: Finding) -> Table:
     """A study's claims: each difference that was measured, what was claimed of it, and whether that is so."""
@@ -737,7 +739,7 @@ def claims_table(finding: Finding) -> Table:
     columns += [Column("n", "n"), Column("m", "m"), Column("value", "measured")]
     if any(row["expect"] for row in rows):
         columns += [Column("expect", "claimed", left=True), Column("outcome", "outcome", left=True)]
-    return Table("claims", "What was measured of the claims", tuple(columns), tuple(rows), (finding.footnote,))
+    return Table(CLAIMS, "What was measured of the claims", tuple(columns), tuple(rows), (finding.footnote,))
 
 
 def _best(measured: Measured) -> str:
