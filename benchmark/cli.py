@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import families
-from families.spec import UnknownName, UserError
+from benchmark import bounds
+from families.spec import MOST_SHOWN, UnknownName, UserError, quoted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.bounds import Whole
     from benchmark.cluster import ClusterConfig
     from benchmark.launch import Launcher, Outcome
     from benchmark.plan import Plan
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from benchmark.report import Report
 
 DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+MOST_SAID = 1000  # characters of a line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,19 +40,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _parser().parse_args(argv)
         return int(args.verb(args))
     except UserError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return WRONG_REQUEST
+        return _refused(str(error))
     except KeyboardInterrupt:
         print("bench: interrupted; the same command again goes on from here", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:  # a full disk, a folder that is not ours
+        if error.errno is None:
+            raise
+        return _refused(": ".join(str(part) for part in (error.filename, error.strerror) if part is not None))
+
+
+def _refused(told: str) -> int:
+    """Say what is wrong with a request, on one line of printable characters."""
+    line = "".join(letter if letter.isprintable() else " " for letter in told)
+    print(f"bench: {' '.join(line.split())[:MOST_SAID]}", file=sys.stderr)
+    return WRONG_REQUEST
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
+        shown = " ".join(word if len(word) <= MOST_SHOWN else f"{word[:MOST_SHOWN]}..." for word in message[:MOST_SAID].split())
+        raise UserError(f"{shown} (see {self.prog} --help)")
+
+
+def _number(parser: argparse.ArgumentParser, option: str, allowed: Whole, **given: Any) -> None:
+    """Give a command an option that takes a whole number."""
+    parser.add_argument(option, type=functools.partial(allowed.read, option), **given)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,13 +120,13 @@ def _run_parser(verbs: Any) -> None:
     run.add_argument("--cluster", default="local", metavar="NAME", help="local (processes), debug (in this process) or slurm")
     run.add_argument("--cluster-config", type=Path, metavar="FILE", help="what jobs on Slurm get (default: the user's file)")
     run.add_argument("--wait", action="store_true", help="on Slurm: until all is done, then show the leaderboard")
-    run.add_argument("--jobs", type=int, metavar="N", help="workers, or jobs on Slurm, at a time; default: one a core")
+    _number(run, "--jobs", bounds.JOBS, metavar="N", help="workers, or jobs on Slurm, at a time; default: one a core")
     run.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
-    run.add_argument("--processes", type=int, metavar="N", help="on each node, that share each run's batches (default: 1)")
+    _number(run, "--processes", bounds.PROCESSES, metavar="N", help="on each node, that share each run's batches (default: 1)")
     run.add_argument("--data", type=Path, metavar="DIR", help="the images, for protocols that need some")
-    run.add_argument("--workers", type=int, metavar="N", help="image loaders a process; default: none on a CPU, else its share")
+    _number(run, "--workers", bounds.WORKERS, metavar="N", help="image loaders a process; default: none on a CPU, else its share")
     run.add_argument("--weights", type=Path, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
-    run.add_argument("--micro-batch", type=int, metavar="N", help="images at a time; more accumulate gradients")
+    _number(run, "--micro-batch", bounds.BATCH, metavar="N", help="images at a time; more accumulate gradients")
     run.add_argument("--tensorboard", action="store_true", help="also write event files below --work")
     run.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="checkpoints, logs, teachers")
     run.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
@@ -141,16 +162,16 @@ def _speed_parser(verbs: Any) -> None:
     speed.add_argument("--size", metavar="SIZE", help="default: the family's first")
     speed.add_argument("--matched", action="store_true", help="the matched student (default: the standard one)")
     speed.add_argument("--protocol", metavar="NAME|FILE", help="as its runs do; run --dry-run then estimates hours")
-    speed.add_argument("--batch", type=int, metavar="N", help="default: 8")
-    speed.add_argument("--img-size", type=int, metavar="PX", help="default: the teacher's; a multiple of its patch size")
-    speed.add_argument("--rounds", type=int, default=20, metavar="N", help="steps of each kind, in turn (default: 20)")
-    speed.add_argument("--blocks", type=int, metavar="N", help="transfer the first N blocks (default: all)")
+    _number(speed, "--batch", bounds.BATCH, metavar="N", help="default: 8")
+    _number(speed, "--img-size", bounds.PIXELS, metavar="PX", help="default: the teacher's; a multiple of its patch size")
+    _number(speed, "--rounds", bounds.ROUNDS, default=20, metavar="N", help="steps of each kind, in turn (default: 20)")
+    _number(speed, "--blocks", bounds.DEPTH, metavar="N", help="transfer the first N blocks (default: all)")
     speed.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
     speed.add_argument("--precision", metavar="NAME", help="float32 (default) or bfloat16")
     speed.add_argument("--teacher-precision", metavar="NAME", help="the teacher's own (default: the same)")
     speed.add_argument("--compile-teacher", action="store_true", help="run the teacher through torch.compile")
     speed.add_argument("--formulation", metavar="NAME", help="maps or parts (default: what is faster on the device)")
-    speed.add_argument("--threads", type=int, metavar="N", help="of the CPU (default: one a core)")
+    _number(speed, "--threads", bounds.PROCESSES, metavar="N", help="of the CPU (default: one a core)")
     speed.add_argument("--no-yardstick", action="store_true", help="leave out the written-out maps")
     speed.add_argument("--data", type=Path, metavar="DIR", help="the images, where --protocol needs some")
     speed.add_argument("--images", type=Path, metavar="DIR", help="measure the loader on this folder of image folders")
@@ -178,6 +199,7 @@ def _inspect_parser(verbs: Any) -> None:
     inspect.set_defaults(verb=_inspect)
 
 
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")  # whether they are here is another question
 REQUEST: dict[str, str | None] = {"family": "all", "sizes": None, "study": "main", "protocol": "mini", "seeds": None}
 
 
@@ -212,9 +234,6 @@ def _run(args: argparse.Namespace) -> int:
     asked = _asked(vars(args))
     if args.cluster not in CLUSTERS:
         raise UnknownName("cluster", args.cluster, CLUSTERS)
-    for option, least in (("jobs", 1), ("processes", 1), ("workers", 0), ("micro_batch", 1)):
-        if getattr(args, option) is not None and getattr(args, option) < least:
-            raise UserError(f"--{option.replace('_', '-')} {getattr(args, option)}: at least {least}")
     if args.json and not args.dry_run:
         raise UserError("--json goes with --dry-run; a finished run's numbers come from bench report --json")
     if args.cluster == "debug" and (args.processes or 1) > 1:
@@ -228,6 +247,8 @@ def _run(args: argparse.Namespace) -> int:
     workspace, results = Workspace(args.work), Results(args.results)
     launcher = Launcher(asked.plan, asked.protocol, workspace, results, args.cluster, setup, config, words)
     if args.dry_run:
+        if args.device not in DEVICES:
+            raise UnknownName("device", args.device, DEVICES)
         _preview(launcher, args.json)
         return DONE
     with _joined(args) as ranks:
@@ -299,7 +320,7 @@ def _cluster_config(args: argparse.Namespace) -> ClusterConfig:
 
 def _lead(args: argparse.Namespace, launcher: Launcher, asked: _Asked) -> int:
     """Train what is missing and show the leaderboard; on Slurm submit it, and that only with --wait."""
-    from benchmark.store import ensure_writable
+    from benchmark.files import ensure_writable
 
     todo = launcher.survey()
     _check_device(args.device, here=not launcher.detached)
@@ -531,12 +552,11 @@ def _reports_folder(args: argparse.Namespace) -> Path:
 def _seeds(text: str | None, protocol: Protocol) -> list[int]:
     if text is None:
         return list(protocol.seeds)
-    try:
-        seeds = [int(word) for word in text.split(",")]
-    except ValueError:
-        raise UserError(f"--seeds {text!r}: whole numbers with commas between them, as in 0,1,2") from None
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UserError(f"--seeds {text!r}: from 0 on, each once")
+    if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text):
+        raise UserError(f"--seeds {quoted(text)}: whole numbers from 0 on with commas between them, as in 0,1,2")
+    seeds = [bounds.SEED.read("--seeds", word) for word in text.split(",")]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {quoted(text)}: each once")
     return seeds
 
 
@@ -549,11 +569,12 @@ def _check_device(name: str, here: bool = True) -> None:
     import torch
 
     if ":" in name:
-        raise UserError(f"--device {name!r}: GPUs are chosen by CUDA_VISIBLE_DEVICES; valid: auto, cpu, cuda")
+        raise UserError(f"--device {quoted(name)}: GPUs are chosen by CUDA_VISIBLE_DEVICES; valid: auto, cpu, cuda")
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"--device {name!r}: {' '.join(str(error).split())[:200]}; valid: auto, cpu, cuda") from None
+        told = " ".join(str(error).split())[:MOST_SHOWN]
+        raise UserError(f"--device {quoted(name)}: {told}; valid: auto, cpu, cuda") from None
 
 
 def _preview(launcher: Launcher, as_json: bool) -> None:
@@ -632,14 +653,12 @@ def _speed(args: argparse.Namespace) -> int:
     ):
         if word not in valid:
             raise UnknownName(option, word, [each for each in valid if each])
-    for option, value in (("--rounds", args.rounds), ("--batch", args.batch), ("--threads", args.threads)):
-        if value is not None and value < 1:
-            raise UserError(f"{option} {value}: at least 1")
     spec.teacher(size)
     _check_device(args.device)
     from benchmark.data import Place
+    from benchmark.files import ensure_writable
     from benchmark.speed import limits, measure, measure_data, measure_images, protocol_setting, save, setting_of
-    from benchmark.store import Workspace, ensure_writable
+    from benchmark.store import Workspace
     from benchmark.work import torch_device
 
     device = torch_device(args.device)
@@ -861,7 +880,9 @@ def _wanted(args: argparse.Namespace) -> list[Any]:
     within = {"family": args.family, "size": args.sizes, "seed": args.seeds}
     only = {label: {getattr(cell, label) for cell in named.cells} for label, given in within.items() if given is not None}
     if args.seeds is not None:
-        only["seed"] = {int(word) for word in args.seeds.split(",")}  # a teacher's own seed is 0, whatever was asked for
+        only["seed"] = {
+            bounds.SEED.read("--seeds", word) for word in args.seeds.split(",")
+        }  # a teacher's own seed is 0, whatever was asked for
     studies = set(named.study.split(","))
     made = [each for each in made if args.protocol is None or each.plan.protocol == named.protocol]
     made = [each for each in made if args.study is None or studies & set(each.plan.study.split(","))]
@@ -885,10 +906,10 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _reported(args: argparse.Namespace) -> int:
+    from benchmark.files import ensure_writable
     from benchmark.page import finding_data
     from benchmark.protocol import load_protocol, load_studies
     from benchmark.report import FEW, as_json, gather, show
-    from benchmark.store import ensure_writable
 
     for one, other in (*(("json", other) for other in ("check", "open", "readme", "claims")), ("check", "open")):
         if getattr(args, one) and getattr(args, other):

@@ -16,12 +16,13 @@ from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from benchmark.protocol import Record, read_yaml, validated
-from families.spec import UserError
+from benchmark import bounds
+from benchmark.protocol import NUMBER, Record, RunCount, read_yaml, validated
+from families.spec import UserError, quoted
 
 PROGRAMS = ("sbatch", "srun", "squeue", "sacct", "scancel", "scontrol")
 ASK_SECONDS = 60
@@ -33,6 +34,12 @@ RESERVED = (
     "parsable", "wait", "test_only", "wrap", "open_mode",
 )  # fmt: skip
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
+
+
+Processes = Annotated[int, NUMBER, Field(ge=bounds.PROCESSES.least, le=bounds.PROCESSES.most)]
+Minutes = Annotated[int, NUMBER, Field(ge=bounds.MINUTES.least, le=bounds.MINUTES.most)]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$", max_length=1000)]  # what becomes one line of a script
+Variable = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=10_000)]
 
 
 class ClusterConfig(Record):
@@ -54,22 +61,22 @@ class ClusterConfig(Record):
         sbatch: any other option of sbatch, as in `reservation: vision`; true for one without a value.
     """
 
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
-    nodes: PositiveInt = 1
-    gpus: int = Field(default=0, ge=0)
-    processes: PositiveInt | None = None
-    cpus: PositiveInt = 1
-    memory_gb: PositiveFloat | None = None
-    minutes: PositiveInt = 24 * 60
-    notice_seconds: PositiveInt = 120
-    parallel: PositiveInt = 16
-    runs_per_job: PositiveInt = 1
-    environment: dict[str, str] = {}
-    setup: tuple[str, ...] = ()
-    sbatch: dict[str, str | int | bool] = {}
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
+    nodes: Annotated[int, NUMBER, Field(ge=bounds.NODES.least, le=bounds.NODES.most)] = 1
+    gpus: Annotated[int, NUMBER, Field(ge=0, le=bounds.PROCESSES.most)] = 0
+    processes: Processes | None = None
+    cpus: Processes = 1
+    memory_gb: Annotated[float, NUMBER, Field(gt=0, le=10**6)] | None = None
+    minutes: Minutes = 24 * 60
+    notice_seconds: Minutes = 120
+    parallel: Annotated[int, NUMBER, Field(ge=bounds.JOBS.least, le=bounds.JOBS.most)] = 16
+    runs_per_job: RunCount = 1
+    environment: dict[str, Variable] = {}
+    setup: tuple[Line, ...] = ()
+    sbatch: dict[str, Line | int | bool] = {}
 
     @field_validator("environment", mode="before")
     @classmethod
@@ -81,15 +88,18 @@ class ClusterConfig(Record):
     def _names(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ValueError(f"{name!r} is no name of a variable")
+                raise ValueError(f"{quoted(name)} is no name of a variable")
         return value
 
     @field_validator("sbatch")
     @classmethod
     def _free(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
-            if name.replace("-", "_") in RESERVED:
-                raise ValueError(f"{name} is set by the launcher")
+            if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
+                raise ValueError(f"{quoted(name)} is no option of sbatch as it has them, in small letters")
+            taken = next((each for each in RESERVED if each.startswith(name.replace("-", "_"))), None)  # sbatch takes beginnings
+            if taken is not None:
+                raise ValueError(f"{quoted(name)[1:-1]} is set by the launcher")
         return value
 
     @model_validator(mode="after")
@@ -114,10 +124,15 @@ class ClusterConfig(Record):
         """Processes that share a run's batches."""
         return self.nodes * self.tasks
 
-    def parameters(self, name: str, code: Path, after: Collection[str]) -> dict[str, Any]:
+    @property
+    def variables(self) -> str:
+        """Shell lines that set the job's environment, which may hold secrets."""
+        return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in self.environment.items())
+
+    def parameters(self, name: str, code: Path, after: Collection[str], variables: Path) -> dict[str, Any]:
         """What submitit's executor is told for jobs called `name` that run a copy of the code, and begin once the jobs `after`
-        have ended, however."""
-        exports = [f"export {key}={shlex.quote(value)}" for key, value in self.environment.items()]
+        have ended, however. The file `variables` holds those of this record."""
+        exports = [f". {shlex.quote(str(variables))}"] if self.environment else []
         exports.append(f"export SRUN_CPUS_PER_TASK={self.cpus}")  # since Slurm 22.05 srun does not take it from sbatch
         exports += [f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}", "export PYTHONSAFEPATH=1"]
         asked = {
@@ -161,7 +176,8 @@ def load_config(path: Path | None) -> ClusterConfig:
             return ClusterConfig()
     elif not path.is_file():
         raise UserError(f"--cluster-config {path}: no such file")
-    return validated(ClusterConfig, read_yaml(path) or {}, str(path))
+    content = read_yaml(path)
+    return validated(ClusterConfig, {} if content is None else content, str(path))
 
 
 # ---- what the scheduler says
@@ -207,17 +223,17 @@ def _batched(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def endings(ids: Iterable[str]) -> dict[str, str]:
-    """How these jobs ended, in Slurm's words, as in OUT_OF_MEMORY or CANCELLED by 1000; not those that it has forgotten."""
+    """How these jobs ended, in Slurm's words, as in OUT_OF_MEMORY or CANCELLED by 1000; not those that it has forgotten.
+
+    Raises SchedulerError where sacct fails.
+    """
     from submitit.slurm.slurm import SlurmInfoWatcher
 
-    wanted = list(ids)
-    watcher = SlurmInfoWatcher()
-    for each in wanted:
-        watcher.register_job(each)
-    if wanted:
-        watcher.update()
-    states = {each: watcher.get_state(each, mode="cache") for each in wanted}
-    return {each: state for each, state in states.items() if state.startswith(ENDED)}  # sacct lags behind by seconds
+    wanted, found = set(ids), dict[str, str]()
+    for some in _batched(sorted({each.split("_")[0] for each in wanted})):
+        told = _checked(["sacct", "--parsable2", "--format=JobID,State", f"--jobs={','.join(some)}"])
+        found |= {job: line["State"] for job, line in SlurmInfoWatcher().read_info(told).items()}
+    return {job: state for job, state in found.items() if job in wanted and state.startswith(ENDED)}  # sacct lags by seconds
 
 
 def cancel(ids: Sequence[str]) -> None:

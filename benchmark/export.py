@@ -15,7 +15,7 @@ from timm.models import save_for_hf
 from torch import nn
 
 import families
-from benchmark.models import student_of, teachers_input, timm_args, trained
+from benchmark.models import load_state, student_of, teachers_input, timm_args, trained
 from benchmark.plan import Cell, Run
 from families.spec import STANDARD, Ref, UserError
 
@@ -69,7 +69,7 @@ def finished(run: Run, cell: Cell, weights: Path) -> nn.Module:
     if run.role != "student":
         return trained(run, cell.family, cell.size, weights)
     model = student_of(run)
-    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    load_state(model, weights)
     return model.eval().requires_grad_(False)
 
 

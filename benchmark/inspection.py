@@ -7,6 +7,7 @@ the family's file: a new family needs nothing here.
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,14 +29,15 @@ from torch import Tensor, nn
 import families
 from benchmark.data import Place, load
 from benchmark.data.images import evaluation_transform
+from benchmark.files import ensure_writable
 from benchmark.models import timm_args, trained
 from benchmark.plan import architecture, teacher_run
 from benchmark.plots import COLOURS, MARKERS, STYLE
 from benchmark.protocol import DEFAULT_PROTOCOL, Images, Normalisation, Protocol
-from benchmark.store import Workspace, ensure_writable
+from benchmark.store import Workspace
 from families.attention import layout
 from families.initialise import canonical
-from families.spec import Component, UserError
+from families.spec import Component, UserError, quoted
 from families.weights import file_digest, find_weights, one_line
 
 if TYPE_CHECKING:
@@ -247,12 +249,13 @@ def _chosen(what: str, text: str | None, there: int, default: list[int]) -> list
     """The numbers that a word as "0,5,11" or "all" names, ascending. Raises UserError for any that is not below `there`."""
     if text is None:
         return default
-    try:
-        numbers = list(range(there)) if text == "all" else sorted({int(word) for word in text.split(",")})
-    except ValueError:
-        raise UserError(f"--{what} {text!r}: numbers with commas between them, as in 0,1, or all") from None
-    if numbers[0] < 0 or numbers[-1] >= there:
-        raise UserError(f"--{what} {text!r}: this teacher's {what} are 0 to {there - 1}")
+    if text == "all":
+        return list(range(there))
+    if not re.fullmatch(r"[0-9]{1,9}(,[0-9]{1,9})*", text):
+        raise UserError(f"--{what} {quoted(text)}: numbers with commas between them, as in 0,1, or all")
+    numbers = sorted({int(word) for word in text.split(",")})
+    if numbers[-1] >= there:
+        raise UserError(f"--{what} {quoted(text)}: this teacher's {what} are 0 to {there - 1}")
     return numbers
 
 
@@ -270,15 +273,12 @@ def query_of(word: str | None, names: Sequence[str], reads_class: bool) -> Query
     place = (rows // 2, columns // 2) if word in ("centre", "center") else _numbers(word)
     if place not in patches:
         other = "cls, mean, centre" if "cls" in names else "mean, centre"
-        raise UserError(f"--query {word!r}: valid: {other}, or ROW,COLUMN of a patch from 0,0 to {rows - 1},{columns - 1}")
+        raise UserError(f"--query {quoted(word)}: valid: {other}, or ROW,COLUMN of a patch from 0,0 to {rows - 1},{columns - 1}")
     return Query(f"patch {place[0]},{place[1]}", (patches[place],), (place[0], place[1]))
 
 
 def _numbers(word: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in word.split(","))
-    except ValueError:
-        return ()
+    return tuple(map(int, word.split(","))) if re.fullmatch(r"[0-9]{1,9},[0-9]{1,9}", word) else ()
 
 
 def kind_of(name: str) -> str:

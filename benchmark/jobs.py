@@ -7,20 +7,24 @@ job's numbers, all of it under one lock of the work folder: nothing is in the sc
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
 
 from benchmark import cluster
-from benchmark.cluster import Live
-from benchmark.store import Workspace, utc_now, write_json
+from benchmark.cluster import Live, SchedulerError
+from benchmark.files import read_bytes, write_json
+from benchmark.store import Workspace, utc_now
 from benchmark.work import is_locked, locked
 
 RECORD, SLURM = "submission.json", "slurm"
@@ -28,7 +32,7 @@ TAIL_BYTES, FORGOTTEN_SECONDS = 4096, 24 * 3600
 ALIVE = Live("RUNNING")
 
 
-@dataclass
+@checked
 class Job:
     """A job, or the workers of a command on one machine (which have no number).
 
@@ -39,20 +43,20 @@ class Job:
     """
 
     runs: dict[str, str]
-    id: str | None = None
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")] | None = None
     ended: str | None = None
 
 
-@dataclass
+@checked
 class Array:
     """Jobs that were submitted as one, by a name that no others have."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     jobs: list[Job]
     submitted: bool = False
 
 
-@dataclass
+@checked
 class Submission:
     """What one command has submitted.
 
@@ -63,25 +67,22 @@ class Submission:
         closed: none of its jobs is left to end, and `Job.ended` tells how they did.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[0-9]+-[0-9]+$")]
     cluster: str
-    request: dict[str, Any] = field(default_factory=dict)
-    host: str = field(default_factory=socket.gethostname)
-    pid: int = field(default_factory=os.getpid)
-    created: str = field(default_factory=utc_now)
+    request: dict[str, Any] = Field(default_factory=dict)
+    host: str = Field(default_factory=socket.gethostname)
+    pid: int = Field(default_factory=os.getpid, gt=0)
+    created: str = Field(default_factory=utc_now)
     closed: bool = False
-    arrays: list[Array] = field(default_factory=list)
+    arrays: list[Array] = Field(default_factory=list)
 
     @property
     def jobs(self) -> list[Job]:
         """Of all arrays."""
         return [job for array in self.arrays for job in array.jobs]
 
-    @classmethod
-    def read(cls, content: dict[str, Any]) -> Submission:
-        """From what `asdict` gave."""
-        arrays = [Array(**(each | {"jobs": [Job(**job) for job in each["jobs"]]})) for each in content["arrays"]]
-        return cls(**(content | {"arrays": arrays}))
+
+WRITTEN = TypeAdapter(Submission)  # keys that another version of this code wrote are passed over
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Jobs:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.endings: dict[str, str] = {}
+        self.said: set[str] = set()
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
@@ -112,8 +114,8 @@ class Jobs:
         return self.workspace.jobs / submission.name
 
     def save(self, submission: Submission) -> None:
-        """Write the record."""
-        write_json(self.folder(submission) / RECORD, asdict(submission))
+        """Write the record, whole, so that it is there also after the machine goes down."""
+        write_json(self.folder(submission) / RECORD, asdict(submission), durable=True)
 
     @contextmanager
     def present(self, submission: Submission) -> Iterator[None]:
@@ -122,11 +124,26 @@ class Jobs:
             yield
 
     def submissions(self) -> list[Submission]:
-        """All, the oldest first."""
-        found = []
-        for path in self.workspace.jobs.glob(f"*/{RECORD}"):
-            found.append(Submission.read(json.loads(path.read_text(encoding="utf-8"))))  # what cannot be read is not left out
-        return sorted(found, key=lambda each: int(each.name.rpartition("-")[2]))
+        """All, the oldest first. A record that is damaged is named on stderr and left out."""
+        found = [self._read(path) for path in self.workspace.jobs.glob(f"*/{RECORD}")]
+        return sorted((each for each in found if each is not None), key=lambda each: int(each.name.rpartition("-")[2]))
+
+    def _read(self, path: Path) -> Submission | None:
+        try:
+            found = WRITTEN.validate_json(read_bytes(path))
+        except (OSError, ValidationError) as error:
+            self._say(f"{path}: left out, no record of what was submitted ({_why(error)})")
+            return None
+        if found.name != path.parent.name:
+            self._say(f"{path}: left out, the record of another submission ({found.name})")
+            return None
+        return found
+
+    def _say(self, told: str) -> None:
+        """A line on stderr, once."""
+        if told not in self.said:
+            self.said.add(told)
+            print(f"bench: {told}", file=sys.stderr, flush=True)
 
     def standings(self) -> dict[str, Standing]:
         """By run key. Nothing is written; raises SchedulerError where Slurm has to be asked and does not answer."""
@@ -162,7 +179,10 @@ class Jobs:
         open_ones = [each for each in submissions if not each.closed]
         numbered = {job.id for each in open_ones for job in each.jobs if each.cluster == SLURM and job.id is not None}
         live = cluster.live(numbered)
-        self.endings |= cluster.endings(numbered - live.keys() - self.endings.keys())
+        try:
+            self.endings |= cluster.endings(numbered - live.keys() - self.endings.keys())
+        except SchedulerError as error:  # who still runs is known
+            self._say(f"{error}: how jobs ended is not known")
         found = []
         for submission in submissions:
             here = submission.cluster != SLURM and not submission.closed and is_locked(self.folder(submission))
@@ -196,6 +216,14 @@ class Jobs:
         own = [line for line in lines if not line.startswith(("srun:", "slurmstepd", "submitit "))]
         why = [line for line in lines if line.startswith("srun: error:")]  # the lines after tell that it ends the rest
         return (own or why or lines)[-1] if lines else None
+
+
+def _why(error: OSError | ValidationError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "not readable"
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))[:80]
+    return f"{place}: {first['msg'][:80]}" if place else str(first["msg"])[:80]
 
 
 def _is_known(submission: Submission) -> bool:

@@ -18,12 +18,13 @@ from typing import Any, Literal
 
 from benchmark import cluster
 from benchmark.cluster import ClusterConfig, SchedulerError
+from benchmark.files import ensure_writable, last_line, read_text
 from benchmark.jobs import Array, Job, Jobs, Standing, Submission
 from benchmark.notice import python_that_waits
 from benchmark.plan import EVALUATED, Item, Plan, Run, together
 from benchmark.protocol import Protocol
 from benchmark.status import State, state_of
-from benchmark.store import Labelled, Result, Results, Workspace, frozen, read_result
+from benchmark.store import NO_REASON, Labelled, Result, Results, Workspace, frozen, read_result
 from benchmark.work import (
     DIED,
     Order,
@@ -37,11 +38,13 @@ from benchmark.work import (
     mark_failed,
     set_environment,
 )
+from families.spec import UserError
 
 Cluster = Literal["local", "debug", "slurm"]
 CLUSTERS: tuple[Cluster, ...] = ("local", "debug", "slurm")
 WEEK_MIN = 7 * 24 * 60
 FOLLOW_SECONDS, LAG_SECONDS = 5.0, 60.0
+ALONE_AFTER = 2  # deaths of workers over a run
 NOT_ITS_FAULT = ("CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")
 
 
@@ -171,11 +174,11 @@ class Launcher:
         return "slurm" in (at.submission.cluster, self.cluster)
 
     def _settle_death(self, item: Item, at: Standing | None) -> None:
-        """Note that a job died over a run, so that it will be tried alone."""
+        """Note that a job died over a run, which is tried alone after the second time."""
         if at is None or at.job.ended is None or at.job.ended.startswith(NOT_ITS_FAULT):
             return
         if self.workspace.progress(item.key).get("state") == "running":
-            mark_failed(self.workspace, item, at.submission.name, f"{DIED}: Slurm says {at.job.ended}")
+            mark_failed(self.workspace, item, at.submission.name, f"{DIED}: Slurm says {at.job.ended}", died=True)
 
     def _submit_all(self, items: Sequence[Item], standings: Mapping[str, Standing]) -> None:
         """Every stage at once, as arrays no longer than Slurm allows."""
@@ -242,7 +245,7 @@ class Launcher:
         forever = {"slurm_max_num_timeout": cluster.FOREVER, "slurm_python": python_that_waits()}
         executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster, **forever)
         if self.detached:
-            executor.update_parameters(**self.config.parameters(name, code, after))
+            executor.update_parameters(**self.config.parameters(name, code, after, self._variables(folder)))
             around: AbstractContextManager[None] = cluster.outside_of_jobs()
         else:
             tasks = {"tasks_per_node": self.setup.processes} if self.cluster == "local" else {}
@@ -254,15 +257,24 @@ class Launcher:
             except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
                 raise SchedulerError(f"Slurm refuses: {cluster.refusal(str(error))}{self._so_far()}") from None
 
+    def _variables(self, folder: Path) -> Path:
+        """The file, for its owner alone, that sets a job's environment."""
+        path = folder / "environment.sh"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(self.config.variables)
+        return path
+
     def _so_far(self) -> str:
         jobs = sum(len(array.jobs) for array in self.submission.arrays if array.submitted)
         return f"; {jobs} jobs were submitted before it: see bench status, bench cancel" if jobs else ""
 
     def _alone(self, items: Sequence[Item]) -> set[str]:
-        """Runs over which a worker died, or that a failure took along: which of several was the reason is to be found out."""
+        """Runs over which a worker died twice, or whose failure took its processes along: which of several was the reason is to
+        be found out. After one death they go on together, since most are nobody's fault."""
         shared = self.setup.processes > 1 or self.cluster == "debug"  # where a failure may take its process along
-        errors = {item.key: self.workspace.error(item.key) for item in items}
-        return {key for key, error in errors.items() if error and (shared or error.startswith(DIED))}
+        found = {item.key for item in items if self.workspace.progress(item.key).get("deaths", 0) >= ALONE_AFTER}
+        return found | {item.key for item in items if shared and self.workspace.error(item.key)}
 
     def submit(self, todo: Sequence[Item]) -> Outcome:
         """Give `todo` to Slurm, where it waits for its turn without this command."""
@@ -334,16 +346,31 @@ class Launcher:
                 if finished(self.workspace, item):
                     self._take(item)
                 elif self._failed(item):
-                    self.outcome.failed[item.key] = self.workspace.error(item.key) or "no reason was left"
+                    self.outcome.failed[item.key] = self._reason(item)
                 else:
                     rest.append(item)
             if len(rest) == len(pending):
                 for item in rest:
-                    said = f" ({self.errors[-1]})" if self.errors else ""
-                    folder = self.jobs.folder(self.submission)
-                    self.outcome.failed[item.key] = f"no worker could start; see {folder}{said}"
+                    self.outcome.failed[item.key] = self._unwritable(item) or self._without_worker()
                 return
             pending = rest
+
+    def _without_worker(self) -> str:
+        said = f" ({self.errors[-1]})" if self.errors else ""
+        return f"no worker could start; see {self.jobs.folder(self.submission)}{said}"
+
+    def _reason(self, item: Item) -> str:
+        """Why a run failed, as far as somebody could write it down."""
+        told = self.workspace.error(item.key)
+        return told if told not in (None, NO_REASON) else self._unwritable(item) or NO_REASON
+
+    def _unwritable(self, item: Item) -> str | None:
+        """Why nothing can be written in a run's folder; None where it can."""
+        try:
+            ensure_writable("--work", self.workspace.run(item.key))
+        except UserError as error:
+            return str(error)
+        return None
 
     def _work_off(self, items: list[Item]) -> None:
         """Let workers take `items` until none is left."""
@@ -351,7 +378,7 @@ class Launcher:
         order = replace(self._order(), units=shares)
         with _interrupts_ignored():
             jobs = self._submit([replace(order, number=n) for n in range(min(self.setup.jobs, len(shares)))], self.name)
-        self.errors = [str(error).strip().splitlines()[-1] for job in jobs if (error := job.exception()) is not None]
+        self.errors = [last_line(str(error), "without a word") for job in jobs if (error := job.exception()) is not None]
 
     def _take(self, item: Item) -> None:
         """A finished run: its cells are there, or their place is gone; then its payload waits in the work folder."""
@@ -368,8 +395,10 @@ class Launcher:
             return False
         with locked(self.workspace.run(item.key), wait=True):
             if progress["state"] == "running":
-                told = self.workspace.run(item.key) / "error.txt"  # by a process that another one's progress came after
-                mark_failed(self.workspace, item, self.name, told.read_text(encoding="utf-8") if told.exists() else DIED)
+                told = read_text(
+                    self.workspace.run(item.key) / "error.txt"
+                )  # by a process that another one's progress came after
+                mark_failed(self.workspace, item, self.name, told or DIED, died=not told)
         return True
 
     def other_weights(self, item: Item, sha256: str) -> Path | None:

@@ -7,7 +7,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 import families
@@ -17,10 +16,11 @@ from benchmark.transfer import Reader
 from families.adapter import build_student
 from families.layer_scale import fold
 from families.spec import Component, Host
-from families.weights import WeightsError, load_pretrained
+from families.weights import WeightsError, check_plain, load_pretrained, one_line, read_torch
 
 # What starts anew with a part of the teacher: of each block the module, and BEiT's table of biases that all blocks share.
 ANEW = {"none": (), "attention": ("blocks.*.attn.*", "rel_pos_bias.*"), "mlp": ("blocks.*.mlp.*",)}
+REMEDY = "delete it, and bench run trains its run again"  # of weights that a run of ours left
 HEADS = ("head.", "norm.", "fc_norm.")  # what belongs to a head: the norm before it moves with the pooling
 
 
@@ -62,12 +62,37 @@ def taught_by(run: Run, family: str, size: str, files: Mapping[str, Path]) -> nn
 
 
 def trained(run: Run, family: str, size: str, weights: Path) -> nn.Module:
-    """A teacher that was trained here, with its head, frozen, from its state-dict file."""
-    state = torch.load(weights, map_location="cpu", weights_only=True)
+    """A teacher that was trained here, with its head, frozen, from its state-dict file. Raises WeightsError for one that is
+    damaged or another model's."""
+    state = read_state(weights)
+    if "head.weight" not in state:
+        raise WeightsError(f"{weights}: not the weights of a model with a head; {REMEDY}")
     classes = len(state["head.weight"])  # of its own task, which a student may not share
     model = families.load(family).teacher(size, pretrained=False, **timm_args(run) | {"num_classes": classes})
-    model.load_state_dict(state)
+    _take(model, state, weights)
     return model
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A state-dict file that was written here. Raises WeightsError, one line, for one that is damaged or holds anything else."""
+    state = read_torch(path, REMEDY)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path}: a {type(state).__name__} of other things than weights; {REMEDY}")
+    check_plain(path, state, REMEDY)
+    return state
+
+
+def load_state(model: nn.Module, path: Path) -> None:
+    """Give a model the weights of a state-dict file. Raises WeightsError for one that is damaged or another model's."""
+    _take(model, read_state(path), path)
+
+
+def _take(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        told = one_line(error).partition(": ")[2][:100]
+        raise WeightsError(f"{path}: not the weights of this run's model ({told}); {REMEDY}") from None
 
 
 def reader_of(run: Run, family: str, size: str, files: Mapping[str, Path], device: str) -> Reader:

@@ -18,15 +18,26 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmark import cluster
+from benchmark.files import read_text
 from benchmark.jobs import SLURM, Jobs, Standing
 from benchmark.plan import Cell, Item, Plan
 from benchmark.progress import pace
-from benchmark.status import KINDS, State, state_of
+from benchmark.status import KINDS, State, ago, state_of
 from benchmark.store import Results, Workspace
-from families.spec import UserError
+from families.spec import UserError, quoted
 
 WATCH_SECONDS, FOLLOW_SECONDS, ASK_SECONDS, MOST_LINES = 5.0, 1.0, 3.0, 15
-STYLES = {"finished": "green", "running": "cyan", "queued": "blue", "failed": "red", "stale": "yellow", "missing": "dim"}
+MOST_LOG = 100 * 2**20  # bytes
+SIGN_SECONDS = 60.0  # without a sign of life, from which on that is told
+STYLES = {
+    "finished": "green",
+    "running": "cyan",
+    "lost": "magenta",
+    "queued": "blue",
+    "failed": "red",
+    "stale": "yellow",
+    "missing": "dim",
+}
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,7 @@ def as_json(seen: Sequence[Seen]) -> dict[str, Any]:
             "job": each.state.job,
             "step": each.state.progress.get("step"),
             "steps": each.item.run.protocol.recipe.steps,
+            "silent_seconds": None if each.state.silent is None else round(each.state.silent),
         }
         for each in seen
     ]
@@ -135,7 +147,7 @@ def watch(overview: Overview, console: Console) -> None:
 
 def _drawn(seen: Sequence[Seen], overview: Overview) -> RenderableType:
     parts: list[RenderableType] = [_counts(seen)]
-    for kind in ("running", "failed", "stale"):
+    for kind in ("running", "lost", "failed", "stale"):
         parts += _lines(kind, [each for each in seen if each.state.kind == kind])
     waits = Counter(each.state.reason for each in seen if each.state.kind == "queued" and each.state.reason)
     if waits:
@@ -171,6 +183,8 @@ def _lines(kind: str, seen: Sequence[Seen]) -> list[RenderableType]:
         if kind == "running":
             at = each.state.progress
             told = f"{at['step']}/{at['steps']} {pace(at)}".rstrip() + (f", job {each.state.job}" if each.state.job else "")
+            if each.state.silent is not None and each.state.silent > SIGN_SECONDS:
+                told += f", last sign of life {ago(each.state.silent)} ago"
         lines.append(Text.assemble((f"{kind}: ", STYLES[kind]), f"{each.item.cells[0].name} ({each.item.key}): {told}"))
     if len(seen) > MOST_LINES:
         lines.append(Text(f"and {len(seen) - MOST_LINES} more {kind}; bench status --json names all"))
@@ -233,8 +247,8 @@ def find_run(overview: Overview, word: str) -> str:
             return found[0]
         if found:
             some = ", ".join(f"{names[key][0]} ({key})" for key in found[:6])
-            raise UserError(f"{word!r} is not one run: {some}{', ...' if found[6:] else ''}")
-    raise UserError(f"no run {word!r} in this work folder; bench status --json names all")
+            raise UserError(f"{quoted(word)} is not one run: {some}{', ...' if found[6:] else ''}")
+    raise UserError(f"no run {quoted(word)} in this work folder; bench status --json names all")
 
 
 def names_cell(word: str, cell: Cell) -> bool:
@@ -256,15 +270,13 @@ def log_of(overview: Overview, key: str, follow: bool) -> Iterator[str]:
         over = not follow
         if follow and time.monotonic() - asked >= ASK_SECONDS:
             over, asked = not overview.goes_on(key), time.monotonic()
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        lines = read_text(path, MOST_LOG).splitlines()
         yield from lines[shown:]
         shown = len(lines)
         if over:
             break
         time.sleep(FOLLOW_SECONDS)
-    error = overview.workspace.run(key) / "error.txt"
-    if error.exists():
-        yield from error.read_text(encoding="utf-8").splitlines()
+    yield from read_text(overview.workspace.run(key) / "error.txt").splitlines()
     yield from _jobs_output(overview, key)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 import families
+from benchmark.bounds import STEPS
 from benchmark.protocol import (
     STAR,
     Arm,
@@ -27,7 +28,20 @@ from benchmark.protocol import (
     Study,
     Teachers,
 )
-from families.spec import STANDARD, Component, Constant, Family, Host, Normal, Ref, SinCos, Teacher, UnknownName, UserError
+from families.spec import (
+    STANDARD,
+    Component,
+    Constant,
+    Family,
+    Host,
+    Normal,
+    Ref,
+    SinCos,
+    Teacher,
+    UnknownName,
+    UserError,
+    quoted,
+)
 
 TEACHER = "teacher"  # the arm of a teacher that the protocol trains
 EVALUATED = ("ensemble", "match")  # roles of what is not trained
@@ -425,8 +439,10 @@ class Definitions:
 
 def _tuned(recipe: Recipe, arm: Arm) -> Recipe:
     steps = round(recipe.steps * arm.budget)
-    if steps < 1:
-        raise UserError(f"arm {arm.name!r}: {recipe.steps} steps times {arm.budget:g} leaves none")
+    if not STEPS.least <= steps <= STEPS.most:
+        raise UserError(
+            f"arm {quoted(arm.name)}: {recipe.steps} steps times {arm.budget:g} is not from {STEPS.least} to {STEPS.most}"
+        )
     return recipe.model_copy(update={"steps": steps, "lr": recipe.lr * arm.lr})
 
 
@@ -436,7 +452,7 @@ def _student(protocol: Protocol, cell: Cell, arm: Arm) -> Architecture:
     components = components_of(arm, cell.family, cell.size)
     if arm.gamma is not None:
         if LAYER_SCALE not in components:
-            raise UserError(f"arm {arm.name!r}: {cell.family}'s matched student has no {LAYER_SCALE} here")
+            raise UserError(f"arm {quoted(arm.name)}: {cell.family}'s matched student has no {LAYER_SCALE} here")
         scale = components[LAYER_SCALE]
         initial = {pattern: Constant(arm.gamma) for pattern in scale.initial}
         components[LAYER_SCALE] = replace(scale, initial=initial)
@@ -476,7 +492,9 @@ def _blocks(arm: Arm, depth: int) -> tuple[int, ...]:
     kind, _, count = arm.blocks.partition("-")
     number = int(count)
     if number > depth - (kind == "only"):
-        raise UserError(f"arm {arm.name!r}: the teacher has {depth} blocks" + (", counted from 0" if kind == "only" else ""))
+        raise UserError(
+            f"arm {quoted(arm.name)}: the teacher has {depth} blocks" + (", counted from 0" if kind == "only" else "")
+        )
     return {"first": tuple(range(number)), "last": tuple(range(depth - number, depth)), "only": (number,)}[kind]
 
 
@@ -489,13 +507,13 @@ def _teacher(protocol: Protocol, cell: Cell, arm: Arm) -> dict[str, str]:
         return {"untrained": _digest(whole), "seed": str(arm.teacher)}
     folded = {"folded": LAYER_SCALE} if arm.weights == "folded" else {}
     if folded and LAYER_SCALE not in spec.components(cell.size):
-        raise UserError(f"arm {arm.name!r}: {cell.family} has no {LAYER_SCALE} to fold")
+        raise UserError(f"arm {quoted(arm.name)}: {cell.family} has no {LAYER_SCALE} to fold")
     before = [each for each in needed(protocol, cell) if is_teacher(each.arm) or Arm.parse(each.arm).method == "finetune"]
     trained = {"run": run_of(protocol, before[0]).key} if before else {}
     if protocol.teacher is not None:
         return trained | folded
     if arm.teacher or arm.recipe:
-        raise UserError(f"arm {arm.name!r}: the teachers are pre-trained, there is one of each")
+        raise UserError(f"arm {quoted(arm.name)}: the teachers are pre-trained, there is one of each")
     pinned = {"revision": teacher.revision, "sha256": teacher.official.sha256 if teacher.official else None}
     source = teacher.official.url if teacher.official else teacher.model
     return {"weights": source} | {kind: value for kind, value in pinned.items() if value is not None} | trained | folded

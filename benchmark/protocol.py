@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 import families
-from families.spec import Family, UnknownName, UserError
+from benchmark import bounds
+from benchmark.files import read_bytes
+from families.spec import MOST_SHOWN, Family, UnknownName, UserError, quoted
 
 FOLDER = Path(__file__).parent
 DEFAULT_PROTOCOL = "mini"
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Percent = Annotated[float, Field(ge=0, le=100)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")]  # what an arm can be called by
+NUMBER = BeforeValidator(bounds.no_bool)
+Fraction = Annotated[float, NUMBER, Field(ge=0, le=1)]
+Percent = Annotated[float, NUMBER, Field(ge=0, le=100)]
+Positive = Annotated[float, NUMBER, Field(gt=0, le=bounds.LARGEST)]
+NotNegative = Annotated[float, NUMBER, Field(ge=0, le=bounds.LARGEST)]
+Centre = Annotated[float, NUMBER, Field(ge=-bounds.LARGEST, le=bounds.LARGEST)]
+Steps = Annotated[int, NUMBER, Field(ge=bounds.STEPS.least, le=bounds.STEPS.most)]
+BatchSize = Annotated[int, NUMBER, Field(ge=bounds.BATCH.least, le=bounds.BATCH.most)]
+ImageCount = Annotated[int, NUMBER, Field(ge=bounds.IMAGES.least, le=bounds.IMAGES.most)]
+ClassCount = Annotated[int, NUMBER, Field(ge=bounds.CLASSES.least, le=bounds.CLASSES.most)]
+Pixels = Annotated[int, NUMBER, Field(ge=bounds.PIXELS.least, le=bounds.PIXELS.most)]
+Width = Annotated[int, NUMBER, Field(ge=bounds.WIDTH.least, le=bounds.WIDTH.most)]
+Depth = Annotated[int, NUMBER, Field(ge=bounds.DEPTH.least, le=bounds.DEPTH.most)]
+Seed = Annotated[int, NUMBER, Field(ge=bounds.SEED.least, le=bounds.SEED.most)]
+Points = Annotated[int, NUMBER, Field(ge=bounds.POINTS.least, le=bounds.POINTS.most)]
+RunCount = Annotated[int, NUMBER, Field(ge=bounds.RUNS.least, le=bounds.RUNS.most)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=100)]  # what an arm can be called by
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a protocol's or study's file without its ending
+MOST_EXTENDED = 20  # files, one by way of the other
+MOST_YAML = bounds.MEGABYTE
+MOST_TOLD = 300  # characters of what is wrong
 Loss = Literal["ce", "kl", "mse", "cosine"]
 Reinit = Literal["none", "attention", "mlp"]
 Part = Literal["map", "logits", "q", "k", "v", "output"]
@@ -42,11 +63,11 @@ class CuedDigits(Record):
     """
 
     name: Literal["cued_digits"]
-    val_images: int = Field(gt=0)
-    test_images: int = Field(gt=0)
-    noise_std: float = Field(ge=0)
-    imbalance: float = Field(default=1, ge=1)
-    hues: float = Field(default=1, gt=0, le=1)
+    val_images: ImageCount
+    test_images: ImageCount
+    noise_std: NotNegative
+    imbalance: Positive = Field(default=1, ge=1)
+    hues: Positive = Field(default=1, le=1)
 
     @property
     def num_classes(self) -> int:
@@ -58,7 +79,7 @@ class Split(Record):
     """A part of a data set: its name in timm's data set factory, and how many images it has (checked before training)."""
 
     split: str
-    images: int = Field(gt=0)
+    images: ImageCount
 
 
 class ShiftedSet(Record):
@@ -70,8 +91,8 @@ class ShiftedSet(Record):
     """
 
     path: str
-    images: int = Field(gt=0)
-    classes: int = Field(gt=1)
+    images: ImageCount
+    classes: ClassCount
     named_by: Literal["class", "index"] = "class"
 
 
@@ -85,12 +106,12 @@ class Images(Record):
 
     name: Literal["images"]
     source: str = ""
-    num_classes: int = Field(gt=1)
+    num_classes: ClassCount
     train: Split
     test: Split
     val: Split | None = None
-    held_out: int = Field(default=0, ge=0)
-    crop_pct: float = Field(default=0.875, gt=0, le=1)
+    held_out: Annotated[int, NUMBER, Field(ge=0, le=bounds.IMAGES.most)] = 0
+    crop_pct: Positive = Field(default=0.875, le=1)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     shifted: dict[str, ShiftedSet] = {}
 
@@ -103,7 +124,7 @@ class Images(Record):
         if {"train", "val", "test"} & set(self.shifted):
             raise ValueError("shifted: train, val and test are names of their own")
         if self.streamed and self.held_out:
-            raise ValueError(f"source {self.source!r} is streamed: nothing can be held out of it; val names a split")
+            raise ValueError(f"source {quoted(self.source)} is streamed: nothing can be held out of it; val names a split")
         return self
 
     @property
@@ -124,17 +145,17 @@ class Augment(Record):
     scale: tuple[Fraction, Fraction] = (0.08, 1.0)
     hflip: Fraction = 0.5
     auto_augment: str | None = None
-    color_jitter: float | None = None
+    color_jitter: NotNegative | None = None
     erase: Fraction = 0.0
-    mixup: float = Field(default=0.0, ge=0)
-    cutmix: float = Field(default=0.0, ge=0)
+    mixup: NotNegative = 0.0
+    cutmix: NotNegative = 0.0
 
 
 class Normalisation(Record):
     """What students get: (image - mean) / std per channel, on values in 0..1."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[Centre, Centre, Centre]
+    std: tuple[Positive, Positive, Positive]
 
 
 class Recipe(Record):
@@ -154,24 +175,24 @@ class Recipe(Record):
         mask_ratio: share of the patches that are masked then.
     """
 
-    steps: int = Field(gt=0)
-    epochs: float | None = Field(default=None, gt=0)
-    batch_size: int = Field(gt=0)
-    lr: float = Field(gt=0)
+    steps: Steps
+    epochs: Positive | None = None
+    batch_size: BatchSize
+    lr: Positive
     warmup: Fraction
-    weight_decay: float = Field(ge=0)
+    weight_decay: NotNegative
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    clip_grad: float | None = Field(default=None, gt=0)
+    clip_grad: Positive | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     grad_checkpointing: bool = False
-    layer_decay: float | None = Field(default=None, gt=0, le=1)
-    drop_path: float = Field(default=0.0, ge=0, lt=1)
-    smoothing: float = Field(default=0.0, ge=0, lt=1)
-    ema: float | None = Field(default=None, gt=0, lt=1)
+    layer_decay: Positive | None = Field(default=None, le=1)
+    drop_path: NotNegative = Field(default=0.0, lt=1)
+    smoothing: NotNegative = Field(default=0.0, lt=1)
+    ema: Positive | None = Field(default=None, lt=1)
     augment: Augment | None = None
     compile: bool = False
     objective: Literal["labels", "masked"] = "labels"
-    mask_ratio: float = Field(default=0.5, gt=0, lt=1)
+    mask_ratio: Positive = Field(default=0.5, lt=1)
 
 
 class Pretraining(Record):
@@ -196,18 +217,24 @@ class Teaching(Pretraining):
 class Size(Record):
     """A scaled-down geometry."""
 
-    embed_dim: int = Field(gt=0)
-    depth: int = Field(gt=0)
+    embed_dim: Width
+    depth: Depth
 
 
 class Scale(Record):
     """Geometries of a protocol that does not use the teachers' own. `head_dim` is a factor on the teacher's head_dim, so
     that a family with narrow heads keeps them."""
 
-    img_size: int = Field(gt=0)
-    patch_size: int = Field(gt=0)
-    head_dim: float = Field(gt=0)
+    img_size: Pixels
+    patch_size: Pixels
+    head_dim: Positive
     sizes: dict[str, Size]
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> Scale:
+        if self.img_size % self.patch_size:
+            raise ValueError(f"img_size: {self.img_size} is not a multiple of patch_size: {self.patch_size}")
+        return self
 
 
 class TransferSettings(Record):
@@ -216,12 +243,19 @@ class TransferSettings(Record):
     it through torch.compile; `teacher_drop_path` drops the student's residual branches in the teacher too while training, as
     Li et al.'s released code does (it is deterministic otherwise)."""
 
-    blocks: Literal["all"] | int
+    blocks: Literal["all"] | Annotated[int, NUMBER, Field(ge=-bounds.DEPTH.most, le=bounds.DEPTH.most)]
     loss: Loss
-    weight: float = Field(gt=0)
+    weight: Positive
     teacher_precision: Literal["float32", "bfloat16"] | None = None
     compile_teacher: bool = False
     teacher_drop_path: bool = False
+
+    @field_validator("blocks")
+    @classmethod
+    def _some_blocks(cls, blocks: Literal["all"] | int) -> Literal["all"] | int:
+        if blocks == 0:
+            raise ValueError("0 transfers no block; all, a count of first ones, or minus how many last ones stay out")
+        return blocks
 
     def indices(self, depth: int) -> tuple[int, ...]:
         """The transferred blocks of a model of this depth. Raises UserError when there are none or too few blocks."""
@@ -253,11 +287,11 @@ class Protocol(Record):
     recipe: Recipe
     recipes: dict[Literal["none", "copy", "distill", "finetune"], Recipe] = {}
     transfer: TransferSettings
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(min_length=1)
-    curve_points: int = Field(gt=0)
-    checkpoint_seconds: float = Field(default=2.0, ge=0)
-    together: int = Field(default=12, gt=0)
-    evaluation_batch: int = Field(default=500, gt=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
+    curve_points: Points
+    checkpoint_seconds: NotNegative = 2.0
+    together: RunCount = 12
+    evaluation_batch: BatchSize = Field(default=500, gt=1)
     datasets: dict[Name, Protocol] = {}
 
     @model_validator(mode="before")
@@ -392,7 +426,8 @@ class Test(Record):
     @model_validator(mode="after")
     def _differences(self) -> Test:
         try:
-            for arm in (arm for difference in (*self.of, self.failing) if difference for arm in signed_terms(difference)):
+            given = (*self.of, *([] if self.failing is None else [self.failing]))
+            for arm in (arm for difference in given for arm in signed_terms(difference)):
                 Arm.parse(_with_star_filled(arm))
         except UserError as error:
             raise ValueError(str(error)) from None
@@ -405,7 +440,7 @@ def signed_terms(difference: str) -> dict[str, float]:
     signs, arms = rest[::2], [first, *rest[1::2]]
     if len(signs) != len(arms) - 1 or not signs or not set(signs) <= {"+", "-"} or len(set(arms)) < len(arms):
         raise UserError(
-            f"{difference!r} is no difference, such as 'standard-copy - standard-none', of arms that are not the same"
+            f"{quoted(difference)} is no difference, such as 'standard-copy - standard-none', of arms that are not the same"
         )
     return dict(zip(arms, [1.0, *(1.0 if sign == "+" else -1.0 for sign in signs)], strict=True))
 
@@ -465,7 +500,7 @@ def _with_star_filled(text: str) -> str:
     """An arm as it could be for some teacher."""
     for key, _ in STAR.findall(text):
         if key not in STARRED:
-            raise UserError(f"arm {text!r}: * stands for what a teacher has of {', '.join(STARRED)}")
+            raise UserError(f"arm {quoted(text)}: * stands for what a teacher has of {', '.join(STARRED)}")
     return STAR.sub(lambda found: found.group(0)[:-1] + STARRED[found.group(1)], text)
 
 
@@ -499,22 +534,22 @@ class Arm(Record):
 
     student: Literal["standard", "matched", "teacher"]
     method: Literal["none", "copy", "distill", "finetune"]
-    budget: float = Field(default=1, gt=0)
-    lr: float = Field(default=1, gt=0)
+    budget: Positive = 1
+    lr: Positive = 1
     data: str = ""
     blocks: str = Field(default="", pattern=r"^((first|last)-[1-9]\d*|only-(0|[1-9]\d*)|)$")
     part: Part = "map"
     loss: Loss | None = None
-    weight: float = Field(default=1, gt=0)
+    weight: Positive = 1
     sinks: Literal["keep", "drop", "redistribute"] = "keep"
     source: Literal["teacher", "other-image", "average", "uniform", "untrained"] = "teacher"
-    teacher: int = Field(default=0, ge=0)
+    teacher: Seed = 0
     recipe: str = ""
     weights: Literal["pretrained", "finetuned", "folded"] = "pretrained"
     native: str = ""
     without: str = ""
     of: str = ""
-    gamma: float | None = None
+    gamma: Centre | None = None
     reinit: Reinit = "none"
     match: Literal["none", "start", "end"] = "none"
     ensemble: Literal["none", "finetuned"] = "none"
@@ -589,21 +624,21 @@ def _parsed(text: str) -> Arm:
     for variant in variants:
         key, _, value = variant.partition("=")
         if key not in _GOES_WITH:
-            raise UnknownName(f"variant in arm {text!r}", key, _GOES_WITH)
+            raise UnknownName(f"variant in arm {quoted(text)}", key, _GOES_WITH)
         fields[key] = value.removeprefix(_PREFIX.get(key, ""))
-    arm = validated(Arm, fields, f"arm {text!r}")
+    arm = validated(Arm, fields, f"arm {quoted(text)}")
     if (arm.student == "teacher") != (arm.method == "finetune"):
-        raise UserError(f"arm {text!r}: what is fine-tuned is the teacher; write it 'finetune'")
+        raise UserError(f"arm {quoted(text)}: what is fine-tuned is the teacher; write it 'finetune'")
     for key in [each for each in fields if each in _GOES_WITH]:
         if arm.method not in _GOES_WITH[key]:
-            raise UserError(f"arm {text!r}: {key} goes with {', '.join(_GOES_WITH[key])}, not with {arm.method}")
+            raise UserError(f"arm {quoted(text)}: {key} goes with {', '.join(_GOES_WITH[key])}, not with {arm.method}")
         if key in MATCHING and arm.student != "matched":
-            raise UserError(f"arm {text!r}: {key} goes with a matched student")
+            raise UserError(f"arm {quoted(text)}: {key} goes with a matched student")
     reason = _contradiction(arm)
     if reason is not None:
-        raise UserError(f"arm {text!r}: {reason}")
+        raise UserError(f"arm {quoted(text)}: {reason}")
     if arm.name != text:
-        raise UserError(f"arm {text!r}: write it {arm.name!r}")
+        raise UserError(f"arm {quoted(text)}: write it {arm.name!r}")
     return arm
 
 
@@ -645,13 +680,18 @@ def validated(kind: type[AnyRecord], data: object, where: str) -> AnyRecord:
     except ValidationError as error:
         # A misspelt key is also a missing one: the unknown word says more. What is wrong here is so with each other data set too.
         first = min(error.errors(), key=lambda each: (each["loc"][:1] == ("datasets",), each["type"] != "extra_forbidden"))
-        path = ".".join(str(part) for part in first["loc"])
+        path = _shortened(".".join(str(part) for part in first["loc"]))
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where}: {_unknown_key(kind, first['loc'])}") from None
         if first["type"] == "union_tag_invalid":
             valid = first["ctx"]["expected_tags"].replace("'", "").split(", ")
             raise UserError(f"{where}: {UnknownName(path, first['ctx']['tag'], valid)}") from None
-        raise UserError(f"{where}: {path or 'content'}: {first['msg'].removeprefix('Value error, ')}") from None
+        told = " ".join(first["msg"].removeprefix("Value error, ").split())
+        raise UserError(f"{where}: {path or 'content'}: {told[:MOST_TOLD]}") from None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
 
 
 def _unknown_key(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
@@ -659,9 +699,9 @@ def _unknown_key(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
     for part in map(str, loc[:-1]):
         inside = _inside(inside, part)
     fields = _records(inside)[0].model_fields
-    near = get_close_matches(str(loc[-1]), fields, n=1, cutoff=0.5)
+    near = get_close_matches(_shortened(str(loc[-1])), fields, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown key {'.'.join(map(str, loc))!r}; {hint}valid: {', '.join(fields)}"
+    return f"unknown key {quoted('.'.join(map(str, loc)))}; {hint}valid: {', '.join(fields)}"
 
 
 def _inside(annotation: Any, part: str) -> Any:
@@ -735,6 +775,8 @@ def _extended(path: Path, below: tuple[Path, ...] = (), resolved: bool = True) -
     have become its `data` block."""
     content = read_yaml(path)
     if not isinstance(content, dict):
+        if below:
+            raise UserError(f"{path}: {below[0].name} extends it, but it has no keys")
         return content
     if resolved and isinstance(content.get("datasets"), dict):
         given = {name: _data_of(path, each) if isinstance(each, str) else each for name, each in content["datasets"].items()}
@@ -744,7 +786,9 @@ def _extended(path: Path, below: tuple[Path, ...] = (), resolved: bool = True) -
     base = _named_beside(path, str(content["extends"]))
     if base.resolve() in (path.resolve(), *below):
         raise UserError(f"{path}: extends itself by way of {base}")
-    inherited = _extended(base, (*below, path.resolve()), resolved)
+    if len(below) >= MOST_EXTENDED:
+        raise UserError(f"{path}: extends another file, as {MOST_EXTENDED} before it do; at most that many")
+    inherited = _extended(base, (path.resolve(), *below), resolved)
     merged = dict(inherited)
     for key, value in content.items():
         if key != "extends":
@@ -768,20 +812,45 @@ def _find(kind: str, word: str, known: Mapping[str, Path]) -> Path:
     if word in known:
         return known[word]
     path = Path(word)
-    if path.suffix in (".yaml", ".yml") and path.is_file():
-        if path.stem in known and path.resolve() != known[path.stem].resolve():
-            raise UserError(f"{path}: {path.stem!r} is the name of a shipped {kind}; give the file another one")
-        return path
-    raise UnknownName(kind, word, [*known, "a YAML file's path"])
+    if path.suffix not in (".yaml", ".yml") or not _is_file(path):
+        raise UnknownName(kind, word, [*known, "a YAML file's path"])
+    if not FILE_NAME.fullmatch(path.stem):
+        letters = "letters, digits, dot, dash and underscore, at most 100, a letter or digit first"
+        raise UserError(f"{kind} {quoted(word)}: a file's name, which results and reports bear, has {letters}")
+    if path.stem in known and path.resolve() != known[path.stem].resolve():
+        raise UserError(f"{path}: {path.stem!r} is the name of a shipped {kind}; give the file another one")
+    return path
 
 
-# Safe; libyaml's where PyYAML was built with it, as its wheels are: ten times as fast.
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long for the file system, or with a null byte
+        return False
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Safe; libyaml's where PyYAML was built with it, as its wheels are: ten times as fast. A key that stands twice in a mapping
+    is an error, where YAML's readers else keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        twice = next((key for key, count in keys.items() if count > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"key {quoted(twice)} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
 
 def read_yaml(path: Path) -> Any:
-    """A file's content. Raises UserError, one line."""
+    """A file's content. Raises UserError, one line, for one that is no YAML, larger than a megabyte, or nested too deeply."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+        loader = _Loader(read_bytes(path, MOST_YAML))
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise UserError(f"{path}: not readable as YAML: nested too deeply") from None
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError, OSError) as error:  # a day or number that cannot be
+        told = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise UserError(f"{path}: not readable as YAML: {told[:MOST_TOLD]}") from None

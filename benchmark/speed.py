@@ -24,10 +24,11 @@ import families
 from benchmark import data
 from benchmark.data import Place
 from benchmark.explicit import kept_maps, replaced_maps, unfused
+from benchmark.files import read_json, write_json
 from benchmark.launch import units
 from benchmark.plan import EVALUATED, Geometry, Item, Transfer, architecture
 from benchmark.protocol import Protocol, Recipe
-from benchmark.store import Workspace, code_version, provenance, read_json, utc_now, write_json
+from benchmark.store import Workspace, code_version, provenance, utc_now
 from benchmark.train import Student, peak_memory
 from benchmark.transfer import Bond, Reader, holds_maps
 from families.attention import align, layout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -10,8 +11,9 @@ from benchmark.jobs import Jobs, Standing
 from benchmark.plan import Item
 from benchmark.store import Rejected, Results, Workspace
 
-Kind = Literal["finished", "running", "queued", "failed", "stale", "missing"]
+Kind = Literal["finished", "running", "lost", "queued", "failed", "stale", "missing"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+LOST_SECONDS = 30 * 60  # without a sign of life; a run that works gives one at least every 10 s
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class State:
 
     Attributes:
         kind: in a word.
-        reason: why it failed, waits or is stale.
+        reason: why it failed, waits, is lost or stale.
         progress: the last that its worker wrote; empty when none has.
         job: the scheduler's number of the job that has it, or had it last.
     """
@@ -29,6 +31,11 @@ class State:
     reason: str | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
     job: str | None = None
+
+    @property
+    def silent(self) -> float | None:
+        """Seconds since the last sign of life of a run that is trained now; None for any other."""
+        return max(0.0, time.time() - self.progress["updated"]) if self.kind in ("running", "lost") else None
 
 
 def state_of(item: Item, workspace: Workspace, results: Results, jobs: Jobs, standings: Mapping[str, Standing]) -> State:
@@ -53,8 +60,9 @@ def _in_work(
     failed = progress.get("state") == "failed"
     if at is not None and at.live is not None and not (ours and failed):
         if ours and at.live.state in ("RUNNING", "COMPLETING", "SUSPENDED") and progress["state"] == "running":
-            return State("running")
-        return State("queued", at.live.reason)
+            silent = time.time() - progress["updated"]
+            return State("running") if silent < LOST_SECONDS else State("lost", f"no sign of life for {ago(silent)}; {REMEDY}")
+        return State("queued", _why_queued(at))
     if workspace.payload(item.key) is not None:
         told = workspace.error(item.key) if failed else None
         return State("failed", f"{told}; its numbers are kept, bench run writes them") if told else State("finished")
@@ -65,6 +73,21 @@ def _in_work(
     return None
 
 
+REMEDY = "bench cancel ends its job, bench run then goes on from its checkpoint"
+
+
+def ago(seconds: float) -> str:
+    """A time span in words."""
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _why_queued(at: Standing) -> str | None:
+    """Slurm's reason; of a held job, as after its node went down, also what releases it."""
+    reason = at.live.reason if at.live is not None else None
+    return f"{reason}: scontrol release {at.job.id}" if reason and "held" in reason.lower() else reason
+
+
 def _ended(jobs: Jobs, at: Standing, progress: Mapping[str, Any]) -> str:
     """Why a run is not finished whose job has ended, or whose command on one machine has."""
     begun = progress.get("state") in ("running", "interrupted") and progress["step"]
@@ -72,6 +95,4 @@ def _ended(jobs: Jobs, at: Standing, progress: Mapping[str, Any]) -> str:
     if at.job.id is None:
         return f"the command that had it ended {where}"
     said = jobs.said_last(at)
-    return f"job {at.job.id} ended {where}: {at.job.ended or 'cancelled, or Slurm has forgotten it'}" + (
-        f" ({said})" if said else ""
-    )
+    return f"job {at.job.id} ended {where}: {at.job.ended or 'Slurm does not say how'}" + (f" ({said})" if said else "")

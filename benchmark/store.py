@@ -9,7 +9,10 @@ import json
 import os
 import platform
 import shutil
+import stat
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,14 +23,31 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from benchmark.files import (
+    Damaged,
+    last_line,
+    parsed,
+    read_bytes,
+    read_json,
+    read_sealed,
+    read_text,
+    replacing,
+    set_aside,
+    sweep,
+    write_json,
+)
 from benchmark.plan import Architecture, Cell, Conditions, Role, Run, Transfer
 from benchmark.protocol import Percent, Record, Reinit
-from families.spec import UserError
+from families.spec import MOST_SHOWN, UserError, quoted
 
 ROOT = Path(__file__).parent.parent
 CODE, FROZEN = ("benchmark", "families"), "frozen.json"
+PAYLOAD, WEIGHTS_DIGEST = "payload.json", "weights"
+PAYLOAD_KEYS = {"metrics", "val", "curve", "teacher", "cost", "provenance"}
+LEFTOVER_SECONDS = 3600.0  # from which on a half-written result is nobody's any more
+NO_REASON = "no reason was left"
 
 
 class NamedConditions(Conditions):
@@ -153,9 +173,10 @@ class Rejected:
 
 
 def read_result(path: Path) -> Result | Rejected:
-    """A result file, or why it is none: not JSON, truncated, another schema, or a key that is not its run's."""
+    """A result file, or why it is none: no file of at most 10 MB, not JSON, truncated, another schema, or a key that is not
+    its run's."""
     try:
-        text = path.read_bytes()
+        text = read_bytes(path)
         result = Result.model_validate_json(text, strict=True)
     except OSError as error:
         return Rejected(path, f"not readable: {error.strerror}")
@@ -170,13 +191,14 @@ def read_result(path: Path) -> Result | Rejected:
 
 def _why_invalid(text: bytes, error: ValidationError) -> str:
     try:
-        content = json.loads(text)
+        content = parsed(text)
     except ValueError as wrong:
-        return f"not JSON: {wrong}"
+        return f"not JSON: {str(wrong)[:MOST_SHOWN]}"
     if not isinstance(content, dict) or content.get("schema") != 1:
-        return f"schema {content.get('schema', 'none') if isinstance(content, dict) else 'none'!r}, not 1"
+        schema = content.get("schema", "none") if isinstance(content, dict) else "none"
+        return f"schema {schema if isinstance(schema, int) else quoted(schema)}, not 1"
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{'.'.join(map(str, first['loc']))[:MOST_SHOWN]}: {first['msg']}"
 
 
 def read_results(folder: Path) -> tuple[list[Result], list[Rejected]]:
@@ -198,42 +220,6 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def write_json(path: Path, content: Any, durable: bool = False) -> None:
-    """Write by a temporary file in the same folder and os.replace: what exists under `path` is always whole.
-
-    `durable`: also after the machine goes down.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def ensure_writable(option: str, folder: Path) -> None:
-    """Make a folder and try a file in it. Raises UserError, so that no training starts whose result has no place."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"{option} {folder}: cannot be made or written ({error.strerror})") from None
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object that `write_json` wrote; None where there is none."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content
-
-
 def utc_now() -> str:
     """The time, as records have it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -252,18 +238,29 @@ class Results:
     def get(self, cell: Cell) -> Result | Rejected | None:
         """What the cell holds; None when there is no file."""
         path = self.path(cell)
-        return read_result(path) if path.exists() else None
+        return read_result(path) if os.path.lexists(path) else None
 
     def put(self, cell: Cell, run: Run, payload: dict[str, Any], superseded: Path) -> None:
         """Write a finished run's payload for one cell; another run's file in its place is moved below `superseded`."""
         old = self.get(cell)
         if isinstance(old, Result) and old.key == run.key:
             return
+        path = self.path(cell)
         if old is not None:
             keep = superseded / f"{cell.path}.{getattr(old, 'key', 'invalid')}"
             keep.parent.mkdir(parents=True, exist_ok=True)
-            keep.write_bytes(self.path(cell).read_bytes())
-        write_json(self.path(cell), labelled(cell, run, payload), durable=True)
+            _keep(path, keep)
+        write_json(path, labelled(cell, run, payload), durable=True)
+        sweep(path.parent, path.name, LEFTOVER_SECONDS)
+
+
+def _keep(path: Path, aside: Path) -> None:
+    """Copy a file that is about to be replaced; what is no file (or a link to one that is gone) is moved."""
+    if stat.S_ISREG(os.lstat(path).st_mode):
+        with replacing(aside) as file, path.open("rb") as old:
+            shutil.copyfileobj(old, file)
+    else:
+        shutil.move(path, aside)
 
 
 def labelled(cell: Cell, run: Run, payload: dict[str, Any]) -> dict[str, Any]:
@@ -273,6 +270,35 @@ def labelled(cell: Cell, run: Run, payload: dict[str, Any]) -> dict[str, Any]:
     record = fields | labels | {"protocol": fields["protocol"] | {"name": cell.protocol}}
     result = Result.model_validate({"schema": 1, "key": run.key, "run": record, **payload})
     return result.model_dump(mode="json", by_alias=True)
+
+
+class Progress(BaseModel):
+    """What a worker last wrote of a run in `progress.json`.
+
+    Attributes:
+        state: running, interrupted (it can go on), finished or failed.
+        step, steps: taken, and of how many.
+        launcher, job, pid: the command's name, the scheduler's number of its job, the process.
+        updated: when, in seconds since the epoch.
+        deaths: how often a worker died over it.
+        loss, batch_size, together, images_per_second, peak_memory_mb: what its training can tell.
+    """
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    state: Literal["running", "interrupted", "finished", "failed"]
+    step: int = Field(ge=0)
+    steps: int = Field(gt=0)
+    updated: float
+    launcher: str | None = None
+    job: str | None = None
+    pid: int | None = None
+    deaths: int = Field(default=0, ge=0)
+    loss: float | None = None
+    batch_size: int | None = None
+    together: int | None = None
+    images_per_second: float | None = None
+    peak_memory_mb: float | None = None
 
 
 class Workspace:
@@ -288,20 +314,43 @@ class Workspace:
         return self.folder / "runs" / key
 
     def payload(self, key: str) -> dict[str, Any] | None:
-        """What a finished run left, without labels; None when it has not finished here."""
-        return self._json(key, "payload.json")
+        """What a finished run left, without labels; None when it has not finished here, or its file is damaged."""
+        return self._finished(key)[0]
+
+    def weights_digest(self, key: str) -> str | None:
+        """The digest (benchmark.train.weights_digest) of the weights that a finished run left; None where it is not known."""
+        return self._finished(key)[1]
+
+    def finish(self, key: str, payload: dict[str, Any], weights: str | None) -> None:
+        """Write what a finished run leaves, with the digest of its weights (None: it has none of its own)."""
+        write_json(self.run(key) / PAYLOAD, payload | {WEIGHTS_DIGEST: weights}, durable=True, sealed=True)
+
+    def _finished(self, key: str) -> tuple[dict[str, Any] | None, str | None]:
+        path = self.run(key) / PAYLOAD
+        try:
+            content = read_sealed(path)
+        except Damaged:  # or written before payloads had seals
+            content = read_json(path)
+            return (content if content is not None and content.keys() <= PAYLOAD_KEYS else None), None
+        return (None, None) if content is None else (content, content.pop(WEIGHTS_DIGEST, None))
+
+    def set_damaged_payload_aside(self, key: str) -> Path | None:
+        """Give a finished run's damaged file another name, which is returned; None where there is no such file."""
+        path = self.run(key) / PAYLOAD
+        return set_aside(path) if os.path.lexists(path) and self.payload(key) is None else None
 
     def progress(self, key: str) -> dict[str, Any]:
-        """The last progress written: state (running, interrupted, finished, failed), step, steps, loss; empty when none."""
-        return self._json(key, "progress.json") or {}
+        """The fields of `Progress` that were last written; empty where there are none that can be believed."""
+        try:
+            found = Progress.model_validate_json(read_bytes(self.run(key) / "progress.json"))
+        except (OSError, ValueError):
+            return {}
+        return found.model_dump(exclude_none=True)
 
     def error(self, key: str) -> str | None:
-        """The last line of a failed run's traceback."""
+        """The last line of a failed run's traceback; None where there is none."""
         path = self.run(key) / "error.txt"
-        return path.read_text(encoding="utf-8").strip().splitlines()[-1] if path.exists() else None
-
-    def _json(self, key: str, name: str) -> dict[str, Any] | None:
-        return read_json(self.run(key) / name)
+        return last_line(read_text(path), NO_REASON) if path.exists() else None
 
 
 def provenance(started: str, finished: str, data: str | None = None) -> dict[str, Any]:
@@ -329,12 +378,17 @@ def code_version() -> dict[str, Any]:
 
 
 def frozen(folder: Path) -> Path:
-    """A copy of the code that this process runs, below `folder` and named by what it is: made once, never changed.
+    """A copy of the code that this process runs, below `folder` and named by what it is: made once, never changed. One that
+    was changed or damaged all the same is set aside, with a line on stderr, and made anew.
 
     Raises UserError where the code was edited since the process began: which of both was meant, nobody knows.
     """
     version = code_version()
     name = hashlib.sha256(json.dumps(version, sort_keys=True).encode()).hexdigest()[:16]
+    if (folder / name).exists() and not _is_copy(folder / name, version):
+        aside = folder / f"{name}.changed-{time.time_ns()}"
+        (folder / name).rename(aside)
+        print(f"bench: {folder / name} is not the code that it was copied from: now {aside.name}, made anew", file=sys.stderr)
     if not (folder / name).exists():
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".copying-", dir=folder) as temporary:
@@ -348,6 +402,13 @@ def frozen(folder: Path) -> Path:
             with suppress(OSError):  # somebody else has just put it there
                 made.rename(folder / name)
     return folder / name
+
+
+def _is_copy(copy: Path, version: dict[str, Any]) -> bool:
+    try:
+        return read_json(copy / FROZEN) == version and _code_digest(copy) == version["code"]
+    except OSError:
+        return False
 
 
 def _code_digest(root: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import os
 import re
 import resource
 import sys
@@ -20,7 +19,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import torch
 import torch.nn.functional as F
@@ -32,16 +30,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark import data
 from benchmark.data import Place, part_of
+from benchmark.files import replacing, set_aside
 from benchmark.masked import Masked
-from benchmark.models import model_of, teachers_input, trained
+from benchmark.models import load_state, model_of, read_state, teachers_input, trained
 from benchmark.notice import Leaving, Notice
 from benchmark.plan import EVALUATED, Run, Transfer
 from benchmark.protocol import Normalisation, Recipe
 from benchmark.ranks import Ranks
 from benchmark.transfer import Bond, Reader, Reading, StochasticDepth
+from families.weights import WeightsError, read_torch
 
 NO_DECAY = ("*_token", "*pos_embed", "*relative_position_bias_table")  # and whatever is one-dimensional, in every class
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
+ANEW = "set aside, and the run starts anew"  # what becomes of a checkpoint that is not believed
 SCORE = ("top1", "top5", "loss")
 ALONE = Ranks()
 
@@ -199,20 +200,25 @@ class Training:
         if run.role in EVALUATED:
             self.state.step = self.recipe.steps
             if files and "student" in files:
-                self.model.load_state_dict(torch.load(files["student"], map_location=self.device, weights_only=True))
+                load_state(self.model, files["student"])
             if files and "ensemble" in files:
                 self.partner = trained(run, family, size, files["ensemble"]).to(self.device)
         self.student = Student(self.model, run.transfer, reader, self.recipe, ranks)
 
     def resume(self) -> None:
-        """Go on from the folder's checkpoint, where there is a whole one of this code."""
+        """Go on from the folder's checkpoint, where there is one of this run and code. A damaged one, or what is none of this
+        run's, is set aside with a line on stderr: the run starts anew."""
         path = self.folder / CHECKPOINT
-        saved = None
-        if path.exists() and not is_zipfile(path):  # a node that went down may leave half of it
-            print(f"bench: {path} is no whole checkpoint: this run starts anew", file=sys.stderr, flush=True)
-        elif path.exists():
-            saved = torch.load(path, map_location="cpu", weights_only=True)  # not twice on the device
-        if saved is not None and saved["code"] == self.code:  # a run is made by one code from beginning to end
+        if not path.exists():
+            return
+        try:
+            saved = self._own(read_torch(path, ANEW))
+        except WeightsError as error:  # a node that went down may leave half of it
+            if self.ranks.first:
+                print(f"bench: {error}", file=sys.stderr, flush=True)
+                set_aside(path)
+            return
+        if saved["code"] == self.code:  # a run is made by one code from beginning to end
             self.model.load_state_dict(saved["model"])
             self.student.optimizer.load_state_dict(saved["optimizer"])
             if self.student.average is not None:
@@ -221,14 +227,24 @@ class Training:
                 self.student.masked.load_state_dict(saved["masked"])
             self.state = State(**saved["state"])
 
-    def save(self) -> None:
-        """Write the checkpoint."""
+    def _own(self, saved: Any) -> dict[str, Any]:
+        """A checkpoint's content. Raises WeightsError for one that `save` of this run did not write."""
+        parts = self._parts()
+        if not isinstance(saved, dict) or saved.keys() != parts.keys() or saved["run"] != parts["run"]:
+            raise WeightsError(f"{self.folder / CHECKPOINT}: not a checkpoint of run {self.run.key}; {ANEW}")
+        return saved
+
+    def _parts(self) -> dict[str, Any]:
         parts = {"model": self.model.state_dict(), "optimizer": self.student.optimizer.state_dict(), "state": vars(self.state)}
         if self.student.average is not None:
             parts["average"] = self.student.average.module.state_dict()
         if self.student.masked is not None:
             parts["masked"] = self.student.masked.state_dict()
-        _replace(parts | {"code": self.code}, self.folder / CHECKPOINT)
+        return parts | {"run": self.run.key, "code": self.code}
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        _save(self._parts(), self.folder / CHECKPOINT)
 
     def begin(self) -> None:
         """Make ready for the next step."""
@@ -268,7 +284,7 @@ class Training:
         provenance."""
         if self.ranks.first and self.run.role not in EVALUATED:
             with self.student.averaged():
-                _replace(self.model.state_dict(), self.folder / WEIGHTS)
+                _save(self.model.state_dict(), self.folder / WEIGHTS)
         metrics = test | {"shift": shifted}
         return {"metrics": metrics, "val": val, "curve": self.state.curve, "cost": self._cost()}
 
@@ -290,11 +306,13 @@ class Training:
 
 @dataclass
 class Watcher:
-    """Who follows trainings: is told of each step with its loss, of the end with what `Training.finish` gave, of a failure."""
+    """Who follows trainings: is told of each step with its loss, of the end with what `Training.finish` gave, of a failure, of
+    each batch that is evaluated."""
 
     stepped: Callable[[Training, float], None]
     ended: Callable[[Training, dict[str, Any]], None]
     failed: Callable[[Training, Exception], None]
+    evaluated: Callable[[Training], None] = lambda training: None
 
 
 @dataclass(frozen=True)
@@ -481,6 +499,7 @@ class Together:
                     if training in self.alive:
                         with self._isolated(training):
                             tally.add(inputs, y, readings[id(training.student.bond.reader)])
+                            self.watcher.evaluated(training)
         return [(training, tally.score(self.ranks)) for training, tally in tallies if training in self.alive]
 
     def _read(
@@ -636,21 +655,18 @@ def peak_memory(device: torch.device) -> int:
 
 
 def weights_digest(path: Path) -> str:
-    """sha256 of a state-dict file's tensors, independent of how they were stored."""
+    """sha256 of a state-dict file's tensors, independent of how they were stored. Raises WeightsError for a file that is
+    damaged or no state dict."""
     digest = hashlib.sha256()
-    for name, value in sorted(torch.load(path, map_location="cpu", weights_only=True).items()):
+    for name, value in sorted(read_state(path).items()):
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _replace(content: Any, path: Path) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
+def _save(content: Any, path: Path) -> None:
+    with replacing(path) as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())  # or a node that goes down may leave an empty file under the name of a whole one
-    os.replace(temporary, path)
 
 
 def _number(text: str) -> int:

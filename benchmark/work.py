@@ -8,6 +8,7 @@ ends early leaves its share to the others. A failed or killed run is marked and 
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import math
 import os
@@ -24,17 +25,18 @@ from typing import IO, TYPE_CHECKING, Any
 
 import families
 from benchmark.data import Place
+from benchmark.files import last_line, sweep, write_json, write_text
 from benchmark.notice import Leaving, Notice
 from benchmark.plan import EVALUATED, Item, Run, is_teacher
 from benchmark.protocol import Arm, Protocol
-from benchmark.store import Results, Workspace, code_version, labelled, provenance, utc_now, write_json
+from benchmark.store import NO_REASON, Results, Workspace, code_version, labelled, provenance, utc_now
 from families.spec import UserError
 
 if TYPE_CHECKING:
     from benchmark.ranks import Ranks
     from benchmark.train import Training
 
-PROGRESS_SECONDS, LINE_SECONDS, LOCK_SECONDS = 0.5, 10.0, 0.2
+PROGRESS_SECONDS, SIGN_SECONDS, LINE_SECONDS, LOCK_SECONDS = 0.5, 10.0, 10.0, 0.2
 PATIENCE_SECONDS = 3.0  # for the process that has the reason to tell it
 RETRY_SECONDS = 15.0  # between attempts to be put into the queue again
 DIED = "its worker died (killed, or out of memory)"
@@ -232,16 +234,25 @@ def _settle(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
             elif progress.get("launcher") == order.launcher and progress["state"] != "running":
                 continue
             elif progress.get("launcher") == order.launcher and progress.get("job") != job:
-                mark_failed(order.workspace, item, order.launcher, DIED)
+                mark_failed(order.workspace, item, order.launcher, DIED, died=True)
             elif (lost := lost_requirement(order.workspace, item)) is not None:
                 mark_failed(order.workspace, item, order.launcher, lost)
             else:
+                _clear(order, item)
                 todo.append(item)
         except Exception as error:
             _fail(order, item, error)
     if todo:
         ranks.tell([item.key for item in todo])
         _train(order, ranks, todo)
+
+
+def _clear(order: Order, item: Item) -> None:
+    """Put out of the way what nobody can use of a run that is about to be trained."""
+    aside = order.workspace.set_damaged_payload_aside(item.key)
+    if aside is not None:
+        print(f"bench: {aside} is damaged: {item.cells[0]} is trained again", file=sys.stderr, flush=True)
+    sweep(order.workspace.run(item.key))
 
 
 def _fail(order: Order, item: Item, error: Exception) -> None:
@@ -287,9 +298,8 @@ def deliver(workspace: Workspace, results: Results, item: Item) -> None:
         results.put(cell, item.run, payload, workspace.superseded)
     progress, steps = workspace.progress(item.key), item.run.protocol.recipe.steps
     if progress.get("state") != "finished":
-        write_json(
-            workspace.run(item.key) / "progress.json", progress | {"state": "finished", "step": steps, "updated": time.time()}
-        )
+        ended = {"state": "finished", "step": steps, "steps": steps, "updated": time.time()}
+        write_json(workspace.run(item.key) / "progress.json", progress | ended)
 
 
 def below_floor(item: Item, payload: dict[str, Any], protocol: Protocol) -> str | None:
@@ -362,7 +372,7 @@ class _Group:
             place = replace(place_of(first, setup.place), rank=self.ranks.rank, ranks=self.ranks.size)
             seconds, notice = self.order.protocol.checkpoint_seconds, self.order.notice
             means = Means(seconds, place, self.ranks, setup.micro_batch, notice)
-            watcher = Watcher(self._stepped, self._ended, self._failed)
+            watcher = Watcher(self._stepped, self._ended, self._failed, self._evaluated)
             together = Together(trainings, watcher, means)
             trainings.clear()  # what has ended or failed shall leave the memory
             together.train()
@@ -447,6 +457,9 @@ class _Group:
     def _stepped(self, training: Training, loss: float) -> None:
         self.going[training.run.key][1].step(training)
 
+    def _evaluated(self, training: Training) -> None:
+        self.going[training.run.key][1].evaluating(training)
+
     def _ended(self, training: Training, found: dict[str, Any]) -> None:
         item, report = self.going[training.run.key]
         error: Exception | None = None
@@ -470,19 +483,40 @@ def made_by(order: Order, files: Mapping[str, Path], run: Run) -> str:
 
 
 def files_of(order: Order, item: Item) -> dict[str, Path]:
-    """Where the weights lie that a run names as its teacher's. Raises UserError for pre-trained ones that are not there."""
+    """Where the weights lie that a run names as its teacher's. Raises WeightsError for those of another run that are not what
+    it left, UserError for pre-trained ones that are not there."""
     from families.weights import find_weights
 
     first, files = item.cells[0], {}
     for name, value in (item.run.teacher or {}).items():
         if name in ("run", "student", "ensemble"):
-            files[name] = order.workspace.run(value) / "weights.pt"
+            files[name] = weights_of(order.workspace, value)
     if item.run.teacher and "weights" in item.run.teacher and "run" not in files:  # a fine-tuned one stands for them
         found = find_weights(order.setup.weights, first.family, first.size)
         if found is None:
             raise UserError(f"no weights of {first.family} {first.size} in {order.setup.weights}")
         files["weights"] = found
     return files
+
+
+def weights_of(workspace: Workspace, key: str) -> Path:
+    """Where the weights of a finished run lie. Raises WeightsError for a file that is damaged, or is not what that run left."""
+    from benchmark.models import REMEDY
+    from families.weights import WeightsError
+
+    path = workspace.run(key) / "weights.pt"
+    at = path.stat()
+    found = _digest_of(path, at.st_size, at.st_mtime_ns)
+    if workspace.weights_digest(key) not in (None, found):
+        raise WeightsError(f"{path}: not the weights that run {key} left; {REMEDY}")
+    return path
+
+
+@functools.lru_cache
+def _digest_of(path: Path, size: int, mtime_ns: int) -> str:
+    from benchmark.train import weights_digest
+
+    return weights_digest(path)
 
 
 def device_of(order: Order, ranks: Ranks) -> str:
@@ -498,7 +532,7 @@ def device_of(order: Order, ranks: Ranks) -> str:
 
 
 def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, report: _Reporter) -> None:
-    from benchmark.train import CHECKPOINT
+    from benchmark.train import CHECKPOINT, WEIGHTS, weights_digest
 
     workspace, first = order.workspace, item.cells[0]
     payload = found | {"teacher": _taught_by(order, item)}
@@ -507,7 +541,8 @@ def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, repo
         raise RuntimeError(reason)
     payload["provenance"] = provenance(started, utc_now(), order.setup.images_of(item.run))
     labelled(first, item.run, payload)
-    write_json(workspace.run(item.key) / "payload.json", payload, durable=True)
+    own = None if item.run.role in EVALUATED else weights_digest(workspace.run(item.key) / WEIGHTS)
+    workspace.finish(item.key, payload, own)
     (workspace.run(item.key) / CHECKPOINT).unlink(missing_ok=True)
     report.log(f"finished: top-1 {payload['metrics']['top1']:.2f}")
     deliver(workspace, order.results, item)
@@ -515,7 +550,6 @@ def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, repo
 
 def _taught_by(order: Order, item: Item) -> dict[str, Any] | None:
     """What a result tells of its teacher."""
-    from benchmark.train import weights_digest
     from families.weights import record_of
 
     files = files_of(order, item)
@@ -525,7 +559,9 @@ def _taught_by(order: Order, item: Item) -> dict[str, Any] | None:
         taught = order.workspace.payload(key)
         top1 = None if taught is None else taught["metrics"]["top1"]
         how = None if taught is None else "on the protocol's test set, at the last step"
-        return {"source": f"run {key}", "sha256": weights_digest(files["run"]), "top1": top1, "how": how}
+        at = files["run"].stat()
+        digest = _digest_of(files["run"], at.st_size, at.st_mtime_ns)
+        return {"source": f"run {key}", "sha256": digest, "top1": top1, "how": how}
     if "untrained" in (item.run.teacher or {}):
         assert item.run.teacher is not None
         seed = item.run.teacher["seed"]
@@ -545,7 +581,9 @@ class _Reporter:
         self.folder, self.steps = workspace.run(item.key), item.run.protocol.recipe.steps
         self.last, self.last_line, self.begun, self.job = 0.0, 0.0, False, job_id()
         self.events: Any = None
-        self.at: int = workspace.progress(item.key).get("step", 0)
+        before = workspace.progress(item.key)
+        self.at: int = before.get("step", 0)
+        self.deaths: int = before.get("deaths", 0)
 
     def begin(self, line: str) -> None:
         """The run is taken up."""
@@ -570,11 +608,20 @@ class _Reporter:
                 self.begun = True
                 self.log(f"training from step {state.step - 1}")
             if now - self.last > PROGRESS_SECONDS:
-                self.last = now
-                write_json(self.folder / "progress.json", self.record("running", state.step, **self.numbers(training)))
+                self._progress(training)
             if now - self.last_line > LINE_SECONDS or state.step in training.points:
                 self.last_line = now
                 self._line(training)
+
+    def evaluating(self, training: Training) -> None:
+        """A batch was evaluated: nothing to tell but that the process is alive."""
+        if self.speaks and time.monotonic() - self.last > SIGN_SECONDS:
+            with suppress(OSError):
+                self._progress(training)
+
+    def _progress(self, training: Training) -> None:
+        self.last = time.monotonic()
+        write_json(self.folder / "progress.json", self.record("running", training.state.step, **self.numbers(training)))
 
     def numbers(self, training: Training) -> dict[str, Any]:
         """What a training can tell at any time."""
@@ -621,7 +668,7 @@ class _Reporter:
     def record(self, state: str, step: int, **numbers: Any) -> dict[str, Any]:
         """What progress.json holds."""
         where = {"launcher": self.launcher, "job": self.job, "pid": os.getpid(), "updated": time.time()}
-        return {"state": state, "step": step, "steps": self.steps, "loss": None} | numbers | where
+        return {"state": state, "step": step, "steps": self.steps, "loss": None, "deaths": self.deaths} | numbers | where
 
     def log(self, line: str) -> None:
         """A line of the run's log."""
@@ -630,13 +677,19 @@ class _Reporter:
                 file.write(f"{utc_now()} {line}\n")
 
 
-def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str) -> None:
-    """Leave a failed run's reason in its folder, whose results stay unwritten."""
-    folder = workspace.run(item.key)
-    (folder / "error.txt").write_text(reason, encoding="utf-8")
-    reporter = _Reporter(workspace, item, launcher)
-    reporter.log(f"failed: {reason.strip().splitlines()[-1]}")
-    write_json(folder / "progress.json", reporter.record("failed", workspace.progress(item.key).get("step", 0)))
+def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str, died: bool = False) -> None:
+    """Leave a failed run's reason in its folder, whose results stay unwritten; `died` counts a worker's death over it. Where it
+    cannot be written, as on a full disk, it is said on stderr."""
+    folder, last = workspace.run(item.key), last_line(reason, NO_REASON)
+    try:
+        write_text(folder / "error.txt", reason)
+        reporter = _Reporter(workspace, item, launcher)
+        reporter.deaths += died
+        reporter.log(f"failed: {last}")
+        write_json(folder / "progress.json", reporter.record("failed", reporter.at))
+    except OSError as error:
+        told = f"bench: {item.cells[0]} has failed, and {folder} cannot be written ({error.strerror}): {last}"
+        print(told, file=sys.stderr, flush=True)
 
 
 @contextmanager

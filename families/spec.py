@@ -221,11 +221,20 @@ class UserError(Exception):
     """A mistake of the user's: shown as one line, exit code 2."""
 
 
+MOST_SHOWN = 80  # characters of what a user gave
+
+
+def quoted(given: object, most: int = MOST_SHOWN) -> str:
+    """What a user gave, in quotes and on one line; of a long text its beginning."""
+    text = str(given)
+    return repr(text if len(text) <= most else f"{text[:most]}...")
+
+
 class UnknownName(UserError):
     """A word that names nothing here; the message gives the nearest valid one and all that are valid."""
 
     def __init__(self, kind: str, word: object, valid: Any) -> None:
         names = [str(name) for name in valid]
-        near = get_close_matches(str(word), names, n=1, cutoff=0.5)
+        near = get_close_matches(str(word)[:MOST_SHOWN], names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        super().__init__(f"unknown {kind}: {str(word)!r}; {hint}valid: {', '.join(names) or 'none'}")
+        super().__init__(f"unknown {kind}: {quoted(word)}; {hint}valid: {', '.join(names) or 'none'}")

@@ -1,9 +1,10 @@
 """Result files that no training made, for tests of what is done with results."""
 
+from benchmark.files import write_json
 from benchmark.plan import Cell, run_of
 from benchmark.protocol import load_protocol, shipped, validated
 from benchmark.stats import frame
-from benchmark.store import Result, labelled, write_json
+from benchmark.store import Result, labelled
 
 MADE = {"cost": {"seconds": 1.0, "device": "cpu", "images_per_second": 100.0, "peak_memory_mb": 10.0}}
 MADE["provenance"] = {

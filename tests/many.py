@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmark.files import write_json
 from benchmark.plan import Cell, teachers_of
 from benchmark.protocol import load_study
-from benchmark.store import write_json
 
 from . import made
 from .conftest import python

@@ -74,7 +74,7 @@ def refused(answer, *parts):
     {
         "partitoin: main": "unknown key 'partitoin'; did you mean 'partition'? valid: partition, account,",
         "minutes: long": "minutes: Input should be a valid integer",
-        "minutes: 0": "minutes: Input should be greater than 0",
+        "minutes: 0": "minutes: Input should be greater than or equal to 1",
         "setup: module load cuda": "setup: Input should be a valid tuple",
         "environment: {A: [1]}": "environment.A: Input should be a valid string",
         "environment: {1-A: x}": "environment: '1-A' is no name of a variable",
@@ -168,7 +168,10 @@ def test_the_batch_script(programs, tmp_path, on_slurm):
     lines = text.splitlines()
     first = lines.index("module load cuda")
     assert lines[first + 1] == "ulimit -n 4096"
-    assert lines[first + 2 : first + 4] == ["export GREETING='it'\"'\"'s a b'", "export COUNT=7"]
+    (variables,) = (tmp_path / "work" / "jobs").glob("*/environment.sh")
+    assert lines[first + 2] == f". {variables}" and "GREETING" not in text
+    assert variables.read_text().splitlines() == ["export GREETING='it'\"'\"'s a b'", "export COUNT=7"]
+    assert variables.stat().st_mode & 0o777 == 0o600, "they may be secrets"
     code = next((tmp_path / "work" / "code").iterdir())
     assert f"export PYTHONPATH={code}" in text and "export PYTHONSAFEPATH=1" in text
     assert re.search(r"^srun .*--kill-on-bad-exit=1 .*submitit", text, re.MULTILINE)
@@ -182,12 +185,12 @@ def test_arrays_and_dependencies(monkeypatch, programs, tmp_path):
 
     programs(srun="exit 1")
     executor = submitit.AutoExecutor(folder=tmp_path, cluster="slurm")
-    executor.update_parameters(**ClusterConfig(parallel=4).parameters("bench-x", tmp_path, ["12_0", "12_1", "15"]))
+    executor.update_parameters(**ClusterConfig(parallel=4).parameters("bench-x", tmp_path, ["12_0", "12_1", "15"], tmp_path))
     text = _make_sbatch_string("true", tmp_path, map_count=9, **executor._executor.parameters)
     for line in ("array=0-8%4", "dependency=afterany:12_0:12_1:15", "job-name=bench-x", "cpus-per-task=1", "requeue"):
         assert f"#SBATCH --{line}\n" in text, text
     assert "gpus" not in text and "--mem" not in text and "partition" not in text, "what is not said is the site's to say"
-    assert "slurm_dependency" not in ClusterConfig().parameters("bench-x", tmp_path, [])
+    assert "slurm_dependency" not in ClusterConfig().parameters("bench-x", tmp_path, [], tmp_path)
 
 
 def test_an_array_that_is_too_long_is_cut(programs, tmp_path, on_slurm):
@@ -356,12 +359,13 @@ def test_status_here(bench, tiny, folders, tmp_path, monkeypatch):
         assert bench("run", *words, "--seeds", "0", *folders, "--cluster", "debug")[0] == 1
     found = status(bench, tmp_path)
     assert list(found) == ["counts", "runs"]
-    assert found["counts"] == {"finished": 3, "running": 0, "queued": 0, "failed": 4, "stale": 0, "missing": 0}
+    assert found["counts"] == {"finished": 3, "running": 0, "lost": 0, "queued": 0, "failed": 4, "stale": 0, "missing": 0}
     by_cell = {cell: run for run in found["runs"] for cell in run["cells"]}
     failed, good = by_cell["tiny/mae/base/matched-copy-s0.json"], by_cell["tiny/mae/base/teacher-s0.json"]
     assert failed == {
         "key": failed["key"], "cells": ["tiny/mae/base/matched-copy-s0.json"], "state": "failed",
         "reason": "ZeroDivisionError: division by zero", "job": None, "step": 0, "steps": 4,
+        "silent_seconds": None,
     }  # fmt: skip
     assert (good["state"], good["reason"], good["steps"]) == ("finished", None, 6)
     assert {path.name for path in (tmp_path / "work" / "runs").iterdir()} == {run["key"] for run in found["runs"]}
@@ -381,7 +385,7 @@ def test_status_here(bench, tiny, folders, tmp_path, monkeypatch):
     content["recipe"]["steps"] = 5
     tiny.write_text(yaml.safe_dump(content))
     found = status(bench, tmp_path)
-    assert found["counts"] == {"finished": 1, "running": 0, "queued": 0, "failed": 0, "stale": 2, "missing": 4}
+    assert found["counts"] == {"finished": 1, "running": 0, "lost": 0, "queued": 0, "failed": 0, "stale": 2, "missing": 4}
     assert {run["reason"] for run in found["runs"] if run["state"] == "stale"} == {
         "its result is of another protocol, or no valid one"
     }
@@ -550,9 +554,14 @@ def test_a_broken_checkpoint_starts_anew(broken, item, tmp_path, capsys):
     whole = fit(item, tmp_path / "whole")
     assert fit(item, tmp_path / "run", stop_at=5) is None
     path = tmp_path / "run" / CHECKPOINT
-    path.write_bytes(broken(path.read_bytes()))
+    before = path.read_bytes()
+    path.write_bytes(broken(before))
     assert numbers(fit(item, tmp_path / "run")) == numbers(whole)
-    assert "is no whole checkpoint: this run starts anew" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert (
+        said.startswith(f"bench: {path}: ") and said.endswith("; set aside, and the run starts anew\n") and said.count("\n") == 1
+    )
+    assert (tmp_path / "run" / f"{CHECKPOINT}.set-aside").read_bytes() == broken(before)
 
 
 def test_a_run_is_finished_where_its_result_is(bench, tiny, tmp_path):

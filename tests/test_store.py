@@ -10,8 +10,9 @@ import torch
 import families
 from benchmark.board import sort_results
 from benchmark.data import Place, load
+from benchmark.files import write_json
 from benchmark.protocol import Protocol, validated
-from benchmark.store import Rejected, Results, Workspace, read_result, read_results, write_json
+from benchmark.store import Rejected, Results, Workspace, read_result, read_results
 from families.spec import UserError
 
 from .conftest import tiny_protocol
@@ -178,7 +179,7 @@ def test_files_of_a_kill_are_not_read_as_results(results):
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
-    from benchmark.store import ensure_writable
+    from benchmark.files import ensure_writable
 
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="--results .*file/below: cannot be made or written"):

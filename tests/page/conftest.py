@@ -15,10 +15,11 @@ from selenium.webdriver.chrome.service import Service
 import families
 from benchmark.board import leaderboard
 from benchmark.claims import findings
+from benchmark.files import write_json
 from benchmark.page import page
 from benchmark.plan import Transfer
 from benchmark.protocol import load_protocol, load_study, shipped, validated
-from benchmark.store import read_result, write_json
+from benchmark.store import read_result
 from benchmark.tables import PublishedFigures
 
 ROOT = Path(__file__).parent.parent.parent

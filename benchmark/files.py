@@ -1,0 +1,171 @@
+"""Files that are written whole, and that are read as if anybody could have damaged them."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import hashlib
+import json
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from families.spec import UserError
+
+MOST_BYTES = 10 * 2**20  # of a record: a result file has some 10 KB
+PROBE_BYTES = 2**16
+SEAL = "sha256"
+
+
+class Damaged(Exception):
+    """A file is there and is not what its writer left."""
+
+
+# ---- reading
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """A file's content. Raises OSError also for what is no regular file (a pipe would be waited for) or has more bytes."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"more than {most / 2**20:g} MB", str(path))
+    return content
+
+
+def read_text(path: Path, most: int = MOST_BYTES) -> str:
+    """A text file's content; empty where there is none to read, with marks in place of bytes that are no UTF-8."""
+    try:
+        return read_bytes(path, most).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def parsed(content: bytes) -> Any:
+    """JSON. Raises ValueError, also for what is nested too deeply."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object that `write_json` wrote; None where there is none, or none any more."""
+    try:
+        content = parsed(read_bytes(path))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What `write_json` wrote with a seal, without that; None where there is no file. Raises Damaged where the seal is broken."""
+    try:
+        content = parsed(read_bytes(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise Damaged(f"{path}: {getattr(error, 'strerror', None) or 'not JSON'}") from None
+    if not isinstance(content, dict) or content.pop(SEAL, None) != _seal(content):
+        raise Damaged(f"{path}: not as it was written")
+    return content
+
+
+def _seal(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def last_line(text: str, otherwise: str) -> str:
+    """The last line of a text that is not blank."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else otherwise
+
+
+# ---- writing
+
+
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Within: a new file, which then takes the place of the one at `path`. On an error the old one stays, and nothing else.
+
+    `durable`: also after the machine goes down. Raises OSError.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):  # torch.save hides that the disk is full
+            raise error.__context__ from None
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every file system can
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: Path, content: Any, durable: bool = False, sealed: bool = False) -> None:
+    """Write JSON, whole; with a seal, a digest of itself by which `read_sealed` knows that nothing was changed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = content | {SEAL: _seal(content)} if sealed else content
+    text = json.dumps(written, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    with replacing(path, durable) as file:
+        file.write(text.encode())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text, whole."""
+    with replacing(path, durable=False) as file:
+        file.write(text.encode())
+
+
+def sweep(folder: Path, name: str = "*", seconds: float = 0.0) -> None:
+    """Remove half-written files of this name that killed processes left at least so many seconds ago; 0 where nobody else
+    writes them."""
+    for path in folder.glob(f".{glob.escape(name) if name != '*' else name}.*.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime >= seconds:
+                path.unlink()
+
+
+def set_aside(path: Path) -> Path:
+    """Give a file that is not believed another name, in place of what had that before."""
+    aside = path.with_name(f"{path.name}.set-aside")
+    os.replace(path, aside)
+    return aside
+
+
+def ensure_writable(option: str, folder: Path) -> None:
+    """Make a folder and try a file in it. Raises UserError, so that no training starts whose result has no place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test-{os.getpid()}"
+        try:
+            with probe.open("wb") as file:
+                file.write(bytes(PROBE_BYTES))  # an empty file fits on a full disk
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{option} {folder}: cannot be made or written ({error.strerror})") from None
