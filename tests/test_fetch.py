@@ -282,7 +282,7 @@ DAMAGED_RECORDS = [b"", b"{", b"[]", b'"text"', b"null", b"\xff\xfe", b"[" * 100
 
 
 @pytest.mark.parametrize("content", [*DAMAGED_RECORDS, os.mkfifo], ids=range(len(DAMAGED_RECORDS) + 1))
-def test_a_damaged_record_is_none(server, tmp_path, content):
+def test_a_damaged_record_is_none(server, tmp_path, content, at_once):
     path = fetch(official(server), "ours-base", tmp_path)
     record = path.with_name(RECORD)
     record.unlink()

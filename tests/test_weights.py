@@ -463,7 +463,7 @@ def test_a_file_of_torchs_old_format_is_read(tmp_path):
     ("make", "words"), [(os.mkfifo, "no regular file"), (os.mkdir, "a folder, not a file"), (None, "no regular file")]
 )
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
-def test_what_is_no_file_is_refused_at_once(make, words, suffix, tmp_path):
+def test_what_is_no_file_is_refused_at_once(make, words, suffix, tmp_path, at_once):
     path = tmp_path / f"model{suffix}"
     path.symlink_to("/dev/zero") if make is None else make(path)
     refused(lambda file: load_pretrained(AUGREG, file), path, words)
