@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 import families
 from benchmark.data import Place, load
-from benchmark.data.images import evaluation_transform
+from benchmark.data.images import ensure_regular, evaluation_transform
 from benchmark.files import ensure_writable
 from benchmark.models import timm_args, trained
 from benchmark.plan import architecture, teacher_run
@@ -218,6 +218,7 @@ def _opened(path: Path) -> Image.Image:
     """An RGB image. Raises UserError, one line that names the file."""
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # another library may have switched it on: half a picture, and no error
     try:
+        ensure_regular(path)
         with Image.open(path) as image:
             return image.convert("RGB")
     except Exception as error:

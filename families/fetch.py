@@ -3,7 +3,8 @@
 A file that the user put there is left as it is. A download that was cut off goes on where it was, in this call or a later
 one, unless the file changed meanwhile: the authors' servers tell by a validator of their own; of the hub's files, whose bytes
 come from servers with other validators, the hub's client tells commit, etag, size and address. What arrives is refused if it
-is a web page or has another sha256 than the authors' pinned one or the hub's. The hub's token goes to the hub alone.
+is a web page or has another sha256 than the authors' pinned one or the hub's; of an authors' file that nobody pinned, another
+than it had when it was first fetched. Nobody is followed from https to http. The hub's token goes to the hub alone.
 """
 
 from __future__ import annotations
@@ -19,10 +20,20 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from families.spec import Official, Teacher
-from families.weights import RECORD, WeightsError, at_sight, file_digest, find_weights, one_line, read_record, source_of
+from families.weights import (
+    RECORD,
+    WeightsError,
+    at_sight,
+    file_digest,
+    find_weights,
+    one_line,
+    read_record,
+    recorded,
+    source_of,
+)
 
 Progress = Callable[[int, int | None], None]
 TIMEOUT = 60  # seconds without a byte
@@ -111,11 +122,13 @@ def _bring(source: _Source, teacher: Teacher, target: Path, progress: Progress) 
         part.unlink()
         raise WeightsError(f"{source.label}: {what}; {_by_hand(part)}")
     digest = file_digest(part)
-    if source.sha256 not in (None, digest):
+    first = _first_digest(teacher, target)
+    if (source.sha256 or first) not in (None, digest):
         part.unlink()
-        raise WeightsError(
-            f"{source.label}: sha256 is {digest}, not {source.sha256}; it was deleted: fetch again, or ask its authors"
-        )
+        remedy = "it was deleted: fetch again, or ask its authors"
+        if source.sha256 is None:
+            remedy = f"which was fetched first; to accept the new file, delete {target / RECORD}"
+        raise WeightsError(f"{source.label}: sha256 is {digest}, not {source.sha256 or first}; {remedy}")
     record = {
         "source": source_of(teacher),
         "revision": source.revision,
@@ -123,9 +136,22 @@ def _bring(source: _Source, teacher: Teacher, target: Path, progress: Progress) 
         "bytes": part.stat().st_size,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    (target / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    _write_record(target, record)
     os.replace(part, path)
     return path
+
+
+def _first_digest(teacher: Teacher, target: Path) -> str | None:
+    """The sha256 that an authors' file had when it was first fetched into the folder, as far as that is known."""
+    record = recorded(target)
+    return record["sha256"] if teacher.official is not None and record.get("source") == source_of(teacher) else None
+
+
+def _write_record(target: Path, record: Mapping[str, Any]) -> None:
+    """Write it whole or not at all."""
+    part = target / f"{RECORD}.part"
+    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    os.replace(part, target / RECORD)
 
 
 def _no_network(label: str, target: Path, reason: object) -> WeightsError:
@@ -153,7 +179,7 @@ def _download(source: _Source, part: Path, progress: Progress) -> None:
         resumed = response.status == 206
         done = part.stat().st_size if resumed else 0
         length = response.headers.get("Content-Length")
-        total = source.size if length is None else done + int(length)
+        total = done + int(length) if length is not None and length.isdecimal() else source.size
         with part.open("ab" if resumed else "wb") as file:  # emptied before it is said to be of another file
             tag.write_text(source.version or _validator(response.headers), encoding="utf-8")
             for chunk in _chunks(response, source.label):
@@ -165,26 +191,45 @@ def _download(source: _Source, part: Path, progress: Progress) -> None:
     tag.unlink()
 
 
+class _Encrypted(HTTPRedirectHandler):
+    """Follows redirects, but none from https to an address where whoever is on the way could change the file."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        """The request that follows. Raises WeightsError for one that is not encrypted after one that is."""
+        _refuse_plain(self.label, req.full_url, newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _refuse_plain(label: str, url: str, target: str) -> None:
+    """Raise WeightsError for a redirect from https to anything else."""
+    if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
+        address = target.partition("?")[0]  # what follows may be signed, and is not for showing
+        raise WeightsError(f"{label}: sends on from https to {address[:200]}, which is not encrypted; get the file by hand")
+
+
 def _open(source: _Source, part: Path, tag: Path) -> Any:
     request = Request(source.url, headers={"User-Agent": _AGENT, **_continuation(source, part, tag)})
     for name, value in source.headers.items():
         request.add_unredirected_header(name, value)
     try:
-        return urlopen(request, timeout=TIMEOUT)
+        return build_opener(_Encrypted(source.label)).open(request, timeout=TIMEOUT)
     except HTTPError as error:
         if error.code == 416 and part.exists():  # nothing after these bytes: the file there is another one
             part.unlink()
             return _open(source, part, tag)
-        raise WeightsError(f"{source.label}: HTTP {error.code} {error.reason}; {_by_hand(part)}") from error
-    except (OSError, HTTPException) as error:
+        raise WeightsError(f"{source.label}: HTTP {error.code} {str(error.reason)[:200]}; {_by_hand(part)}") from error
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: sent on to what is no address
         reason = error.reason if isinstance(error, URLError) else one_line(error)
         raise _no_network(source.label, part.parent, reason) from error
 
 
 def _continuation(source: _Source, part: Path, tag: Path) -> dict[str, str]:
     """What asks for the rest of the file, provided that it is still the one that was written down; else nothing."""
-    known = tag.read_text(encoding="utf-8") if part.exists() and tag.exists() else ""
-    if not known or source.version not in (None, known):
+    known = tag.read_text(encoding="utf-8", errors="replace") if part.exists() and tag.exists() else ""
+    if not (known and known.isascii() and known.isprintable()) or source.version not in (None, known):
         return {}
     rest = {"Range": f"bytes={part.stat().st_size}-"}
     return rest if source.version else rest | {"If-Range": known}
@@ -234,12 +279,16 @@ def _at_the_hub(teacher: Teacher, target: Path) -> _Source:
 
 
 def _metadata(repo: str, file: str, revision: str | None, target: Path) -> Any | None:
-    """What the hub's client tells of a file, None if it is not there. Raises WeightsError: no network, gated, HTTP error."""
+    """What the hub's client tells of a file, None if it is not there.
+
+    Raises WeightsError: no network, gated, HTTP error, a redirect from https to http.
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+    url = hf_hub_url(repo, file, revision=revision)
     try:
-        return get_hf_file_metadata(hf_hub_url(repo, file, revision=revision))
+        metadata = get_hf_file_metadata(url)
     except EntryNotFoundError:
         return None
     except HfHubHTTPError as error:
@@ -250,6 +299,8 @@ def _metadata(repo: str, file: str, revision: str | None, target: Path) -> Any |
         raise WeightsError(f"hub:{repo}: {gated if status in (401, 403) else other}") from error
     except Exception as error:  # of its several HTTP clients, or offline
         raise _no_network(f"hub:{repo}", target, one_line(error)) from error
+    _refuse_plain(f"hub:{repo}", url, metadata.location)
+    return metadata
 
 
 def _hub_headers(url: str) -> dict[str, str]:

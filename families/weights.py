@@ -10,13 +10,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import pickle
 import re
-from collections.abc import Mapping
+import stat
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import timm
@@ -27,6 +30,7 @@ from torch import Tensor, nn
 from families.spec import Layout, Official, Teacher, UserError
 
 RECORD = "fetched.json"  # beside a fetched file: where it came from
+AGAIN = "delete it and fetch it again"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
 _UNFINISHED = (".part", ".incomplete", ".json")
 _TIMMS_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
@@ -86,11 +90,20 @@ def source_of(teacher: Teacher) -> str:
 
 def read_record(path: Path) -> dict[str, Any]:
     """What was written beside a weights file when it was fetched, if it is still that file; else nothing."""
+    record = recorded(path.parent)
+    return record if record and record["sha256"] == file_digest(path) else {}
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """What was written in a folder when its file was last fetched, whatever became of the file; nothing of a damaged record."""
+    path = folder / RECORD
     try:
-        record = json.loads((path.parent / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) and record.get("sha256") == file_digest(path) else {}
+    kinds = {"source": str, "sha256": str, "revision": str | None}
+    whole = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+    return record if whole else {}
 
 
 def record_of(teacher: Teacher, path: Path) -> dict[str, str | None]:
@@ -123,13 +136,15 @@ def load_official(model: nn.Module, official: Official, path: Path) -> None:
     Raises WeightsError naming the file for one that is unreadable, of another digest or layout, or whose keys, shapes or
     values are not such as the model's.
     """
+    refuse_at_sight(path)
     if official.sha256 is not None and file_digest(path) != official.sha256:
         raise WeightsError(f"{path}: sha256 is {file_digest(path)}, not {official.sha256}; delete the file and fetch it again")
     checkpoint = read_checkpoint(path)
     try:
         state = convert(checkpoint, official.layout)
-        _check_values(path, state)
+        _check_tensors(path, state)
         model.load_state_dict(state)
+        _check_finite(path, state)
     except (KeyError, TypeError, RuntimeError) as error:
         raise WeightsError(f"{path}: not the layout of {official.url}: {one_line(error)}") from error
 
@@ -138,12 +153,12 @@ def convert(checkpoint: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
     """An authors' checkpoint as a timm state dict. Raises KeyError when it has none of the containers."""
     container = next((name for name in layout.containers if isinstance(checkpoint.get(name), Mapping)), None)
     if container is None:
-        raise KeyError(f"none of {', '.join(layout.containers)} among its keys {', '.join(map(str, list(checkpoint)[:5]))}")
+        raise KeyError(f"none of {', '.join(layout.containers)} among its keys {_some(checkpoint)}")
     state = {}
     for key, value in checkpoint[container].items():
-        if not str(key).startswith(layout.only):
+        if not _word(key).startswith(layout.only):
             continue
-        name = str(key).removeprefix(layout.only)
+        name = _word(key).removeprefix(layout.only)
         for prefix in layout.strip:
             name = name.removeprefix(prefix)
         if not any(fnmatchcase(name, pattern) for pattern in layout.drop):
@@ -156,29 +171,123 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 
     Raises WeightsError for a file that is missing, empty, a web page, damaged, no dictionary, or asks for code.
     """
-    refuse_at_sight(path)
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # authors keep their command line beside the weights
-            content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(f"{path}: {_unreadable(error)}") from error
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
     if not isinstance(content, Mapping):
-        raise WeightsError(f"{path}: a {type(content).__name__}, not a dictionary of tensors")
+        raise WeightsError(f"{path}: a {type(content).__name__}, not a dictionary of tensors; get the file from its authors")
     return content
 
 
-def refuse_at_sight(path: Path) -> None:
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file whose format has no checksum: it is as long as its header says, or refused with WeightsError."""
+    refuse_at_sight(path)
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise WeightsError(f"{path}: {_overstated(path) or _unreadable(error, AGAIN)}") from error
+
+
+def _overstated(path: Path) -> str | None:
+    """Which key of an unreadable .safetensors file says more numbers than there is room for, if it is that."""
+    room = 2 * path.stat().st_size  # of the smallest numbers, which are half a byte
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), room)))
+        claims = {key: math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}
+        key = next(key for key, claimed in claims.items() if claimed > room)
+        return f"key {_shown(key)} claims {claims[key]:.4g} numbers, more than the file holds; {AGAIN}"
+    except Exception:  # whatever a damaged header holds
+        return None
+
+
+def read_torch(path: Path, remedy: str = AGAIN) -> Any:
+    """The content of a torch file, on the CPU, tensors and plain values alone: nothing in it is ever run.
+
+    Every part is held against the checksum that was written with it, which torch does not do; files of torch's old format have
+    none. What the tensors are is left to `check_plain`. Raises WeightsError, one line that ends with the remedy, for a file that
+    is missing, empty, no regular file, a web page, damaged, or asks for code.
+    """
+    refuse_at_sight(path, remedy)
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04":  # as torch tells its formats apart
+                _check_parts(file)
+            file.seek(0)
+            with torch.serialization.safe_globals([argparse.Namespace]):  # authors keep their command line beside the weights
+                return torch.load(file, "cpu", weights_only=True)
+    except Exception as error:  # a damaged file can make zipfile, pickle and torch raise anything
+        raise WeightsError(f"{path}: {_unreadable(error, remedy)}") from error
+
+
+def _check_parts(file: IO[bytes]) -> None:
+    """Raise BadZipFile for a zip file with a part that is not as it was written, or that says more bytes than there are."""
+    with zipfile.ZipFile(file) as parts:
+        if sum(part.file_size for part in parts.infolist()) > file.seek(0, 2):
+            raise zipfile.BadZipFile("its parts claim more bytes than it has")
+        damaged = parts.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"its part {_shown(damaged)} is damaged")
+
+
+def check_plain(path: Path, content: Any, remedy: str = AGAIN) -> None:
+    """Raise WeightsError, one line that names file and key and ends with the remedy, for a tensor in what was read from the
+    file, however deep, that is not dense, not on the CPU, or claims more elements than it stores; allocate nothing."""
+    for key, value in _tensors(content):
+        what = _not_plain(value)
+        if what is not None:
+            raise WeightsError(f"{path}: key {_shown(key)} {what}; {remedy}")
+
+
+def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor in nested containers, which may hold themselves, and where it lies."""
+    todo, seen = [("", content)], set()
+    while todo:
+        key, value = todo.pop()
+        if isinstance(value, Tensor):
+            yield key.removeprefix("."), value
+        elif isinstance(value, Mapping | list | tuple | set) and id(value) not in seen:
+            seen.add(id(value))
+            pairs = value.items() if isinstance(value, Mapping) else enumerate(value)
+            todo += [(f"{key}.{_word(name)}"[-80:], inner) for name, inner in pairs]
+
+
+def _not_plain(value: Tensor) -> str | None:
+    if value.layout != torch.strided or value.is_quantized or value.is_nested:
+        return "holds a sparse, quantised or nested tensor, not a plain one"
+    if value.device.type != "cpu":
+        return f"holds a tensor on {value.device}, without its values"
+    stored = value.untyped_storage().nbytes() // value.element_size()
+    return f"claims {value.numel():.4g} elements and stores {stored}" if value.numel() > stored else None
+
+
+def _word(key: object) -> str:
+    """A key as text; of one that is neither text nor number, what it is."""
+    return str(key) if isinstance(key, str | int) else f"<{type(key).__name__}>"
+
+
+def _shown(key: str) -> str:
+    """A key as a message shows it: on one line, with at most 80 characters."""
+    return repr(key if len(key) <= 80 else f"{key[:77]}...")
+
+
+def _some(keys: Iterable[object]) -> str:
+    """The first keys, at most 80 characters of them."""
+    return _shown(", ".join(_word(key) for key, _ in zip(keys, range(5), strict=False)))[1:-1]
+
+
+def refuse_at_sight(path: Path, remedy: str = AGAIN) -> None:
     """Raise WeightsError for a file that is missing, or no checkpoint whatever its name says."""
     try:
         what = at_sight(path)
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror}") from error
     if what is not None:
-        raise WeightsError(f"{path}: {what}; delete it and fetch it again")
+        raise WeightsError(f"{path}: {what}; {remedy}")
 
 
 def at_sight(path: Path) -> str | None:
-    """What a file is that its first bytes show to be no checkpoint; None for any other. Raises OSError."""
+    """What a file is that its kind or its first bytes show to be no checkpoint; None for any other. Raises OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe could wait for ever
+        return "a folder, not a file" if path.is_dir() else "no regular file"
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if not start:
@@ -191,11 +300,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def _unreadable(error: Exception) -> str:
+def _unreadable(error: Exception, remedy: str) -> str:
     code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if code:
         return f"asks for {code[1]}, which could run code, and is not loaded; get the file from its authors"
-    return f"not a readable checkpoint, perhaps cut off ({one_line(error)[:120]}); delete it and fetch it again"
+    return f"not a readable checkpoint, perhaps cut off ({one_line(error)[:120]}); {remedy}"
 
 
 def _load_hosted(teacher: Teacher, args: Mapping[str, Any], path: Path) -> nn.Module:
@@ -233,39 +342,63 @@ def _check_geometry(teacher: Teacher, model: nn.Module, path: Path) -> None:
 def _check_shapes(path: Path, native: nn.Module) -> None:
     content = read_checkpoint(path)
     container = next((name for name in _TIMMS_CONTAINERS if isinstance(content.get(name), Mapping)), None)
-    state = {str(key).removeprefix("module."): value for key, value in (content[container] if container else content).items()}
+    state = {_word(key).removeprefix("module."): value for key, value in (content[container] if container else content).items()}
     anchor = "patch_embed.proj.weight"
     if anchor not in state:
-        raise WeightsError(f"{path}: no key {anchor!r}, so not the file that timm hosts; its keys: {', '.join(list(state)[:5])}")
-    _check_values(path, state)
+        raise WeightsError(f"{path}: no key {anchor!r}, so not the file that timm hosts; its keys: {_some(state)}")
+    _check_tensors(path, state)
     for name, value in native.state_dict().items():
         if name in state and state[name].shape != value.shape:
             raise WeightsError(f"{path}: key {name!r} has shape {_shape(state[name])}, the model's has {_shape(value)}")
+    _check_finite(path, state)
 
 
 def _shape(value: Tensor) -> str:
     return str(tuple(value.shape))
 
 
-def _check_values(path: Path, state: Mapping[str, Any]) -> None:
+def _check_tensors(path: Path, state: Mapping[str, Any]) -> None:
     for name, value in state.items():
         if not isinstance(value, Tensor):
-            raise WeightsError(f"{path}: key {name!r} holds a {type(value).__name__}, not a tensor")
-        if not bool(torch.isfinite(value).all()):
-            raise WeightsError(f"{path}: key {name!r} has values that are not finite; delete the file and fetch it again")
+            what = f"key {_shown(name)} holds a {type(value).__name__}, not a tensor"
+            raise WeightsError(f"{path}: {what}; get the file from its authors")
+    check_plain(path, state)
+
+
+def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    for name, value in state.items():
+        try:
+            finite = bool(torch.isfinite(value).all())
+        except RuntimeError as error:
+            raise WeightsError(f"{path}: key {_shown(name)} has values of {value.dtype}, which are not read") from error
+        if not finite:
+            raise WeightsError(f"{path}: key {_shown(name)} has values that are not finite; {AGAIN}")
 
 
 def _check_arrays(path: Path, native: nn.Module) -> None:
     """From an .npz, timm copies what it looks for and resizes it: as many numbers as the model has leave no room for that."""
     refuse_at_sight(path)
+    expected = sum(value.numel() for value in native.parameters())
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        with zipfile.ZipFile(path) as arrays:
+            claims = {part.filename: _claimed(arrays, part) for part in arrays.infolist()}
+        found = sum(claims.values())
+        if found == expected:
+            with np.load(path, allow_pickle=False) as file:
+                state = {name: torch.from_numpy(file[name]) for name in file.files}
     except Exception as error:
-        raise WeightsError(f"{path}: {_unreadable(error)}") from error
-    _check_values(path, state)
-    found, expected = (sum(value.numel() for value in values) for values in (state.values(), native.parameters()))
+        raise WeightsError(f"{path}: {_unreadable(error, AGAIN)}") from error
     if found != expected:
-        raise WeightsError(
-            f"{path}: {found} numbers in {len(state)} arrays ({', '.join(list(state)[:5])}, ...); the model has {expected}"
-        )
+        raise WeightsError(f"{path}: {found} numbers in {len(claims)} arrays ({_some(claims)}); the model has {expected}")
+    _check_finite(path, state)
+
+
+def _claimed(arrays: zipfile.ZipFile, part: zipfile.ZipInfo) -> int:
+    """How many numbers an array of an .npz says it has. Raises ValueError for no numbers, or more than there is room for."""
+    with arrays.open(part) as file:
+        header = getattr(np.lib.format, "read_array_header_{}_{}".format(*np.lib.format.read_magic(file)))
+        shape, _, kind = header(file)
+    numbers: int = math.prod(shape)
+    if kind.kind not in "biuf" or numbers * kind.itemsize > part.file_size:
+        raise ValueError(f"{_shown(part.filename)} claims {numbers:.4g} of {kind} in {part.file_size} bytes")
+    return numbers

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,20 @@ def _thawed():
     """`bench report` leaves what it has read to the end of the process, which here goes on."""
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def at_once():
+    """A test that waits for anything is interrupted after 5 s, and fails."""
+
+    def interrupt(*_):
+        raise TimeoutError("waited for 5 s")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 5)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

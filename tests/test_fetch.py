@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -32,9 +34,14 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, certificate=None):
         self.serve(CONTENT, "one")
         super().__init__(("127.0.0.1", 0), Handler)
+        self.scheme = "http"
+        if certificate is not None:
+            self.scheme, context = "https", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def serve(self, content, etag):
@@ -45,7 +52,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def address(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -244,6 +251,141 @@ def test_a_damaged_file_or_one_from_elsewhere_is_fetched_again(server, tmp_path)
     assert path.name == "new.pth"
     assert find_weights(tmp_path, "ours", "base") == path
     assert len(gets(server)) == 3
+
+
+@pytest.mark.parametrize("how", ["damaged", "deleted"])
+def test_an_unpinned_file_stays_the_one_that_was_first_fetched(server, tmp_path, how):
+    """Nobody publishes a digest of it: the first one holds, until its record is deleted."""
+    path, teacher = fetch(official(server), "ours-base", tmp_path), official(server)
+    path.write_bytes(b"damaged") if how == "damaged" else path.unlink()
+    record = path.with_name(RECORD).read_bytes()
+    server.serve(OTHER, "two")
+    for _ in range(2):
+        message = explained(teacher, tmp_path, "sha256 is")
+        assert hashlib.sha256(CONTENT).hexdigest() in message and hashlib.sha256(OTHER).hexdigest() in message
+        assert f"to accept the new file, delete {path.with_name(RECORD)}" in message and teacher.official.url in message
+        assert path.with_name(RECORD).read_bytes() == record and not list(path.parent.glob("*.part"))
+    server.serve(CONTENT, "three")
+    assert fetch(teacher, "ours-base", tmp_path).read_bytes() == CONTENT
+    path.unlink()
+    server.serve(OTHER, "four")
+    pinned = official(server, hashlib.sha256(OTHER).hexdigest())
+    assert fetch(pinned, "ours-base", tmp_path).read_bytes() == OTHER  # the family's word goes before
+    path.unlink()
+    server.serve(CONTENT, "five")
+    explained(teacher, tmp_path, "to accept the new file, delete")
+    path.with_name(RECORD).unlink()
+    assert fetch(teacher, "ours-base", tmp_path).read_bytes() == CONTENT
+
+
+DAMAGED_RECORDS = [b"", b"{", b"[]", b'"text"', b"null", b"\xff\xfe", b"[" * 100_000, b"{}", b'{"source": [], "sha256": {}}']
+
+
+@pytest.mark.parametrize("content", [*DAMAGED_RECORDS, os.mkfifo], ids=range(len(DAMAGED_RECORDS) + 1))
+def test_a_damaged_record_is_none(server, tmp_path, content, at_once):
+    path = fetch(official(server), "ours-base", tmp_path)
+    record = path.with_name(RECORD)
+    record.unlink()
+    content(record) if callable(content) else record.write_bytes(content)
+    assert fetch(official(server), "ours-base", tmp_path).read_bytes() == CONTENT
+    assert json.loads(record.read_text())["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+    assert len(gets(server)) == 2 and sorted(file.name for file in path.parent.iterdir()) == [RECORD, "weights.pth"]
+
+
+def test_a_record_is_written_whole_or_not_at_all(server, tmp_path, monkeypatch):
+    path = fetch(official(server), "ours-base", tmp_path)
+    record = path.with_name(RECORD).read_bytes()
+    path.unlink()
+    replace_file = os.replace
+
+    def full(source, target):
+        if Path(target).name == RECORD:
+            raise OSError(28, "No space left on device")
+        replace_file(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    explained(official(server), tmp_path, "No space left on device; make room")
+    assert path.with_name(RECORD).read_bytes() == record and not path.exists()
+
+
+@pytest.mark.parametrize("tag", [b"\xff\x00", b"a\nb: c", b""])
+def test_a_damaged_tag_makes_a_download_start_over(server, tmp_path, tag):
+    server.cut = 2_000_000
+    explained(official(server), tmp_path, "connection lost")
+    (tmp_path / "ours-base" / "weights.pth.etag.part").write_bytes(tag)
+    assert fetch(official(server), "ours-base", tmp_path).read_bytes() == CONTENT
+    assert gets(server) == [None, None]
+
+
+def test_being_sent_on_to_no_address_is_explained(server, tmp_path):
+    server.moved = "http://[1"
+    explained(official(server), tmp_path, "no network")
+
+
+# ---- from https nobody is sent on to http
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A key and a certificate of this machine's address, which its holder signed."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", path, "-out", path.with_suffix(".crt")]
+    subprocess.run(["openssl", "req", "-x509", *options, *files], check=True, capture_output=True)
+    path.write_text(path.read_text() + path.with_suffix(".crt").read_text())
+    return path
+
+
+@pytest.fixture
+def encrypted(certificate, monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
+    server = Server(certificate)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def also_encrypted(encrypted, certificate):
+    server = Server(certificate)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_nobody_is_followed_from_https_to_http(server, encrypted, also_encrypted, tmp_path):
+    encrypted.moved = f"{also_encrypted.address}/elsewhere.pth"
+    assert fetch(official(encrypted), "ours-base", tmp_path / "encrypted").read_bytes() == CONTENT
+    for first, second in [(server, None), (also_encrypted, server)]:  # at once, and after a redirect that is one to follow
+        encrypted.moved = f"{first.address}/elsewhere.pth?signature=secret"
+        also_encrypted.moved = second and f"{second.address}/elsewhere.pth?signature=secret"
+        message = explained(official(encrypted), tmp_path, f"sends on from https to {server.address}/elsewhere.pth, which is not")
+        assert official(encrypted).official.url in message and "secret" not in message
+        assert not server.log and not list(tmp_path.glob("ours-base/*"))
+    server.moved = f"{encrypted.address}/elsewhere.pth"
+    encrypted.moved = None
+    assert fetch(official(server), "ours-base", tmp_path).read_bytes() == CONTENT  # from http there is nothing to lose
+
+
+def test_the_hub_sends_nobody_from_https_to_http(server, encrypted, tmp_path):
+    asker = Asker(tmp_path / "hf", encrypted.address)
+    words = f"hub:{REPO}: sends on from https to {server.address}/blob, which is not encrypted"
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    try:
+        encrypted.headers = {"X-Repo-Commit": COMMIT, "X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(CONTENT))}
+        encrypted.files, encrypted.moved = "model.safetensors", f"{server.address}/blob?signature=secret"
+        by_the_download, _ = asker(tmp_path)
+        assert [command for command, _, _ in encrypted.log] == ["HEAD", "GET"]
+        encrypted.status, encrypted.headers["Location"] = 302, encrypted.moved
+        by_the_metadata, _ = asker(tmp_path)
+        assert [command for command, _, _ in encrypted.log] == ["HEAD", "GET", "HEAD"]
+    finally:
+        asker.close()
+    for message in (by_the_download, by_the_metadata):
+        assert message.startswith(words) and "secret" not in message
+    assert not server.log and not list((tmp_path / "clip-base").iterdir())
 
 
 def test_a_file_of_the_users_is_left_as_it_is(server, tmp_path):

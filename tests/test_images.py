@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import tarfile
@@ -190,6 +191,19 @@ def test_an_image_that_cannot_be_read_ends_a_training(own, workers):
     spoilt.write_bytes(spoilt.read_bytes()[:300])
     with says(str(spoilt), "not readable"):
         drawn(load(own, workers=workers, described=settings(held_out=1)), 20, None)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_is_no_file_is_no_image_and_is_not_waited_for(own, make, at_once):
+    odd = own / "train" / wnids(4)[1] / f"{wnids(4)[1]}_21.JPEG"
+    odd.unlink()
+    make(odd)
+    with says(str(odd), "no regular file"):
+        checked(own)
+    source = load(own).parts["train"][0]
+    index = [source.filename(index) for index in range(len(source))].index(str(odd))
+    with says(str(odd), "no regular file"):
+        source.image(index)
 
 
 # Transforms

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -334,6 +335,17 @@ def test_a_mistake_is_one_line_and_exit_code_2(bench, words, expected, tmp_path,
     for text in expected:
         assert text in err
     assert {path.name for path in tmp_path.iterdir()} == {"good.png", "cut.png", "bad.png"}
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "folder", "device"]
+)
+def test_what_is_no_file_is_no_image_and_is_not_waited_for(bench, make, tmp_path, at_once):
+    path = tmp_path / "odd.png"
+    make(path)
+    code, out, err = bench("inspect", *MINI, "--image", path, "--work", tmp_path / "w", "--out", tmp_path / "out.png")
+    assert code == 2 and not out and not (tmp_path / "out.png").exists()
+    assert err == f"bench: --image {path}: not readable as an image: no regular file\n"
 
 
 def test_a_damaged_file_of_a_trained_teacher(bench, tiny, tmp_path):

@@ -255,7 +255,7 @@ def test_fine_tuning_starts_from_the_teacher_with_a_new_head(tmp_path):
     for name, value in model.items():
         assert torch.equal(value, state[name]) != name.startswith("head."), name
     torch.save({name: value for name, value in state.items() if name != "blocks.1.norm1.weight"}, tmp_path / "short.pt")
-    with pytest.raises(RuntimeError, match=r"blocks.1.norm1.weight"):
+    with pytest.raises(WeightsError, match=r"short.pt: not the weights of this run's model .*blocks.1.norm1.weight"):
         model_of(tuned.run, "clip", "base", {"run": tmp_path / "short.pt"})
 
 

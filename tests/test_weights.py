@@ -2,8 +2,14 @@
 
 import argparse
 import hashlib
+import io
 import json
 import os
+import resource
+import struct
+import time
+import zipfile
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -19,10 +25,13 @@ from families.spec import Family, Teacher
 from families.weights import (
     RECORD,
     WeightsError,
+    check_plain,
     file_digest,
     find_weights,
     load_official,
     load_pretrained,
+    read_checkpoint,
+    read_torch,
     record_of,
 )
 
@@ -389,6 +398,205 @@ def test_googles_npz_loads_and_wrong_ones_are_refused(tmp_path):
         refused(load, path, words)
     path.write_bytes(b"<html></html>")
     refused(load, path, "a web page")
+
+
+# ---- files that are damaged, or claim more than they hold
+
+
+HUGE = 10**12
+
+
+def saved(content, path, **options):
+    torch.save(content, path, **options)
+    return path
+
+
+def equal_state(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_no_flipped_bit_of_a_torch_file_passes(tmp_path):
+    """torch checks no checksum: it reads a flipped weight as it stands."""
+    good = {"weight": torch.rand(6, 5), "bias": torch.rand(5)}
+    path = saved(good, tmp_path / "model.pth")
+    whole, refused = path.read_bytes(), 0
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            assert equal_state(read_torch(path), good)  # a date, or what pads the file
+        except WeightsError as error:
+            refused += 1
+            assert str(path) in str(error) and "\n" not in str(error) and str(error).endswith("fetch it again")
+    assert len(good["weight"]) * 5 * 4 < refused < len(whole)
+    start = whole.index(good["weight"].numpy().tobytes())
+    path.write_bytes(whole[:start] + bytes([whole[start] ^ 1]) + whole[start + 1 :])
+    refused_line(
+        lambda: read_torch(path, "delete the folder"), rf"^{path}: .*its part 'model/data/0' is damaged.*; delete the folder$"
+    )
+
+
+def refused_line(load, words):
+    with pytest.raises(WeightsError, match=words) as caught:
+        load()
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_no_cut_torch_file_passes(tmp_path):
+    path = saved({"weight": torch.rand(30)}, tmp_path / "model.pth")
+    old = saved({"weight": torch.rand(30)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    for whole, file in ((path.read_bytes(), path), (old.read_bytes(), old)):
+        for length in range(0, len(whole), 7):
+            file.write_bytes(whole[:length])
+            refused_line(lambda file=file: read_torch(file), f"^{file}: ")
+
+
+def test_a_file_of_torchs_old_format_is_read(tmp_path):
+    content = {"state_dict": {"weight": torch.rand(3)}, "args": argparse.Namespace(arch="vit")}
+    path = saved(content, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(path)
+    assert equal_state(read_checkpoint(path)["state_dict"], content["state_dict"])
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), [(os.mkfifo, "no regular file"), (os.mkdir, "a folder, not a file"), (None, "no regular file")]
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
+def test_what_is_no_file_is_refused_at_once(make, words, suffix, tmp_path, at_once):
+    path = tmp_path / f"model{suffix}"
+    path.symlink_to("/dev/zero") if make is None else make(path)
+    refused(lambda file: load_pretrained(AUGREG, file), path, words)
+    moco = replace(families.spec("mocov3").teacher("base").official, sha256="0" * 64)
+    refused(lambda file: load_official(torch.nn.Linear(1, 1), moco, file), path, words)
+
+
+@contextmanager
+def quickly():
+    """Under 5 s and without a GB more of memory."""
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert time.monotonic() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20
+
+
+ODD = {
+    "expanded": (lambda: torch.zeros(1).expand(HUGE), r"claims 1e\+12 elements and stores 1;"),
+    "sparse": (lambda: torch.sparse_coo_tensor(torch.zeros(1, 1).long(), torch.ones(1), (HUGE,)), "a sparse"),
+    "compressed": (lambda: torch.eye(3).to_sparse_csr(), "a sparse"),
+    "meta": (lambda: torch.empty(HUGE, device="meta"), "a tensor on meta, without its values"),
+    "quantised": (lambda: torch.quantize_per_tensor(torch.ones(3), 1.0, 0, torch.quint8), "a sparse, quantised"),
+    "unknown numbers": (lambda: torch.ones(48).to(torch.float8_e4m3fn), r"values of torch\.float8_e4m3fn"),
+    "nested": (lambda: {"weight": torch.ones(3)}, "holds a dict, not a tensor; get the file from its authors"),
+    "list": (lambda: [torch.ones(3)], "holds a list, not a tensor"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ODD)
+def test_a_key_that_holds_no_plain_tensor_is_named(kind, headed, tmp_path):
+    make, words = ODD[kind]
+    model, empty, official = donor("beitv2")
+    name, path = "blocks.1.norm1.weight", tmp_path / "odd.pth"
+    saved({"model": {**model.state_dict(), name: make()}}, path)
+    with quickly():
+        refused(lambda file: load_official(empty, official, file), path, f"'{name}' .*{words}")
+    name = "blocks.1.extra" if kind == "unknown numbers" else name
+    saved({**headed, name: make()}, path)
+    with quickly():
+        refused(lambda file: load_pretrained(TINY_HEADED, file), path, f"'{name}' .*{words}")
+
+
+def test_plain_tensors_are_told_however_deep_they_lie(tmp_path):
+    content = {"model": {"w": torch.ones(3)}, "optimizer": {"state": {0: {"exp_avg": [torch.ones(2), torch.ones(1).expand(9)]}}}}
+    content["itself"] = content
+    words = r"^file: key 'optimizer\.state\.0\.exp_avg\.1' claims 9 elements and stores 1; start anew$"
+    refused_line(lambda: check_plain("file", content, "start anew"), words)
+    content["optimizer"]["state"][0]["exp_avg"].pop()
+    check_plain("file", content)
+    refused_line(
+        lambda: check_plain("file", {"a\nb" * 99: torch.empty(1, device="meta")}),
+        r"key '(\\n|a|b)+' holds a tensor on m",
+    )
+    deep = torch.empty(1, device="meta")
+    for _ in range(100_000):
+        deep = [deep]
+    refused_line(lambda: check_plain("file", deep), r"key '[.0]{1,80}' holds a tensor on meta")
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "old format"])
+@pytest.mark.parametrize("claim", ["elements of the tensor", "elements stored"])
+def test_a_torch_file_that_claims_what_it_does_not_hold_is_refused(old, claim, tmp_path):
+    path = saved({"weight": torch.ones(77)}, tmp_path / "model.pth", _use_new_zipfile_serialization=not old)
+    number, huge = b"KM", b"\x8a\x06" + HUGE.to_bytes(6, "little")
+    after = b"\x85" if claim.endswith("tensor") else b"Nt" if old else b"t"
+
+    def stated(pickled):
+        assert pickled.count(number + after) == 1
+        return pickled.replace(number + after, huge + after)
+
+    if old:
+        path.write_bytes(stated(path.read_bytes()))
+    else:
+        rewritten(path, lambda name, part: stated(part) if name.endswith("data.pkl") else part)
+    with quickly():
+        refused(read_checkpoint, path, "not a readable checkpoint")
+
+
+def rewritten(path, change, **options):
+    """A zip file again with other parts, whose checksums are right."""
+    with zipfile.ZipFile(path) as file:
+        parts = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(path, "w", **options) as file:
+        for name, part in parts.items():
+            file.writestr(name, change(name, part))
+
+
+def test_a_compressed_torch_file_that_unfolds_is_refused(tmp_path):
+    path = saved({"weight": torch.zeros(1000)}, tmp_path / "model.pth")
+    rewritten(path, lambda name, part: part, compression=zipfile.ZIP_DEFLATED)
+    refused(read_checkpoint, path, "claim more bytes than it has")
+
+
+def stated_safetensors(path, shape, end, data=b"1234", dtype="F32"):
+    header = json.dumps({"patch_embed.proj.weight": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+
+
+def test_a_safetensors_file_that_claims_what_it_does_not_hold_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    huge = r"key 'patch_embed\.proj\.weight' claims 1e\+12 numbers, more than the file holds; delete it"
+    for shape, end, words in [
+        ([HUGE], 4, huge),
+        ([HUGE], 4 * HUGE, huge),
+        ([10**400], 4, "not a readable checkpoint"),
+        ([2], 4, "not a readable checkpoint"),
+    ]:
+        stated_safetensors(path, shape, end)
+        with quickly():
+            refused(lambda file: load_pretrained(TINY_HEADED, file), path, words)
+    path.write_bytes(struct.pack("<Q", HUGE) + b"{}")
+    refused(read_checkpoint, path, "not a readable checkpoint")
+    stated_safetensors(path, [1], 4)
+    assert read_checkpoint(path)["patch_embed.proj.weight"].shape == (1,)
+
+
+def test_an_npz_that_claims_what_it_does_not_hold_is_refused(tmp_path):
+    path = tmp_path / "model.npz"
+    for shape, kind, words in [
+        ((HUGE,), "<f4", r"'cls\.npy' claims 1e\+12 of float32 in 132 bytes"),
+        ((2 * 10**9,), "<f4", r"'cls\.npy' claims 2e\+09 of float32"),
+        ((1,), f"|S{10**9}", "'cls.npy' claims 1 of"),
+        ((0, HUGE), "<f4", "0 numbers in 1 arrays"),
+    ]:
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": kind, "fortran_order": False, "shape": shape})
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("cls.npy", header.getvalue() + b"1234")
+        with quickly():
+            refused(lambda file: load_pretrained(AUGREG, file), path, words)
+    np.save(path.open("wb"), np.zeros(3))
+    refused(lambda file: load_pretrained(AUGREG, file), path, "not a readable checkpoint")
 
 
 # ---- what a run writes about what it loaded, and the adapter

@@ -19,6 +19,7 @@ import hashlib
 import json
 import os
 import random
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -94,6 +95,8 @@ class Source:
         """
         ImageFile.LOAD_TRUNCATED_IMAGES = False  # another library may have switched it on: half a picture, and no error
         try:
+            if isinstance(self.reader, ReaderImageFolder):
+                ensure_regular(self.filename(index))
             file, label = self.reader[index]
             with file, Image.open(file) as image:
                 if cheap:
@@ -108,6 +111,12 @@ class Source:
             return str(self.reader.filename(index, absolute=True))
         inside = self.reader.filename(index) if isinstance(self.reader, ReaderImageInTar) else f"row {index}"
         return f"{self.where}: {inside}"
+
+
+def ensure_regular(path: str | Path) -> None:
+    """Raise OSError for what is no regular file: opening a pipe could wait for ever."""
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise OSError("no regular file")
 
 
 def _sources(settings: Settings, place: Place) -> dict[str, Source]:
