@@ -440,9 +440,8 @@ class Definitions:
 def _tuned(recipe: Recipe, arm: Arm) -> Recipe:
     steps = round(recipe.steps * arm.budget)
     if not STEPS.least <= steps <= STEPS.most:
-        raise UserError(
-            f"arm {quoted(arm.name)}: {recipe.steps} steps times {arm.budget:g} is not from {STEPS.least} to {STEPS.most}"
-        )
+        told = "leaves none" if steps < STEPS.least else f"is more than {STEPS.most}"
+        raise UserError(f"arm {quoted(arm.name)}: {recipe.steps} steps times {arm.budget:g} {told}")
     return recipe.model_copy(update={"steps": steps, "lr": recipe.lr * arm.lr})
 
 
