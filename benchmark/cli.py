@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from benchmark.bounds import Whole
     from benchmark.cluster import ClusterConfig
+    from benchmark.jobs import Jobs
     from benchmark.launch import Launcher, Outcome
+    from benchmark.overview import Overview
     from benchmark.plan import Plan
     from benchmark.protocol import Protocol, Study
     from benchmark.report import Report
@@ -499,7 +501,8 @@ def _train(launcher: Launcher, todo: list[Any], console: Console, wait: bool) ->
             f"{plan.items[key].cells[0]}: left, since what it needs first is queued or running elsewhere", highlight=False
         )
     for key, reason in outcome.failed.items():
-        console.print(f"failed: {plan.items[key].cells[0]} ({key}): {reason}", style="red", highlight=False, markup=False)
+        told = f"failed: {plan.items[key].cells[0]} ({key}): {reason}"
+        console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
     if outcome.failed:
         console.print(f"logs and tracebacks: {launcher.workspace.folder}/runs/<key>/; the same command tries again")
     return outcome
@@ -794,10 +797,9 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from benchmark.overview import Overview, as_json, show, watch
-    from benchmark.store import Workspace
+    from benchmark.overview import as_json, show, watch
 
-    overview = Overview(Workspace(args.work), _wanted(args))
+    overview = _overview(args)
     if args.json:
         print(json.dumps(as_json(overview.look()), indent=1))
         return DONE
@@ -806,11 +808,12 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _cancel(args: argparse.Namespace) -> int:
+    from benchmark.jobs import Jobs
     from benchmark.overview import cancel
     from benchmark.store import Workspace
 
-    only = _wanted(args) if _names_something(args) else None
-    jobs, runs, mixed = cancel(Workspace(args.work), only)
+    known = Jobs(Workspace(args.work))
+    jobs, runs, mixed = cancel(known, _wanted(args, known) if _names_something(args) else None)
     console = _console()
     if jobs:
         what = f"cancelled {jobs} jobs with {runs} runs; what they had is in their checkpoints, bench run goes on from there"
@@ -823,22 +826,19 @@ def _cancel(args: argparse.Namespace) -> int:
 
 
 def _logs(args: argparse.Namespace) -> int:
-    from benchmark.overview import Overview, find_run, log_of
-    from benchmark.store import Workspace
+    from benchmark.overview import find_run, log_of
 
-    workspace = Workspace(args.work)
-    overview = Overview(workspace, _wanted(args))
+    overview = _overview(args)
     for line in log_of(overview, find_run(overview, args.run), args.follow):
         print(line, flush=True)
     return DONE
 
 
 def _export(args: argparse.Namespace) -> int:
-    from benchmark.overview import Overview, find_run, names_cell
-    from benchmark.store import Workspace
+    from benchmark.overview import find_run, names_cell
 
-    workspace = Workspace(args.work)
-    overview = Overview(workspace, _wanted(args))
+    overview = _overview(args)
+    workspace = overview.workspace
     key = find_run(overview, args.run)
     item = next((item for (each, _), (item, _) in overview.entries.items() if each == key), None)
     payload, weights = workspace.payload(key), workspace.run(key) / "weights.pt"
@@ -859,13 +859,21 @@ def _names_something(args: argparse.Namespace) -> bool:
     return any(getattr(args, name) is not None for name in REQUEST)
 
 
-def _wanted(args: argparse.Namespace) -> list[Any]:
-    """What status and others look at: all requests made in the work folder, or what is named of them; else what is named."""
+def _overview(args: argparse.Namespace) -> Overview:
     from benchmark.jobs import Jobs
-    from benchmark.overview import Wanted
-    from benchmark.store import Results, Workspace
+    from benchmark.overview import Overview
+    from benchmark.store import Workspace
 
-    requests = {json.dumps(each.request, sort_keys=True): each.request for each in Jobs(Workspace(args.work)).submissions()}
+    jobs = Jobs(Workspace(args.work))
+    return Overview(jobs.workspace, _wanted(args, jobs), jobs)
+
+
+def _wanted(args: argparse.Namespace, jobs: Jobs) -> list[Any]:
+    """What status and others look at: all requests made in the work folder, or what is named of them; else what is named."""
+    from benchmark.overview import Wanted
+    from benchmark.store import Results
+
+    requests = {json.dumps(each.request, sort_keys=True): each.request for each in jobs.submissions()}
     made = []
     for request in requests.values():
         try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import glob
 import hashlib
 import json
 import os
 import secrets
+import socket
 import stat
 import time
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ from families.spec import UserError
 
 MOST_BYTES = 10 * 2**20  # of a record: a result file has some 10 KB
 PROBE_BYTES = 2**16
+LEFTOVER_SECONDS = 3600.0
 SEAL = "sha256"
 
 
@@ -97,7 +100,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
 
     `durable`: also after the machine goes down. Raises OSError.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -109,8 +112,10 @@ def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             temporary.unlink()
         if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):  # torch.save hides that the disk is full
-            raise error.__context__ from None
-        raise
+            error = error.__context__
+        if isinstance(error, OSError) and error.filename is None:  # of a write that failed
+            error.filename = str(path)
+        raise error from None
     if durable:
         _sync_folder(path.parent)
 
@@ -139,13 +144,29 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def sweep(folder: Path, name: str = "*", seconds: float = 0.0) -> None:
-    """Remove half-written files of this name that killed processes left at least so many seconds ago; 0 where nobody else
-    writes them."""
-    for path in folder.glob(f".{glob.escape(name) if name != '*' else name}.*.tmp"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime >= seconds:
+def sweep(folder: Path, name: str = "*") -> None:
+    """Remove what killed processes left half written in place of files of this name: those of this machine, and of others what is
+    older than an hour."""
+    for path in folder.glob(f".{name if name == '*' else glob.escape(name)}.*-*-*.tmp"):
+        with suppress(OSError, ValueError):
+            host, pid, _ = path.name.split(".")[-2].split("-")
+            if not _lives(int(pid)) if host == _host() else time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
                 path.unlink()
+
+
+@functools.cache
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def set_aside(path: Path) -> Path:

@@ -238,7 +238,14 @@ class Launcher:
         return replace(order, announce=self.cluster == "debug", environment=visible)
 
     def _submit(self, orders: Sequence[Order], name: str, after: Sequence[str] = ()) -> list[Any]:
-        """Jobs of submitit's, one for each order, that run the code as it is now."""
+        """Jobs of submitit's, one for each order, that run the code as it is now. Raises SchedulerError where Slurm refuses,
+        UserError where the work folder is full."""
+        try:
+            return self._submitted(orders, name, after)
+        except OSError as error:
+            raise UserError(f"--work {self.workspace.folder}: nothing can be submitted ({error.strerror})") from None
+
+    def _submitted(self, orders: Sequence[Order], name: str, after: Sequence[str]) -> list[Any]:
         import submitit
 
         code, folder = frozen(self.workspace.code), self.jobs.folder(self.submission)
@@ -347,17 +354,17 @@ class Launcher:
                     self._take(item)
                 elif self._failed(item):
                     self.outcome.failed[item.key] = self._reason(item)
+                elif (unwritable := self._unwritable(item)) is not None:
+                    self.outcome.failed[item.key] = unwritable
                 else:
                     rest.append(item)
             if len(rest) == len(pending):
                 for item in rest:
-                    self.outcome.failed[item.key] = self._unwritable(item) or self._without_worker()
+                    said = f" ({self.errors[-1]})" if self.errors else ""
+                    folder = self.jobs.folder(self.submission)
+                    self.outcome.failed[item.key] = f"no worker could start; see {folder}{said}"
                 return
             pending = rest
-
-    def _without_worker(self) -> str:
-        said = f" ({self.errors[-1]})" if self.errors else ""
-        return f"no worker could start; see {self.jobs.folder(self.submission)}{said}"
 
     def _reason(self, item: Item) -> str:
         """Why a run failed, as far as somebody could write it down."""

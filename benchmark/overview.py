@@ -68,8 +68,8 @@ class Seen:
 class Overview:
     """The runs of requests, each once."""
 
-    def __init__(self, workspace: Workspace, wanted: Sequence[Wanted]) -> None:
-        self.workspace, self.jobs = workspace, Jobs(workspace)
+    def __init__(self, workspace: Workspace, wanted: Sequence[Wanted], jobs: Jobs | None = None) -> None:
+        self.workspace, self.jobs = workspace, jobs or Jobs(workspace)
         self.entries: dict[tuple[str, Path], tuple[Item, Results]] = {}
         for each in wanted:
             for key, item in each.plan.items.items():
@@ -194,14 +194,13 @@ def _lines(kind: str, seen: Sequence[Seen]) -> list[RenderableType]:
 # ---- cancel
 
 
-def cancel(workspace: Workspace, only: Sequence[Wanted] | None) -> tuple[int, int, int]:
+def cancel(jobs: Jobs, only: Sequence[Wanted] | None) -> tuple[int, int, int]:
     """End every job all of whose runs are wanted (None: any); gives how many jobs, how many runs those had left, and how many
     jobs go on that have other runs too.
 
     A command on this machine is a job too. Raises SchedulerError where Slurm refuses, and UserError for a command on another
     machine.
     """
-    jobs = Jobs(workspace)
     with jobs.exclusively():
         jobs.settle()
         wanted = None if only is None else {key for each in only for key in each.plan.items}
@@ -213,7 +212,7 @@ def cancel(workspace: Workspace, only: Sequence[Wanted] | None) -> tuple[int, in
         for at in chosen:
             if at.submission.cluster != SLURM:
                 _end_command(at)
-        left = {key for at in chosen for key in at.job.runs if workspace.payload(key) is None}
+        left = {key for at in chosen for key in at.job.runs if jobs.workspace.payload(key) is None}
     return len(chosen), len(left), len(mixed)
 
 

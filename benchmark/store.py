@@ -46,7 +46,6 @@ ROOT = Path(__file__).parent.parent
 CODE, FROZEN = ("benchmark", "families"), "frozen.json"
 PAYLOAD, WEIGHTS_DIGEST = "payload.json", "weights"
 PAYLOAD_KEYS = {"metrics", "val", "curve", "teacher", "cost", "provenance"}
-LEFTOVER_SECONDS = 3600.0  # from which on a half-written result is nobody's any more
 NO_REASON = "no reason was left"
 
 
@@ -251,7 +250,7 @@ class Results:
             keep.parent.mkdir(parents=True, exist_ok=True)
             _keep(path, keep)
         write_json(path, labelled(cell, run, payload), durable=True)
-        sweep(path.parent, path.name, LEFTOVER_SECONDS)
+        sweep(path.parent, path.name)
 
 
 def _keep(path: Path, aside: Path) -> None:

@@ -257,7 +257,8 @@ def _clear(order: Order, item: Item) -> None:
 
 def _fail(order: Order, item: Item, error: Exception) -> None:
     lines = "".join(traceback.format_exception(error))
-    mark_failed(order.workspace, item, order.launcher, lines + advice_on(error, order.setup))
+    told = str(error) if isinstance(error, UserError) else advice_on(error, order.setup)
+    mark_failed(order.workspace, item, order.launcher, lines + told)
 
 
 def advice_on(error: Exception, setup: Setup) -> str:
@@ -688,8 +689,8 @@ def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str, di
         reporter.log(f"failed: {last}")
         write_json(folder / "progress.json", reporter.record("failed", reporter.at))
     except OSError as error:
-        told = f"bench: {item.cells[0]} has failed, and {folder} cannot be written ({error.strerror}): {last}"
-        print(told, file=sys.stderr, flush=True)
+        why = "" if str(error.strerror) in last else f": {last}"
+        print(f"bench: {item.cells[0]} failed, {folder}: {error.strerror}{why}", file=sys.stderr, flush=True)
 
 
 @contextmanager
