@@ -694,7 +694,7 @@ class PublishedFigures(Record):
 
 
 def _published_value(figure: Published) -> str:
-    return f"{figure.value:+}" if figure.metric == "gap" else str(figure.value)
+    return f"{figure.value:+}" if figure.metric == "gap" and not isinstance(figure.value, str) else str(figure.value)
 
 
 def published_table(published: PublishedFigures, boards: Sequence[Leaderboard]) -> Table:
