@@ -25,6 +25,7 @@ from matplotlib.textpath import TextToPath
 from matplotlib.ticker import MaxNLocator
 
 from benchmark.protocol import Arm
+from benchmark.tables import printable
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "o", "s", "o", "s")
@@ -163,7 +164,7 @@ class _Page:
 
     def __init__(self, height: float, caption: str, legend: Sequence[Line2D], columns: int = 0) -> None:
         """`height` is that of what stands between legend and caption."""
-        caption = _wrapped(caption, NOTE, WIDTH - 2 * MARGIN)
+        caption = _wrapped(printable(caption), NOTE, WIDTH - 2 * MARGIN)
         lines = math.ceil(len(legend) / (columns or len(legend) or 1))
         self.top = 0.06 + 0.17 * lines if legend else MARGIN
         self.height = self.top + height + _tall([caption], NOTE) + 2 * MARGIN
@@ -183,7 +184,7 @@ class _Page:
 
     def text(self, left: float, top: float, text: str, **style: Any) -> None:
         """Text, `top` from the page's edge."""
-        self.figure.text(left / WIDTH, 1 - top / self.height, text, **style)
+        self.figure.text(left / WIDTH, 1 - top / self.height, text, parse_math=False, **style)
 
 
 def _handles(marks: Mapping[str, Mark], used: Any) -> list[Line2D]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -28,12 +28,16 @@ from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, 
 from benchmark.store import Result, read_results
 from benchmark.tables import (
     Column,
+    Marked,
     PublishedFigures,
     Table,
+    as_line,
+    as_text,
     claims_table,
     frame,
     latex,
     markdown,
+    printable,
     printed,
     provenance_table,
     published_of,
@@ -176,29 +180,33 @@ def show(board: Leaderboard, console: Console, most: int | None = None, names: C
     """Print a board's tables of these names (None: the usual ones, and those of its study) and what their numbers mean; of
     one of more than `most` rows, only where it is written."""
     names = (*PRINTED, *board.printed) if names is None else names
-    console.print(f"{board.title}\nprotocol {board.protocol}, {board.runs} runs", style="bold", markup=False, highlight=False)
+    _say(console, f"{printable(board.title)}\nprotocol {printable(board.protocol)}, {board.runs} runs", "bold")
     for table in (each for each in tables(board) if each.name in names):
         if most is not None and len(table.rows) > most:
-            console.print(f"{table.title}: {len(table.rows)} rows, in {BOOK}", markup=False, highlight=False)
+            _say(console, f"{printable(table.title)}: {len(table.rows)} rows, in {BOOK}")
         else:
             show_table(table, console)
     for note in board.notes:
-        console.print(note, markup=False, highlight=False)
+        _say(console, printable(note))
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False)
 
 
 def show_table(table: Table, console: Console) -> None:
     """Print a table and what its numbers mean."""
     console.print(printed(table))
     for note in table.notes:
-        console.print(note, style="dim", markup=False, highlight=False)
+        _say(console, printable(note), "dim")
 
 
 def show_claims(finding: Finding, console: Console) -> None:
     """Print a study's claims, and what was measured of them."""
-    told = f"{finding.title}\nprotocol {finding.protocol}, study {finding.study}, {finding.runs} runs"
-    console.print(told, style="bold", markup=False, highlight=False)
+    place = printable(f"protocol {finding.protocol}, study {finding.study}")
+    _say(console, f"{printable(finding.title)}\n{place}, {finding.runs} runs", "bold")
     for number, judged in enumerate(finding.judged, 1):
-        console.print(f"{number}. {_claimed(judged)}: {judged.word}", markup=False, highlight=False)
+        _say(console, printable(f"{number}. {_claimed(judged)}: {judged.word}"))
     show_table(claims_table(finding), console)
 
 
@@ -225,10 +233,10 @@ def texts(report: Report, folder: Path) -> dict[str, str]:
     sections = []
     for place, (board, own, drawn) in boards.items():
         about = _claims_section(*claimed[place]) if place in claimed else ""
-        sections += [f"## {board.title}\n", about, _section(board, own, drawn)]
+        sections += [f"## {as_text(board.title)}\n", about, _section(board, own, drawn)]
     for place in alone:
-        sections += [f"## {claimed[place][0].title}\n", _claims_section(*claimed[place])]
-    sections += [f"## {table.title}\n\n{markdown(table)}\n{_linked(table.name)}" for table in shared]
+        sections += [f"## {as_text(claimed[place][0].title)}\n", _claims_section(*claimed[place])]
+    sections += [f"## {table.title}\n\n{markdown(table)}\n{_numbers(table.name)}\n" for table in shared]
     sections += [left_out(report.found, report.folder)]
     files[BOOK] = "\n".join([HEAD, *(section for section in sections if section)])
     files[PAGE] = page(
@@ -247,8 +255,17 @@ HEAD = (
 )
 
 
-def _linked(name: str) -> str:
-    return f"Numbers: [{name}.csv]({name}.csv); in LaTeX: [{name}.tex]({name}.tex)\n"
+def _linked(path: str) -> str:
+    return f"[{as_text(path)}]({quote(path)})"
+
+
+def _numbers(name: str) -> str:
+    return f"Numbers: {_linked(f'{name}.csv')}; in LaTeX: {_linked(f'{name}.tex')}"
+
+
+def _drawn(stem: str, figure: Figure) -> list[str]:
+    name = f"{stem}-{figure.name}"
+    return [f"![{as_text(figure.title)}]({quote(name)}.svg)", "", f"Drawn from {_linked(f'{name}-drawn.csv')}"]
 
 
 def shared_tables(report: Report) -> list[Table]:
@@ -263,30 +280,33 @@ def _href(results: Path, folder: Path) -> str:
 
 def _section(board: Leaderboard, own: Sequence[Table], drawn: Sequence[Figure]) -> str:
     """A board in Markdown."""
-    lines = [f"Protocol {board.protocol}, study {board.study}, {board.runs} runs. {board.says}".strip(), ""]
+    lines = [as_text(f"Protocol {board.protocol}, study {board.study}, {board.runs} runs. {board.says}".strip()), ""]
     for table in own:
         lines += [f"### {table.title}", "", markdown(table)]
-        lines += [f"Numbers: [{board.stem}-{table.name}.csv]({board.stem}-{table.name}.csv)", ""]
-    lines += [*(f"- {note}" for note in board.notes), ""] if board.notes else []
+        lines += [f"Numbers: {_linked(f'{board.stem}-{table.name}.csv')}", ""]
+    lines += _listed(board.notes)
     for figure in drawn:
-        name = f"{board.stem}-{figure.name}"
-        lines += [f"![{figure.title}]({name}.svg)", "", f"Drawn from [{name}-drawn.csv]({name}-drawn.csv)", ""]
-    lines += [f"Every cell: [{board.stem}.csv]({board.stem}.csv); the tables in LaTeX: [{board.stem}.tex]({board.stem}.tex)", ""]
+        lines += [*_drawn(board.stem, figure), ""]
+    lines += [f"Every cell: {_linked(f'{board.stem}.csv')}; the tables in LaTeX: {_linked(f'{board.stem}.tex')}", ""]
     return "\n".join(lines)
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    """The lines of a list in Markdown, and an empty one after; nothing of nothing."""
+    items = [f"- {as_line(line)}" for line in lines]
+    return [*items, ""] if items else []
 
 
 def _claims_section(finding: Finding, table: Table, drawn: Sequence[Figure]) -> str:
     """What a study asks, what is claimed of it, and what was measured, in Markdown."""
-    told = f"{finding.runs} runs of protocol {finding.protocol} stand behind what is compared here."
-    lines = [f"**{finding.asks}** {told}" if finding.asks else told, ""]
-    lines += [f"{number}. {_claimed(judged)}: **{judged.word}**" for number, judged in enumerate(finding.judged, 1)]
+    told = f"{finding.runs} runs of protocol {as_text(finding.protocol)} stand behind what is compared here."
+    lines = [f"**{as_text(finding.asks.strip())}** {told}" if finding.asks else told, ""]
+    lines += [f"{number}. {as_line(_claimed(judged))}: **{judged.word}**" for number, judged in enumerate(finding.judged, 1)]
     for figure in drawn:
-        name = f"{finding.stem}-{figure.name}"
-        lines += ["", f"![{figure.title}]({name}.svg)", "", f"Drawn from [{name}-drawn.csv]({name}-drawn.csv)"]
-    name = f"{finding.stem}-{table.name}"
-    lines += ["", markdown(table), f"Numbers: [{name}.csv]({name}.csv); in LaTeX: [{name}.tex]({name}.tex)", ""]
+        lines += ["", *_drawn(finding.stem, figure)]
+    lines += ["", markdown(table), _numbers(f"{finding.stem}-{table.name}"), ""]
     if finding.limits:
-        lines += [f"*What {finding.protocol} can and cannot say:* {finding.limits}", ""]
+        lines += [f"*What {as_text(finding.protocol)} can and cannot say:* {as_text(finding.limits)}", ""]
     return "\n".join([*lines, *(["```sh", *finding.commands, "```", ""] if finding.commands else [])])
 
 
@@ -362,7 +382,7 @@ def readme_block(report: Report, folder: str) -> str:
     """The leaderboard as a README shows it: of study main, under it whether failure could be seen, and how far other teachers
     lie apart. `folder` is the path from the README to the reports."""
     parts = [section for board, drawn in report.figures for section in _readme_section(board, drawn, folder)]
-    book, seeds = f"[{folder}/{BOOK}]({folder}/{BOOK})", f"[{folder}/{PAGE}]({folder}/{PAGE})"
+    book, seeds = _linked(f"{folder}/{BOOK}"), _linked(f"{folder}/{PAGE}")
     return "\n".join([*parts, f"All tables and figures: {book}. With filters, and every seed: {seeds}.", ""])
 
 
@@ -371,12 +391,13 @@ def _readme_section(board: Leaderboard, drawn: Sequence[Figure], folder: str) ->
     found = {table.name: table for table in tables(board)}
     if not set(names) & set(found):
         return []
-    lines = [f"### {board.title}", "", f"Protocol {board.protocol}, {board.runs} runs.", ""]
+    lines = [f"### {as_text(board.title)}", "", f"Protocol {as_text(board.protocol)}, {board.runs} runs.", ""]
     for name in (name for name in names if name in found):
         lines += [markdown(found[name])]
         if name == "leaderboard":
-            lines += [f"![{each.title}]({folder}/{board.stem}-{each.name}.png)\n" for each in drawn if each.png]
-    return [*lines, *(f"- {note}" for note in board.notes), ""] if board.notes else lines
+            stem = quote(f"{folder}/{board.stem}")
+            lines += [f"![{as_text(each.title)}]({stem}-{each.name}.png)\n" for each in drawn if each.png]
+    return lines + _listed(board.notes)
 
 
 def with_block(path: Path, block: str) -> str:
@@ -398,13 +419,12 @@ def with_block(path: Path, block: str) -> str:
 def claims_page(report: Report, folder: str) -> str:
     """Every claim in one table: who says so, the commands that test it, what was measured on mini, what was published.
     `folder` is the path from the page to the reports."""
-    book = f"{folder}/{BOOK}"
-    parts = [CLAIMS_HEAD.format(book=book, page=f"{folder}/{PAGE}")]
+    parts = [CLAIMS_HEAD.format(book=quote(f"{folder}/{BOOK}"), page=quote(f"{folder}/{PAGE}"))]
     for name in dict.fromkeys(finding.protocol for finding in report.findings):
         own = [finding for finding in report.findings if finding.protocol == name]
-        parts += [f"## Protocol {name}\n", markdown(_claims_overview(report, own))]
-        said = [f"- `{finding.study}`: {finding.limits}" for finding in own if finding.limits]
-        parts += [f"### What {name} can and cannot say\n", *said, ""] if said else []
+        parts += [f"## Protocol {as_text(name)}\n", markdown(_claims_overview(report, own))]
+        said = [f"- {_code(finding.study)}: {as_text(finding.limits)}" for finding in own if finding.limits]
+        parts += [f"### What {as_text(name)} can and cannot say\n", *said, ""] if said else []
     return "\n".join(parts)
 
 
@@ -428,15 +448,22 @@ stands alone means its gap to the same student without transfer, with (reversal)
 """
 
 
+def _code(text: str) -> str:
+    """Text as code in Markdown; one that would end the code or a cell, as text."""
+    return f"`{text}`" if text.isprintable() and not set(text) & set("`|") else as_text(text)
+
+
 def _claims_overview(report: Report, found: Sequence[Finding]) -> Table:
     rows = [
         {
             "experiment": ", ".join(map(str, judged.claim.rows)) or None,
             "claim": judged.claim.says,
             "by": judged.who,
-            "commands": "; ".join(f"`{command}`" for command in finding.commands) or None,
-            "imagenet": f"`{judged.on_imagenet}`" if judged.on_imagenet else None,
-            "measured": "; ".join([f"**{judged.word}**", *summary_of(judged)]) if judged.measured else judged.word,
+            "commands": Marked("; ".join(map(_code, finding.commands))) or None,
+            "imagenet": Marked(_code(judged.on_imagenet)) if judged.on_imagenet else None,
+            "measured": Marked("; ".join([f"**{judged.word}**", *map(as_text, summary_of(judged))]))
+            if judged.measured
+            else judged.word,
             "published": "; ".join(published_of(report.published, judged.claim)) or None,
         }
         for finding in found
@@ -451,7 +478,12 @@ def _claims_overview(report: Report, found: Sequence[Finding]) -> Table:
 
 
 def left_out_lines(found: Sorted, folder: Path) -> list[str]:
-    """A line for each file below the results folder that does not count, and for each protocol that is not known."""
+    """A line for each file below the results folder that does not count, and for each protocol that is not known: with nothing
+    in it that a terminal acts on, whatever files are called."""
+    return [printable(line) for line in _left_out(found, folder)]
+
+
+def _left_out(found: Sorted, folder: Path) -> list[str]:
     lines = [f"{item.path.relative_to(folder).as_posix()}: {item.reason}" for item in found.rejected]
     lines += [f"{item.cell.path}: stale, its protocol or family has changed since" for item in found.stale]
     lines += [f"{count} results of protocol {name}: give its file as --protocol" for name, count in found.unknown.items()]
@@ -464,8 +496,8 @@ def left_out_lines(found: Sorted, folder: Path) -> list[str]:
 
 def left_out(found: Sorted, folder: Path) -> str:
     """The Markdown section of what does not count; empty when everything does."""
-    lines = [f"- {line}" for line in left_out_lines(found, folder)]
-    return "\n".join(["## Left out", "", *lines, ""]) if lines else ""
+    lines = _listed(left_out_lines(found, folder))
+    return "\n".join(["## Left out", "", *lines]) if lines else ""
 
 
 def as_json(board: Leaderboard) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A table's rows hold values (text, numbers, estimates); its columns say how many 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -149,12 +150,12 @@ def shown(value: Any, digits: int = 1) -> str:
 
 def printed(table: Table) -> Printed:
     """For a terminal."""
-    out = Printed(title=table.title, title_style="bold", header_style="bold", title_justify="left")
+    out = Printed(title=Text(printable(table.title)), title_style="bold", header_style="bold", title_justify="left")
     for column in table.columns:
-        out.add_column(column.title, justify="left" if column.left else "right", overflow="fold")
+        out.add_column(Text(printable(column.title)), justify="left" if column.left else "right", overflow="fold")
     for row, texts in zip(table.rows, table.texts(), strict=True):
         styles = [STYLES.get(_verdict_of(row.get(column.key)) or "", "") for column in table.columns]
-        out.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
+        out.add_row(*(Text(printable(text), style=style) for text, style in zip(texts, styles, strict=True)))
     return out
 
 
@@ -164,15 +165,44 @@ def _verdict_of(value: Any) -> str | None:
 
 def markdown(table: Table) -> str:
     """A table in Markdown, its notes below."""
-    head = "| " + " | ".join(_plain(column.title) for column in table.columns) + " |"
+    head = "| " + " | ".join(as_text(column.title) for column in table.columns) + " |"
     rule = "|" + "".join("---|" if column.left else "---:|" for column in table.columns)
-    rows = ["| " + " | ".join(map(_plain, texts)) + " |" for texts in table.texts()]
-    return "\n".join([head, rule, *rows, "", *(f"{note}\n" for note in table.notes)])
+    rows = [
+        "| " + " | ".join(_cell(row.get(column.key), text) for column, text in zip(table.columns, texts, strict=True)) + " |"
+        for row, texts in zip(table.rows, table.texts(), strict=True)
+    ]
+    return "\n".join([head, rule, *rows, "", *(f"{as_line(note)}\n" for note in table.notes)])
 
 
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+class Marked(str):
+    """A cell that is Markdown already, whatever it holds of others' texts by `as_text`."""
+
+    __slots__ = ()
+
+
+def _cell(value: Any, text: str) -> str:
+    return str(value) if isinstance(value, Marked) else as_text(text)
+
+
+def printable(text: str) -> str:
+    """Text on one line without what a terminal acts on or hides: spaces for white space, escapes for other such characters."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
+
+
+# What Markdown acts on; not an underscore within a word, nor the mark of what is inconclusive.
+_ACTIVE = re.compile(r"[\\`*\[\]|$#]|~(?=\S)|(?<=\S)~|(?<![^\W_])_|_(?![^\W_])")
+_BEGINS = re.compile(r"^(\d*)([-+=*~_.)>])")  # a list, a rule or a quotation, at the start of a line
+
+
+def as_text(text: str) -> str:
+    """Others' text, on one line that Markdown shows as it is."""
+    escaped = _ACTIVE.sub(r"\\\g<0>", printable(text))
+    return re.sub(r"<(?! )", "&lt;", escaped.replace("&", "&amp;"))
+
+
+def as_line(text: str) -> str:
+    """The same where a line begins with it."""
+    return _BEGINS.sub(r"\1\\\2", as_text(text.strip()))
 
 
 ESCAPES = {
@@ -183,7 +213,7 @@ ESCAPES = {
 
 
 def _tex(text: str) -> str:
-    escaped = "".join(ESCAPES.get(letter, letter) for letter in text)
+    escaped = "".join(ESCAPES.get(letter, letter) for letter in printable(text))
     return "".join(f"$-${rest}" if sign else rest for sign, rest in _minuses(escaped))
 
 
@@ -664,7 +694,7 @@ class PublishedFigures(Record):
 
 
 def _published_value(figure: Published) -> str:
-    return f"{figure.value:+}" if figure.metric == "gap" else str(figure.value)
+    return f"{figure.value:+}" if figure.metric == "gap" and not isinstance(figure.value, str) else str(figure.value)
 
 
 def published_table(published: PublishedFigures, boards: Sequence[Leaderboard]) -> Table:

@@ -20,9 +20,12 @@ from benchmark.tables import (
     PublishedFigures,
     Table,
     Verdict,
+    as_line,
+    as_text,
     frame,
     latex,
     markdown,
+    printable,
     printed,
     published_table,
     shown,
@@ -31,7 +34,7 @@ from benchmark.tables import (
 )
 from families.spec import UserError
 
-from . import made
+from . import hostile, made
 
 # Arms of DeiT III base: variances 4, 1, 1, 4, 1, 1 over three seeds.
 DEIT3 = {
@@ -370,6 +373,36 @@ def test_markdown():
         "| name | gap | n |", "|---|---:|---:|", "| x_1 \\| y | -1.23 ± 0.50 | 1,200 |", "| distill-s0 &lt;none> | – | 3 |", "",
         "Half of 95 %.",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [*hostile.TEXTS, hostile.MORE])
+def test_others_text_is_text_in_markdown(text):
+    told = printable(text)
+    for markdown_text, tags, expected in [
+        (f"Said: {as_text(text)} so", ["p"], f"Said: {told} so"),
+        (f"- {as_line(text)}", ["ul", "li"], told.strip()),
+        (f"1. {as_line(text)}: so", ["ol", "li"], f"{told.strip()}: so"),
+        (f"## {as_text(text)}", ["h2"], told.strip()),
+        (f"**{as_text(text.strip())}** so", ["p", "strong"], f"{told.strip()} so"),
+        (f"[{as_text(text)}](a)", ["p", "a"], told),
+    ]:
+        found, _, shown_text = hostile.rendered(markdown_text)
+        assert (found, " ".join(shown_text.split())) == (tags, " ".join(expected.split()))
+    cells = Table("name", "title", (Column("a", text, left=True), Column("b", "b")), ({"a": text, "b": 1},), (text,))
+    tags, _, shown_text = hostile.rendered(markdown(cells))
+    assert set(tags) == {"table", "thead", "tr", "th", "tbody", "td", "p"} and tags.count("td") == tags.count("th") == 2
+    assert " ".join(shown_text.split()) == " ".join(f"{told} b {told} 1 {told}".split())
+
+
+def test_nothing_that_a_terminal_acts_on_is_printed():
+    assert printable(hostile.MORE) == r"line after  # line tab \x1b[31mred\x1b[0m \x07 \u202eback \x00"
+    assert printable("\udcff \xa0é✓ 漢") == r"\udcff  é✓ 漢"
+    table = Table("name", hostile.MORE, (Column("a", "[red]" + hostile.MORE, left=True),), ({"a": "[bold]" + hostile.MORE},))
+    console = Console(width=400, record=True, force_terminal=False, file=io.StringIO())
+    console.print(printed(table))
+    text = console.export_text()
+    assert text.count(printable(hostile.MORE)) == 3 and "[red]" in text and "[bold]" in text
+    assert all(c.isprintable() or c == "\n" for c in text)
 
 
 def test_csv_has_values_whole():
