@@ -322,16 +322,14 @@ def _cluster_config(args: argparse.Namespace) -> ClusterConfig:
 
 def _lead(args: argparse.Namespace, launcher: Launcher, asked: _Asked) -> int:
     """Train what is missing and show the leaderboard; on Slurm submit it, and that only with --wait."""
-    from benchmark.files import ensure_writable
+    from benchmark.files import ensure_all_writable
 
     todo = launcher.survey()
     _check_device(args.device, here=not launcher.detached)
     reports = _reports_folder(args)
-    ensure_writable("--reports", reports)
-    ensure_writable("--work", args.work)
-    ensure_writable("--results", args.results)
-    for folder in sorted({launcher.results.path(cell).parent for cell in launcher.plan.cells}):
-        ensure_writable("--results", folder)
+    cells = sorted({launcher.results.path(cell).parent for cell in launcher.plan.cells})
+    given = (("--reports", reports), ("--work", args.work), ("--results", args.results))
+    ensure_all_writable([*given, *(("--results", folder) for folder in cells)])
     console = _console()
     launcher.setup = _setup(args, launcher, todo, console)
     outcome = _train(launcher, todo, console, args.wait)
@@ -548,7 +546,7 @@ def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> Non
 
 def _reports_folder(args: argparse.Namespace) -> Path:
     """Beside the results and of their name, so that results elsewhere never overwrite another folder's reports."""
-    results: Path = args.results
+    results: Path = args.results if args.results.name not in ("", "..") else args.results.resolve()
     return args.reports or results.with_name("reports" if results.name == "results" else f"{results.name}-reports")
 
 

@@ -12,7 +12,7 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -174,6 +174,20 @@ def set_aside(path: Path) -> Path:
     aside = path.with_name(f"{path.name}.set-aside")
     os.replace(path, aside)
     return aside
+
+
+def ensure_all_writable(folders: Iterable[tuple[str, Path]]) -> None:
+    """`ensure_writable` for several (option, folder). Where one is not, none that was made for it stays."""
+    made: list[Path] = []
+    try:
+        for option, folder in folders:
+            made += [each for each in (*reversed(folder.parents), folder) if not each.exists()]
+            ensure_writable(option, folder)
+    except UserError:
+        for each in reversed(made):
+            with suppress(OSError):
+                each.rmdir()
+        raise
 
 
 def ensure_writable(option: str, folder: Path) -> None:

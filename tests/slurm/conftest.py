@@ -127,13 +127,19 @@ class Site:
             time.sleep(pause)
         raise AssertionError(f"{what} never came: {self.counts()}\n{self.lab.command('squeue')}\n{self.logs()}")
 
+    def until_submitting(self, process):
+        """Wait until a command has written down what it is about to submit."""
+        while not list((self.root / "work" / "jobs").glob("*/submission.json")):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.001)
+
     def until_over(self, seconds=300):
         """Wait until no job of this cluster is left."""
         self.until(lambda: not self.lab.command("squeue", "--noheader").strip(), seconds, "the end of all jobs")
 
     def until_told(self):
         """Wait until Slurm's accounting, which comes after squeue, tells how every job ended."""
-        self.until(lambda: "Slurm has forgotten it" not in str(self.status()["runs"]), what="how jobs ended")
+        self.until(lambda: "Slurm does not say how" not in str(self.status()["runs"]), what="how jobs ended")
 
 
 def stop(pid):

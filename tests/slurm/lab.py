@@ -351,6 +351,17 @@ class Lab:
         """End slurmctld alone, as in an outage; running jobs go on. Returns when it is gone."""
         self._end("slurmctld")
 
+    def lose_node(self, node: str) -> None:
+        """End a node's slurmd and tell the controller that the node is down; its jobs' processes live on for a while."""
+        self._end(f"slurmd-{node}")
+        self.command("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
+
+    def bring_back_node(self, node: str) -> None:
+        """Undo `lose_node`; returns when jobs can start there."""
+        self._daemon(f"slurmd-{node}", "slurmd", "-N", node)
+        self.command("scontrol", "update", f"nodename={node}", "state=resume")
+        self._await("slurmctld", lambda: not {"down", "drained"} & {state.strip("*") for state in self._node_states()})
+
     def _start_nodes(self) -> None:
         for node in self.nodes:
             self._daemon(f"slurmd-{node}", "slurmd", "-N", node)

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -332,3 +333,128 @@ def test_a_loss_that_is_no_number(place, numbers):
         assert site.numbers().items() <= numbers.items()
         assert "submitted 1 runs" in site.bench("run")
         site.until_over()
+
+
+def test_a_node_that_goes_down(place, numbers):
+    """Slurm puts its jobs into the queue again, and they go on elsewhere, or here once what is left of them has ended."""
+    site = place("one")
+    site.bench("run")
+    with held(site, "standard-none-s0") as (pid,):
+        (node,) = set(
+            re.findall(r" NodeList=(127\S+)", site.lab.command("scontrol", "show", "job", job_of(site, "standard-none-s0")))
+        )
+        site.lab.lose_node(node)
+        try:
+            site.until(lambda: site.counts() in ({"queued": 1}, {"failed": 1}), what="the loss of the job")
+        finally:
+            site.lab.bring_back_node(node)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    site.until_over()
+    if site.counts() != {"finished": 1}:
+        assert_failed(site, standard_none="ended at step .*(NODE_FAIL|FAILED|CANCELLED)")
+        site.bench("run", "--wait")
+    assert_complete(site, numbers)
+    assert_went_on(site, "standard-none-s0")
+
+
+def test_a_job_that_slurm_holds_is_told_with_the_remedy(place, numbers):
+    """As after a launch that failed: it would wait for ever."""
+    site = place("one")
+    site.bench("run")
+    with held(site, "standard-none-s0") as (pid,):
+        job = job_of(site, "standard-none-s0")
+        site.lab.command("scontrol", "requeuehold", job)
+        until_gone(site, pid)
+    site.until(lambda: site.counts() == {"queued": 1}, what="the hold")
+    reason = site.until(lambda: site.states()["standard-none-s0"]["reason"], what="the reason")
+    assert "held" in reason.lower() and reason.endswith(f": scontrol release {job}"), reason
+    assert f"queued for: {reason}" in site.bench("status")
+    site.lab.command("scontrol", "release", job)
+    assert_came_back(site, numbers, "standard-none-s0")
+
+
+def test_without_accounting_status_is_still_json(place, numbers, tmp_path):
+    """sacct fails: one line on stderr, how jobs ended is not known, and the same command again goes on."""
+    site = place("one")
+    site.bench("run")
+    with held(site, "standard-none-s0") as (pid,):
+        site.lab.command("scancel", job_of(site, "standard-none-s0"))
+        until_gone(site, pid)
+    site.until_over()
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "sacct").write_text("#!/bin/sh\necho sacct: error: no database >&2\nexit 1\n")
+    (broken / "sacct").chmod(0o755)
+    whole, path = site.environment, site.environment["PATH"]
+    site.environment = whole | {"PATH": f"{broken}{os.pathsep}{path}"}
+    words = site.words("status", "--json")
+    done = subprocess.run(words, cwd=site.root, env=site.environment, capture_output=True, text=True, check=True)
+    assert done.stderr.count("\n") == 1 and "sacct failed" in done.stderr and "how jobs ended is not known" in done.stderr
+    (run,) = json.loads(done.stdout)["runs"]
+    assert run["state"] == "failed" and re.search(rf"ended at step \d+/{STEPS}: Slurm does not say how", run["reason"])
+    assert "submitted 1 runs as 1 jobs" in site.bench("run")
+    site.until_over()
+    site.environment = whole
+    assert_complete(site, numbers)
+    assert_went_on(site, "standard-none-s0")
+
+
+@pytest.mark.parametrize("seconds", [0, 0.15])
+def test_a_controller_that_dies_while_runs_are_submitted(place, numbers, seconds):
+    """As the first record is written, or a moment later: one line, nothing twice, and the same command completes it."""
+    site = place("taught")
+    process = site.start("run")
+    try:
+        site.until_submitting(process)
+        time.sleep(seconds)
+        site.lab.stop_controller()
+        out = process.communicate(timeout=300)[0]
+    finally:
+        site.lab.start_controller()
+    last = out.strip().splitlines()[-1]
+    assert "Traceback" not in out and len(last) <= 300, out
+    assert process.returncode in (0, 2), out  # it may have got everything through
+    assert (process.returncode == 2) == last.startswith("bench: "), out
+    site.bench("run", "--wait")
+    assert_complete(site, numbers)
+    assert all(steps[0] == 0 and 0 not in steps[1:] for steps in (starts(site, name) for name in site.states()))
+
+
+@pytest.mark.parametrize("seconds", [0, 0.15])
+def test_a_command_that_is_killed_while_it_submits(place, numbers, seconds):
+    site = place("taught")
+    process = site.start("run")
+    site.until_submitting(process)
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+    site.bench("run", "--wait")
+    assert_complete(site, numbers)
+    site.bench("cancel")
+    assert "0 to train" in site.bench("run", "--wait")
+
+
+def test_a_full_work_folder(place, numbers):
+    """Jobs whose checkpoints find no space fail and say so; once there is some, the same command completes all."""
+    site = place("plain")
+    work = site.root / "work"
+    work.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", work], check=True)
+    try:
+        site.bench("run")
+        with held(site, "standard-none-s0", "matched-none-s0"), (work / "fill").open("wb") as file, suppress(OSError):
+            file.write(bytes(2**24))
+        site.until_over()
+        states = site.states()
+        assert {run["state"] for run in states.values()} == {"failed"}, states
+        for run in states.values():
+            assert re.search(r"No space left on device|ended at step", run["reason"]), states
+        assert "No space left on device" in site.bench("run", code=2)
+        (work / "fill").unlink()
+        assert not list(work.rglob("*.tmp"))
+        site.bench("run", "--wait")
+        assert_complete(site, numbers)
+    finally:
+        site.until_over()
+        subprocess.run(["umount", "--lazy", work], check=True)
