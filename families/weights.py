@@ -32,6 +32,7 @@ from families.spec import Layout, Official, Teacher, UserError
 RECORD = "fetched.json"  # beside a fetched file: where it came from
 AGAIN = "delete it and fetch it again"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
+_FOLDER = 0x10  # the attribute of a zip file's part that is a folder
 _UNFINISHED = (".part", ".incomplete", ".json")
 _TIMMS_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
 _NO_CHECKPOINT = {
@@ -223,7 +224,8 @@ def _check_parts(file: IO[bytes]) -> None:
     with zipfile.ZipFile(file) as parts:
         if sum(part.file_size for part in parts.infolist()) > file.seek(0, 2):
             raise zipfile.BadZipFile("its parts claim more bytes than it has")
-        damaged = parts.testzip()
+        empty = (part.filename for part in parts.infolist() if part.external_attr & _FOLDER)  # torch reads nothing of such
+        damaged = parts.testzip() or next(empty, None)
     if damaged is not None:
         raise zipfile.BadZipFile(f"its part {_shown(damaged)} is damaged")
 
