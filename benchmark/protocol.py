@@ -851,6 +851,6 @@ def read_yaml(path: Path) -> Any:
             loader.dispose()
     except RecursionError:
         raise UserError(f"{path}: not readable as YAML: nested too deeply") from None
-    except (yaml.YAMLError, ValueError, OverflowError, TypeError, OSError) as error:  # a day or number that cannot be
-        told = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+    except Exception as error:  # for a value that its tag does not fit, as a day that does not exist, PyYAML raises anything
+        told = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: not readable as YAML: {told[:MOST_TOLD]}") from None
