@@ -16,11 +16,11 @@ from benchmark.stats import (
     REVERSAL,
     Comparisons,
     Estimate,
+    Pool,
     across_sizes,
-    cells,
+    as_estimates,
     consistency,
     contrasts,
-    estimate,
     estimates,
     family_verdict,
     frame,
@@ -125,10 +125,10 @@ class Leaderboard:
 
     def difference(self, row: Row, arm: str, other: str) -> Estimate | None:
         """Mean top-1 of one arm of a row's teachers minus that of another, with plain intervals alone; None without results."""
-        place = {"protocol": self.protocol, "family": row.families[0], "size": row.size, "contrast": 0}
-        parts = pd.DataFrame([place | {"arm": arm, "weight": 1.0}, place | {"arm": other, "weight": -1.0}])
-        found = contrasts(self.comparisons_of.table, parts, 1)
-        return replace(estimate(found.iloc[0]), simultaneous=None, unpooled=None) if len(found) else None
+        place, pool = (self.protocol, row.families[0], row.size), self.comparisons_of.pool
+        parts = [((), (*place, arm), 1.0), ((), (*place, other), -1.0)]
+        found = as_estimates(contrasts(pool, parts, 1)) if pool is not None else {}
+        return replace(found[()], simultaneous=None, unpooled=None) if found else None
 
     def estimate(self, row: Row, arm: str, kind: str) -> Estimate | None:
         """An estimate of benchmark.stats.signed_arms of a row's teachers."""
@@ -310,7 +310,7 @@ def _sizes(
     several = [(names, own) for names, own in by_family(rows) if len(own) > 1]
     arms = [text for text in study.arms if Arm.parse(text).transfers and "+" not in text]
     ends = [(name, names[0], own[0].size, own[-1].size) for names, own in several]
-    changes = across_sizes(stats.table, arms, ends, stats.comparisons) if ends and arms and len(stats.table) else {}
+    changes = across_sizes(stats.pool, arms, ends, stats.comparisons) if ends and arms and stats.pool is not None else {}
     found = []
     for names, own in several:
         said: dict[str, tuple[str | None, Estimate | None]] = {}
@@ -327,11 +327,10 @@ def _shifted(found: pd.DataFrame, name: str) -> dict[tuple[str, str, str, str], 
     gaps = {}
     for column in (each for each in found.columns if each.startswith("shift:")):
         own = found[found[column].notna()]
-        table = estimates(own.assign(top1=own[column]), 1) if len(own) else pd.DataFrame()
-        for place, row in table.iterrows():
-            if place[4] == GAP:
-                found_gap = replace(estimate(row), simultaneous=None, unpooled=None)  # no verdict is drawn from it
-                gaps[(place[1], place[2], place[3], column.removeprefix("shift:"))] = found_gap
+        measured = as_estimates(estimates(Pool(own.assign(top1=own[column])), 1)) if len(own) else {}
+        for (_, *place, kind), one in measured.items():
+            if kind == GAP:  # no verdict is drawn from it
+                gaps[*place, column.removeprefix("shift:")] = replace(one, simultaneous=None, unpooled=None)
     return gaps
 
 
@@ -373,14 +372,13 @@ def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFra
     shifted = [column for column in found.columns if column.startswith("shift:")]
     means = found.groupby(["family", "size", "arm"], sort=False)[shifted].mean()
     rows = []
-    for cell in cells(found).to_dict("records"):
-        place = (str(cell["family"]), str(cell["size"]), str(cell["arm"]))
-        arm = Arm.parse(place[2])
+    for place, own in zip(means.index, means.to_dict("records"), strict=True):
+        arm, cell = Arm.parse(place[2]), stats.cells[name, *place]
         same = _is_standard(stats, name, place[0], place[1], arm)
         gap = None if same or not arm.transfers else stats.gap(name, *place)
         row: dict[str, Any] = {"protocol": name, "family": place[0], "size": place[1], "arm": place[2], "steps": cell["steps"]}
         row |= {"n": cell["n"], "top1": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
-        row |= dict(means.loc[place]) | {column: cell[column] for column in ("val", "val_sd", "val_min", "val_max")}
+        row |= own | {column: cell[column] for column in ("val", "val_sd", "val_min", "val_max")}
         row |= _gap_columns(gap) | _native_columns(stats, name, None if same else place)
         rows.append(row | {"comparisons": stats.comparisons, "group": cell["group"], "note": SAME if same else None})
     return pd.DataFrame(rows)

@@ -34,7 +34,7 @@ from benchmark.protocol import (
     shipped,
     signed_terms,
 )
-from benchmark.stats import GAP, Estimate, cells, contrasts, estimate, frame, signed_arms
+from benchmark.stats import GAP, Estimate, Pool, as_estimates, contrasts, frame, signed_arms
 from benchmark.store import Result
 from families.spec import UserError
 
@@ -293,9 +293,10 @@ class Tables:
         self.top1 = frame(results)
         kl = [fmean(result.metrics.attention_kl) if result.metrics.attention_kl else None for result in results]
         self.shifted = [column for column in self.top1.columns if column.startswith("shift:")]
-        self.by_set = {"test": self.top1, "kl": self._of(pd.Series(kl, dtype=float))}
-        self.by_set |= {column.removeprefix("shift:"): self._of(self.top1[column]) for column in self.shifted}
-        self.cells = {on: self._cells(table) for on, table in self.by_set.items()}
+        by_set = {"test": self.top1, "kl": self._of(pd.Series(kl, dtype=float))}
+        by_set |= {column.removeprefix("shift:"): self._of(self.top1[column]) for column in self.shifted}
+        self.pools = {on: Pool(table) for on, table in by_set.items() if len(table)}
+        self.cells = {on: self._cells(self.pools.get(on)) for on in by_set}
         self.keys: dict[Teacher, dict[str, dict[int, str]]] = {}  # of each teacher's arms by seed
         for result in results:
             cell = result.cell
@@ -313,9 +314,10 @@ class Tables:
         return table[table["top1"].notna()]
 
     @staticmethod
-    def _cells(table: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, Any]]:
-        found = cells(table).to_dict("records") if len(table) else []
-        return {(str(cell["family"]), str(cell["size"]), str(cell["arm"])): cell for cell in found}
+    def _cells(pool: Pool | None) -> dict[tuple[str, ...], dict[str, Any]]:
+        if pool is None:
+            return {}
+        return {place[1:]: cell for place, cell in zip(pool.places, pool.cells.to_dict("records"), strict=True)}
 
     def sets(self, metric: str) -> list[str]:
         """The test sets that a metric is told of."""
@@ -459,14 +461,13 @@ def _estimates(protocol: str, measured: Iterable[Measured], tables: Tables) -> d
     counts = pd.Series([one.comparisons for one in pending])
     for on in dict.fromkeys(one.on for one in pending):
         parts = [
-            {"contrast": number, "protocol": protocol, "family": one.teachers[0][0], "size": one.teachers[0][1]}
-            | {"arm": arm, "weight": weight}
+            (number, (protocol, *one.teachers[0], arm), weight)
             for number, one in enumerate(pending)
             if one.on == on
             for arm, weight in one.arms
         ]
-        for number, row in contrasts(tables.by_set[on], pd.DataFrame(parts), counts).iterrows():
-            found[pending[int(str(number))]] = estimate(row)
+        values = as_estimates(contrasts(tables.pools[on], parts, counts))
+        found |= {pending[number]: value for number, value in values.items()}
     return found
 
 
