@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 import families
 from benchmark.plan import Definitions, components_of, is_teacher
-from benchmark.protocol import Arm, Protocol, Study
+from benchmark.protocol import Arm, Study
 from benchmark.stats import (
     GAP,
     REVERSAL,
@@ -49,10 +49,9 @@ class Sorted:
     differing: list[tuple[str, str]] = field(default_factory=list)
 
 
-def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], protocols: dict[str, Protocol]) -> Sorted:
-    """Tell current results from stale ones: those whose key is not that of their cell's run as defined now."""
+def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], defined: Mapping[str, Definitions]) -> Sorted:
+    """Tell current results from stale ones: those whose key is not that of their cell's run as defined now, by protocol."""
     found = Sorted(rejected=list(rejected))
-    defined = {name: Definitions(protocol) for name, protocol in protocols.items()}
     for result in results:
         name = result.cell.protocol
         if name not in defined:
@@ -95,9 +94,10 @@ class Row:
         return f"{', '.join(self.families)} {self.size}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Leaderboard:
-    """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm.
+    """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm. Each is itself
+    alone, so that what is made of it can be kept.
 
     `says` is what the protocol's file says of its numbers; `results` are the ones counted, of shown teachers and their arms.
     `sizes` has families of several sizes: by transfer arm how their verdicts agree, and the gap's change from the first size
@@ -173,14 +173,16 @@ def leaderboard(
     comparisons: int,
     teachers: Sequence[tuple[str, str]] | None = None,
     elsewhere: Collection[str] = (),
+    table: pd.DataFrame | None = None,
 ) -> Leaderboard:
     """The board of a study, (name, content), of one protocol's results, (name, what its file says).
 
     `teachers` limits and orders the rows (default: those with results of the study's transfers). Arms whose comparisons are
-    another board's, `elsewhere`, stand beside without a verdict, and give no teacher a row.
+    another board's, `elsewhere`, stand beside without a verdict, and give no teacher a row. `table` is students_table's, where
+    several boards share it.
     """
     (name, says), (study_name, listed) = protocol, study
-    found = frame(result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
+    found = students_table(results, name) if table is None else table
     needed = dict.fromkeys(arm for text in listed.arms for arm in (Arm.parse(text).baseline.name, text))
     found = found[found["arm"].isin(list(needed))]
     stats = _comparisons(found, comparisons, elsewhere)
@@ -191,7 +193,7 @@ def leaderboard(
     rows = _rows(stats, name, listed.arms, shown)
     counts = sorted({entry.n for row in rows for entry in row.entries if entry.n})
     counted = _counted(results, name, set(needed), set(shown))
-    table = found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)]
+    own = found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)]
     return Leaderboard(
         protocol=name,
         study=study_name,
@@ -206,7 +208,7 @@ def leaderboard(
         notes=(
             *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
             *_teacher_notes(results, name),
-            *_spread_notes(table),
+            *_spread_notes(own),
             *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
         ),
         choose=listed.choose,
@@ -214,9 +216,14 @@ def leaderboard(
         comparisons=comparisons,
         runs=len({result.key for result in counted}),
         seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",
-        table=long_table(stats, table, name),
+        table=long_table(stats, own, name),
         results=counted,
     )
+
+
+def students_table(results: Iterable[Result], name: str) -> pd.DataFrame:
+    """One protocol's results but for its teachers' (benchmark.stats.frame)."""
+    return frame(result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
 
 
 def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[str]) -> Comparisons:

@@ -504,12 +504,12 @@ def _show_elsewhere(outcome: Outcome, console: Console) -> None:
 
 def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> None:
     from benchmark.board import leaderboard, sort_results
-    from benchmark.plan import spelt_out
+    from benchmark.plan import Definitions, spelt_out
     from benchmark.report import gather, show
     from benchmark.store import read_results
 
     plan = asked.plan
-    found = sort_results(*read_results(results), {plan.protocol: asked.protocol})
+    found = sort_results(*read_results(results), {plan.protocol: Definitions(asked.protocol)})
     wanted = set(plan.cells)
     current = [result for result in found.current if result.cell in wanted]
     for part in asked.parts:
