@@ -46,6 +46,13 @@ class Conditions(Record):
     recipe: Recipe
     evaluation_batch: int = 500
 
+    @cached_property
+    def batches(self) -> str:
+        """What its batches are but for their size in pixels, and the precision that they are computed in."""
+        recipe = self.recipe
+        batch = (recipe.batch_size, recipe.precision, recipe.augment, recipe.smoothing, self.evaluation_batch)
+        return str((self.data, self.normalisation, batch))
+
 
 class Geometry(Record):
     """What teacher and student share; pixels for the sizes of image and patch."""
@@ -128,9 +135,7 @@ class Run(Record):
     @property
     def companions(self) -> str:
         """Equal for runs that can train together: they see the same batches, in the same precision."""
-        protocol, size, recipe = self.protocol, self.student.geometry.img_size, self.protocol.recipe
-        batch = (recipe.batch_size, recipe.precision, recipe.augment, recipe.smoothing, protocol.evaluation_batch)
-        return f"{self.stream} {(protocol.data, protocol.normalisation, batch, size)}"
+        return f"{self.stream} {self.protocol.batches} {self.student.geometry.img_size}"
 
 
 @dataclass(frozen=True, order=True)
@@ -226,8 +231,13 @@ def together(items: Iterable[Item]) -> list[list[Item]]:
         # What one reader reads: a run alone would read no other blocks, nor with other ones dropped.
         reader = (given.blocks, given.teacher_precision, given.compile_teacher, drop_path, given.part != "map")
         groups.setdefault((run.companions, which, reader), []).append(item)
+    hosts: dict[object, list[tuple[tuple[object, ...], frozenset[tuple[str, str]]]]] = {}
+    for key, group in groups.items():
+        if group[0].run.role == "student" and group[0].run.teacher is not None:
+            hosts.setdefault(key[0], []).append((key, _places(group)))
     for key in [key for key, group in groups.items() if group[0].run.role == "student" and group[0].run.teacher is None]:
-        host = next((k for k, group in groups.items() if k[0] == key[0] and _joins(groups[key], group)), None)
+        own = _places(groups[key])
+        host = next((host for host, places in hosts.get(key[0], ()) if own & places), None)
         if host is not None:
             groups[host] += groups.pop(key)
     return list(groups.values())
@@ -235,11 +245,6 @@ def together(items: Iterable[Item]) -> list[list[Item]]:
 
 def _places(items: Iterable[Item]) -> frozenset[tuple[str, str]]:
     return frozenset((cell.family, cell.size) for item in items for cell in item.cells)
-
-
-def _joins(items: list[Item], hosts: list[Item]) -> bool:
-    taught = [item for item in hosts if item.run.role == "student" and item.run.teacher is not None]
-    return bool(_places(items) & _places(taught))
 
 
 def make_plan(
