@@ -263,13 +263,15 @@ def _asked(options: Mapping[str, Any]) -> _Asked:
     """What the request's options name. Raises UserError."""
     from benchmark.plan import joined, make_plan, teachers_of
     from benchmark.protocol import load_protocol, load_studies, shipped
+    from benchmark.store import uncollected
 
     words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
     name, protocol = load_protocol(str(words["protocol"]))
     parts = list[_Part]()
     for study_name, study in load_studies(str(words["study"])).items():
         teachers = teachers_of(str(words["family"]), words["sizes"], study.teachers)
-        plan = make_plan(name, protocol, study_name, study, teachers, _seeds(words["seeds"], protocol))
+        with uncollected():
+            plan = make_plan(name, protocol, study_name, study, teachers, _seeds(words["seeds"], protocol))
         if not plan.items:
             raise UserError(
                 f"study {study_name} has no arm for {words['family']}: what its * stands for is not there, or it is for others"
@@ -558,12 +560,14 @@ def _check_device(name: str, here: bool = True) -> None:
 
 def _preview(launcher: Launcher, as_json: bool) -> None:
     from benchmark.preview import preview, show
+    from benchmark.store import uncollected
 
-    found = preview(launcher)
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found, launcher, _console())
+    with uncollected():
+        found = preview(launcher)
+        if as_json:
+            print(json.dumps(found, indent=1))
+        else:
+            show(found, launcher, _console())
 
 
 # ---- fetch
