@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,17 +10,17 @@ import pandas as pd
 
 import families
 from benchmark.plan import Definitions, components_of, is_teacher
-from benchmark.protocol import Arm, Protocol, Study
+from benchmark.protocol import Arm, Study
 from benchmark.stats import (
     GAP,
     REVERSAL,
     Comparisons,
     Estimate,
+    Pool,
     across_sizes,
-    cells,
+    as_estimates,
     consistency,
     contrasts,
-    estimate,
     estimates,
     family_verdict,
     frame,
@@ -49,10 +49,9 @@ class Sorted:
     differing: list[tuple[str, str]] = field(default_factory=list)
 
 
-def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], protocols: dict[str, Protocol]) -> Sorted:
-    """Tell current results from stale ones: those whose key is not that of their cell's run as defined now."""
+def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], defined: Mapping[str, Definitions]) -> Sorted:
+    """Tell current results from stale ones: those whose key is not that of their cell's run as defined now, by protocol."""
     found = Sorted(rejected=list(rejected))
-    defined = {name: Definitions(protocol) for name, protocol in protocols.items()}
     for result in results:
         name = result.cell.protocol
         if name not in defined:
@@ -95,9 +94,10 @@ class Row:
         return f"{', '.join(self.families)} {self.size}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Leaderboard:
-    """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm.
+    """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm. Each is itself
+    alone, so that what is made of it can be kept.
 
     `says` is what the protocol's file says of its numbers; `results` are the ones counted, of shown teachers and their arms.
     `sizes` has families of several sizes: by transfer arm how their verdicts agree, and the gap's change from the first size
@@ -125,10 +125,10 @@ class Leaderboard:
 
     def difference(self, row: Row, arm: str, other: str) -> Estimate | None:
         """Mean top-1 of one arm of a row's teachers minus that of another, with plain intervals alone; None without results."""
-        place = {"protocol": self.protocol, "family": row.families[0], "size": row.size, "contrast": 0}
-        parts = pd.DataFrame([place | {"arm": arm, "weight": 1.0}, place | {"arm": other, "weight": -1.0}])
-        found = contrasts(self.comparisons_of.table, parts, 1)
-        return replace(estimate(found.iloc[0]), simultaneous=None, unpooled=None) if len(found) else None
+        place, pool = (self.protocol, row.families[0], row.size), self.comparisons_of.pool
+        parts = [((), (*place, arm), 1.0), ((), (*place, other), -1.0)]
+        found = as_estimates(contrasts(pool, parts, 1)) if pool is not None else {}
+        return replace(found[()], simultaneous=None, unpooled=None) if found else None
 
     def estimate(self, row: Row, arm: str, kind: str) -> Estimate | None:
         """An estimate of benchmark.stats.signed_arms of a row's teachers."""
@@ -173,14 +173,16 @@ def leaderboard(
     comparisons: int,
     teachers: Sequence[tuple[str, str]] | None = None,
     elsewhere: Collection[str] = (),
+    table: pd.DataFrame | None = None,
 ) -> Leaderboard:
     """The board of a study, (name, content), of one protocol's results, (name, what its file says).
 
     `teachers` limits and orders the rows (default: those with results of the study's transfers). Arms whose comparisons are
-    another board's, `elsewhere`, stand beside without a verdict, and give no teacher a row.
+    another board's, `elsewhere`, stand beside without a verdict, and give no teacher a row. `table` is students_table's, where
+    several boards share it.
     """
     (name, says), (study_name, listed) = protocol, study
-    found = frame(result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
+    found = students_table(results, name) if table is None else table
     needed = dict.fromkeys(arm for text in listed.arms for arm in (Arm.parse(text).baseline.name, text))
     found = found[found["arm"].isin(list(needed))]
     stats = _comparisons(found, comparisons, elsewhere)
@@ -191,7 +193,7 @@ def leaderboard(
     rows = _rows(stats, name, listed.arms, shown)
     counts = sorted({entry.n for row in rows for entry in row.entries if entry.n})
     counted = _counted(results, name, set(needed), set(shown))
-    table = found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)]
+    own = found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)]
     return Leaderboard(
         protocol=name,
         study=study_name,
@@ -206,7 +208,7 @@ def leaderboard(
         notes=(
             *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
             *_teacher_notes(results, name),
-            *_spread_notes(table),
+            *_spread_notes(own),
             *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
         ),
         choose=listed.choose,
@@ -214,9 +216,14 @@ def leaderboard(
         comparisons=comparisons,
         runs=len({result.key for result in counted}),
         seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",
-        table=long_table(stats, table, name),
+        table=long_table(stats, own, name),
         results=counted,
     )
+
+
+def students_table(results: Iterable[Result], name: str) -> pd.DataFrame:
+    """One protocol's results but for its teachers' (benchmark.stats.frame)."""
+    return frame(result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
 
 
 def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[str]) -> Comparisons:
@@ -310,7 +317,7 @@ def _sizes(
     several = [(names, own) for names, own in by_family(rows) if len(own) > 1]
     arms = [text for text in study.arms if Arm.parse(text).transfers and "+" not in text]
     ends = [(name, names[0], own[0].size, own[-1].size) for names, own in several]
-    changes = across_sizes(stats.table, arms, ends, stats.comparisons) if ends and arms and len(stats.table) else {}
+    changes = across_sizes(stats.pool, arms, ends, stats.comparisons) if ends and arms and stats.pool is not None else {}
     found = []
     for names, own in several:
         said: dict[str, tuple[str | None, Estimate | None]] = {}
@@ -327,11 +334,10 @@ def _shifted(found: pd.DataFrame, name: str) -> dict[tuple[str, str, str, str], 
     gaps = {}
     for column in (each for each in found.columns if each.startswith("shift:")):
         own = found[found[column].notna()]
-        table = estimates(own.assign(top1=own[column]), 1) if len(own) else pd.DataFrame()
-        for place, row in table.iterrows():
-            if place[4] == GAP:
-                found_gap = replace(estimate(row), simultaneous=None, unpooled=None)  # no verdict is drawn from it
-                gaps[(place[1], place[2], place[3], column.removeprefix("shift:"))] = found_gap
+        measured = as_estimates(estimates(Pool(own.assign(top1=own[column])), 1)) if len(own) else {}
+        for (_, *place, kind), one in measured.items():
+            if kind == GAP:  # no verdict is drawn from it
+                gaps[*place, column.removeprefix("shift:")] = replace(one, simultaneous=None, unpooled=None)
     return gaps
 
 
@@ -373,14 +379,13 @@ def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFra
     shifted = [column for column in found.columns if column.startswith("shift:")]
     means = found.groupby(["family", "size", "arm"], sort=False)[shifted].mean()
     rows = []
-    for cell in cells(found).to_dict("records"):
-        place = (str(cell["family"]), str(cell["size"]), str(cell["arm"]))
-        arm = Arm.parse(place[2])
+    for place, own in zip(means.index, means.to_dict("records"), strict=True):
+        arm, cell = Arm.parse(place[2]), stats.cells[name, *place]
         same = _is_standard(stats, name, place[0], place[1], arm)
         gap = None if same or not arm.transfers else stats.gap(name, *place)
         row: dict[str, Any] = {"protocol": name, "family": place[0], "size": place[1], "arm": place[2], "steps": cell["steps"]}
         row |= {"n": cell["n"], "top1": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
-        row |= dict(means.loc[place]) | {column: cell[column] for column in ("val", "val_sd", "val_min", "val_max")}
+        row |= own | {column: cell[column] for column in ("val", "val_sd", "val_min", "val_max")}
         row |= _gap_columns(gap) | _native_columns(stats, name, None if same else place)
         rows.append(row | {"comparisons": stats.comparisons, "group": cell["group"], "note": SAME if same else None})
     return pd.DataFrame(rows)

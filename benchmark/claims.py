@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.board import Leaderboard, inert
+from benchmark.board import Leaderboard, inert, students_table
 from benchmark.plan import Cell, Definitions, filled, is_teacher, make_plan, teachers_of
 from benchmark.protocol import (
     DEFAULT_PROTOCOL,
@@ -34,7 +34,7 @@ from benchmark.protocol import (
     shipped,
     signed_terms,
 )
-from benchmark.stats import GAP, Estimate, cells, contrasts, estimate, frame, signed_arms
+from benchmark.stats import GAP, Estimate, Pool, as_estimates, contrasts, signed_arms
 from benchmark.store import Result
 from families.spec import UserError
 
@@ -213,14 +213,22 @@ class Finding:
 
 
 def findings(
-    name: str, protocol: Protocol, results: Sequence[Result], studies: Mapping[str, Study], boards: Sequence[Leaderboard] = ()
+    name: str,
+    protocol: Protocol,
+    results: Sequence[Result],
+    studies: Mapping[str, Study],
+    boards: Sequence[Leaderboard] = (),
+    defined: Definitions | None = None,
+    table: pd.DataFrame | None = None,
 ) -> tuple[Finding, ...]:
     """Of each of these studies that has claims, what this protocol's current results say; in the order of the claims' rows, ours
-    last. A difference that several of them speak of belongs to the first; gaps that `boards` judge are theirs."""
+    last. A difference that several of them speak of belongs to the first; gaps that `boards` judge are theirs.
+    `defined` are the protocol's runs and `table` is benchmark.board.students_table, where others have them already."""
     own = [result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm)]
     if not own:
         return ()
-    tables, runs, usual = Tables(own, boards), Runs(name, protocol), load_study("main")[1].arms
+    tables = Tables(own, boards, students_table(own, name) if table is None else table)
+    runs, usual = Runs(name, defined or Definitions(protocol)), load_study("main")[1].arms
     asked = [_Asked(study, tables, runs, usual) for study in studies.items() if study[1].claims]
     counts = dict[Place, int]()
     for each in asked:
@@ -241,9 +249,8 @@ def _first_row(finding: Finding) -> float:
 class Runs:
     """The keys of a protocol's runs at seed 0, whether or not they have results."""
 
-    def __init__(self, name: str, protocol: Protocol) -> None:
-        self.name, self.protocol = name, protocol
-        self._defined = Definitions(protocol)
+    def __init__(self, name: str, defined: Definitions) -> None:
+        self.name, self.protocol, self._defined = name, defined.protocol, defined
         self._keys, self._filled = dict[tuple[Teacher, str], str | None](), dict[tuple[Teacher, str], list[str]]()
 
     def key(self, teacher: Teacher, arm: str) -> str | None:
@@ -289,13 +296,14 @@ class Tables:
     """One protocol's results as tables of what is compared (benchmark.stats.frame), its column top1 being that; and the gaps
     that leaderboards judge."""
 
-    def __init__(self, results: Sequence[Result], boards: Sequence[Leaderboard]) -> None:
-        self.top1 = frame(results)
+    def __init__(self, results: Sequence[Result], boards: Sequence[Leaderboard], table: pd.DataFrame) -> None:
+        self.top1 = table
         kl = [fmean(result.metrics.attention_kl) if result.metrics.attention_kl else None for result in results]
         self.shifted = [column for column in self.top1.columns if column.startswith("shift:")]
-        self.by_set = {"test": self.top1, "kl": self._of(pd.Series(kl, dtype=float))}
-        self.by_set |= {column.removeprefix("shift:"): self._of(self.top1[column]) for column in self.shifted}
-        self.cells = {on: self._cells(table) for on, table in self.by_set.items()}
+        by_set = {"test": self.top1, "kl": self._of(pd.Series(kl, dtype=float))}
+        by_set |= {column.removeprefix("shift:"): self._of(self.top1[column]) for column in self.shifted}
+        self.pools = {on: Pool(table) for on, table in by_set.items() if len(table)}
+        self.cells = {on: self._cells(self.pools.get(on)) for on in by_set}
         self.keys: dict[Teacher, dict[str, dict[int, str]]] = {}  # of each teacher's arms by seed
         for result in results:
             cell = result.cell
@@ -313,9 +321,10 @@ class Tables:
         return table[table["top1"].notna()]
 
     @staticmethod
-    def _cells(table: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, Any]]:
-        found = cells(table).to_dict("records") if len(table) else []
-        return {(str(cell["family"]), str(cell["size"]), str(cell["arm"])): cell for cell in found}
+    def _cells(pool: Pool | None) -> dict[tuple[str, ...], dict[str, Any]]:
+        if pool is None:
+            return {}
+        return {place[1:]: cell for place, cell in zip(pool.places, pool.cells.to_dict("records"), strict=True)}
 
     def sets(self, metric: str) -> list[str]:
         """The test sets that a metric is told of."""
@@ -459,14 +468,13 @@ def _estimates(protocol: str, measured: Iterable[Measured], tables: Tables) -> d
     counts = pd.Series([one.comparisons for one in pending])
     for on in dict.fromkeys(one.on for one in pending):
         parts = [
-            {"contrast": number, "protocol": protocol, "family": one.teachers[0][0], "size": one.teachers[0][1]}
-            | {"arm": arm, "weight": weight}
+            (number, (protocol, *one.teachers[0], arm), weight)
             for number, one in enumerate(pending)
             if one.on == on
             for arm, weight in one.arms
         ]
-        for number, row in contrasts(tables.by_set[on], pd.DataFrame(parts), counts).iterrows():
-            found[pending[int(str(number))]] = estimate(row)
+        values = as_estimates(contrasts(tables.pools[on], parts, counts))
+        found |= {pending[number]: value for number, value in values.items()}
     return found
 
 

@@ -286,13 +286,15 @@ def _asked(options: Mapping[str, Any]) -> _Asked:
     """What the request's options name. Raises UserError."""
     from benchmark.plan import joined, make_plan, teachers_of
     from benchmark.protocol import load_protocol, load_studies, shipped
+    from benchmark.store import uncollected
 
     words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
     name, protocol = load_protocol(str(words["protocol"]))
     parts = list[_Part]()
     for study_name, study in load_studies(str(words["study"])).items():
         teachers = teachers_of(str(words["family"]), words["sizes"], study.teachers)
-        plan = make_plan(name, protocol, study_name, study, teachers, _seeds(words["seeds"], protocol))
+        with uncollected():
+            plan = make_plan(name, protocol, study_name, study, teachers, _seeds(words["seeds"], protocol))
         if not plan.items:
             raise UserError(
                 f"study {study_name} has no arm for {words['family']}: what its * stands for is not there, or it is for others"
@@ -526,12 +528,12 @@ def _show_elsewhere(outcome: Outcome, console: Console) -> None:
 
 def _close(results: Path, reports: Path, asked: _Asked, console: Console) -> None:
     from benchmark.board import leaderboard, sort_results
-    from benchmark.plan import spelt_out
+    from benchmark.plan import Definitions, spelt_out
     from benchmark.report import gather, show
     from benchmark.store import read_results
 
     plan = asked.plan
-    found = sort_results(*read_results(results), {plan.protocol: asked.protocol})
+    found = sort_results(*read_results(results), {plan.protocol: Definitions(asked.protocol)})
     wanted = set(plan.cells)
     current = [result for result in found.current if result.cell in wanted]
     for part in asked.parts:
@@ -580,12 +582,14 @@ def _check_device(name: str, here: bool = True) -> None:
 
 def _preview(launcher: Launcher, as_json: bool) -> None:
     from benchmark.preview import preview, show
+    from benchmark.store import uncollected
 
-    found = preview(launcher)
-    if as_json:
-        print(json.dumps(found, indent=1))
-    else:
-        show(found, launcher, _console())
+    with uncollected():
+        found = preview(launcher)
+        if as_json:
+            print(json.dumps(found, indent=1))
+        else:
+            show(found, launcher, _console())
 
 
 # ---- fetch

@@ -66,9 +66,11 @@ def by_experience(finished: Sequence[Result], todo: Sequence[Item]) -> dict[str,
         kind, steps = _kind_of(result.run.run), result.run.protocol.recipe.steps
         seconds.setdefault(kind, []).append(result.cost.seconds * (result.cost.ranks or 1) / steps)
         devices.setdefault(kind, set()).add(result.cost.device)
-    known = [item for item in todo if _kind_of(item.run) in seconds]
-    spent = sum(item.run.protocol.recipe.steps * mean(seconds[_kind_of(item.run)]) for item in known)
-    on = sorted({device for item in known for device in devices[_kind_of(item.run)]})
+    usual = {kind: mean(each) for kind, each in seconds.items()}
+    kinds = [(item, _kind_of(item.run)) for item in (todo if usual else ())]
+    known = [(item, kind) for item, kind in kinds if kind in usual]
+    spent = sum(item.run.protocol.recipe.steps * usual[kind] for item, kind in known)
+    on = sorted({device for _, kind in known for device in devices[kind]})
     return {"runs": len(todo), "covered": len(known), "device_hours": spent / 3600, "devices": on}
 
 

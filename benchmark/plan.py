@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import Field
@@ -58,6 +59,13 @@ class Conditions(Record):
     head: Literal["token", "avg"]
     recipe: Recipe
     evaluation_batch: int = 500
+
+    @cached_property
+    def batches(self) -> str:
+        """What its batches are but for their size in pixels, and the precision that they are computed in."""
+        recipe = self.recipe
+        batch = (recipe.batch_size, recipe.precision, recipe.augment, recipe.smoothing, self.evaluation_batch)
+        return str((self.data, self.normalisation, batch))
 
 
 class Geometry(Record):
@@ -128,7 +136,7 @@ class Run(Record):
     teacher: dict[str, str] | None = None
     reinit: Reinit = "none"
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Hash of the canonical JSON. Fields at their default are left out, so that a field added later changes no key."""
         return _digest(self)
@@ -141,9 +149,7 @@ class Run(Record):
     @property
     def companions(self) -> str:
         """Equal for runs that can train together: they see the same batches, in the same precision."""
-        protocol, size, recipe = self.protocol, self.student.geometry.img_size, self.protocol.recipe
-        batch = (recipe.batch_size, recipe.precision, recipe.augment, recipe.smoothing, protocol.evaluation_batch)
-        return f"{self.stream} {(protocol.data, protocol.normalisation, batch, size)}"
+        return f"{self.stream} {self.protocol.batches} {self.student.geometry.img_size}"
 
 
 @dataclass(frozen=True, order=True)
@@ -239,8 +245,13 @@ def together(items: Iterable[Item]) -> list[list[Item]]:
         # What one reader reads: a run alone would read no other blocks, nor with other ones dropped.
         reader = (given.blocks, given.teacher_precision, given.compile_teacher, drop_path, given.part != "map")
         groups.setdefault((run.companions, which, reader), []).append(item)
+    hosts: dict[object, list[tuple[tuple[object, ...], frozenset[tuple[str, str]]]]] = {}
+    for key, group in groups.items():
+        if group[0].run.role == "student" and group[0].run.teacher is not None:
+            hosts.setdefault(key[0], []).append((key, _places(group)))
     for key in [key for key, group in groups.items() if group[0].run.role == "student" and group[0].run.teacher is None]:
-        host = next((k for k, group in groups.items() if k[0] == key[0] and _joins(groups[key], group)), None)
+        own = _places(groups[key])
+        host = next((host for host, places in hosts.get(key[0], ()) if own & places), None)
         if host is not None:
             groups[host] += groups.pop(key)
     return list(groups.values())
@@ -250,37 +261,33 @@ def _places(items: Iterable[Item]) -> frozenset[tuple[str, str]]:
     return frozenset((cell.family, cell.size) for item in items for cell in item.cells)
 
 
-def _joins(items: list[Item], hosts: list[Item]) -> bool:
-    taught = [item for item in hosts if item.run.role == "student" and item.run.teacher is not None]
-    return bool(_places(items) & _places(taught))
-
-
 def make_plan(
     protocol_name: str, protocol: Protocol, study_name: str, study: Study,
-    teachers: Iterable[tuple[str, str]], seeds: Sequence[int],
+    teachers: Iterable[tuple[str, str]], seeds: Sequence[int], defined: Definitions | None = None,
 ) -> Plan:  # fmt: skip
     """The runs of `study` for each (family, size) in `teachers`, the baselines its transfers are compared with, and all that
-    these need first.
+    these need first. `defined`: the protocol's, where there are some that other plans share.
 
     Raises UserError for a request that cannot be run.
     """
     items: dict[str, Item] = {}
     places: dict[str, str] = {}
-    defined = Definitions(protocol)
+    keys_of: dict[Cell, str] = {}
+    known = defined or Definitions(protocol)
 
     def add(cell: Cell) -> str:
-        requires = tuple(add(each) for each in needed(protocol, cell))
-        run = defined.run_of(cell)
-        item = items.setdefault(run.key, Item(run, [], requires))
-        if places.setdefault(cell.path, item.key) != item.key:
-            raise UserError(f"two different runs claim {cell.path}")
-        if cell not in item.cells:
-            item.cells.append(cell)
-        return item.key
+        if cell not in keys_of:
+            requires = tuple(add(each) for each in needed(protocol, cell))
+            run = known.run_of(cell)
+            if places.setdefault(cell.path, run.key) != run.key:
+                raise UserError(f"two different runs claim {cell.path}")
+            items.setdefault(run.key, Item(run, [], requires)).cells.append(cell)
+            keys_of[cell] = run.key
+        return keys_of[cell]
 
     comparisons = []
     for family, size in teachers:
-        for arm in map(Arm.parse, arms_of(protocol, study, family, size)):
+        for arm in map(Arm.parse, arms_of(protocol, study, family, size, known)):
             keys, baselines = [], []
             for seed in seeds:
                 keys.append(add(Cell(protocol_name, family, size, arm.name, seed)))
@@ -302,7 +309,7 @@ def joined(plans: Sequence[Plan]) -> Plan:
     return Plan(plans[0].protocol, ",".join(plan.study for plan in plans), items, comparisons)
 
 
-def arms_of(protocol: Protocol, study: Study, family: str, size: str) -> tuple[str, ...]:
+def arms_of(protocol: Protocol, study: Study, family: str, size: str, defined: Definitions | None = None) -> tuple[str, ...]:
     """A study's arms for one teacher, each `*` filled in: for blocks by quarters of the depth after `first-` and `last-` and by
     each block after `only-`, else by each of the family's native components, other families that have some (and say what those
     start at in this size), the protocol's other data sets or ways to pre-train a teacher.
@@ -314,10 +321,11 @@ def arms_of(protocol: Protocol, study: Study, family: str, size: str) -> tuple[s
     if not any("+" in text for text in texts):
         return tuple(texts)
     found: list[str] = []
-    seen: set[tuple[str, str, Run]] = set()
+    seen: set[tuple[str, str, str]] = set()
+    defined = defined or Definitions(protocol)
     for text in texts:
         arm = Arm.parse(text)
-        this = (arm.student, arm.method, run_of(protocol, Cell("", family, size, text, 0)))
+        this = (arm.student, arm.method, defined.run_of(Cell("", family, size, text, 0)).key)
         if "+" not in text or this not in seen:
             found.append(text)
         seen.add(this)
@@ -394,11 +402,16 @@ def needed(protocol: Protocol, cell: Cell) -> list[Cell]:
 
 def run_of(protocol: Protocol, cell: Cell) -> Run:
     """The run that a cell stands for under the protocol as it is now. Raises UserError when there is none."""
+    return Definitions(protocol).run_of(cell)
+
+
+def _run_of(defined: Definitions, cell: Cell) -> Run:
+    protocol = defined.protocol
     if is_teacher(cell.arm):
         return teacher_run(protocol, cell.family, cell.size, cell.seed, cell.arm.removeprefix(TEACHER).removeprefix("+recipe="))
     arm = Arm.parse(cell.arm)
     if arm.ensemble == "finetuned":
-        student, tuned = (run_of(protocol, each) for each in needed(protocol, cell)[:2])
+        student, tuned = (defined.run_of(each) for each in needed(protocol, cell)[:2])
         pretrained = {} if protocol.teacher else tuned.teacher or {}
         teacher = pretrained | (student.teacher or {}) | {"student": student.key, "ensemble": tuned.key}
         return student.model_copy(update={"role": "ensemble", "teacher": teacher})
@@ -414,27 +427,31 @@ def run_of(protocol: Protocol, cell: Cell) -> Run:
     if arm.match != "none":
         finished = {"student": run.key} if arm.match == "end" else {}
         transfer = _transfer(protocol, arm, depth).model_copy(update={"method": "match"})
-        return run.model_copy(update={"role": "match", "transfer": transfer, "teacher": _teacher(protocol, cell, arm) | finished})
+        return run.model_copy(update={"role": "match", "transfer": transfer, "teacher": _teacher(defined, cell, arm) | finished})
     if arm.method == "none":
         return run
     transfer = _transfer(protocol, arm, depth) if arm.transfers else Transfer()
-    return run.model_copy(update={"transfer": transfer, "teacher": _teacher(protocol, cell, arm)})
+    return run.model_copy(update={"transfer": transfer, "teacher": _teacher(defined, cell, arm)})
 
 
 class Definitions:
-    """run_of for many cells of one protocol. Runs of cells that differ in their seed alone do so too, and are made once; but
-    what is evaluated names other runs of its seed."""
+    """run_of for many cells of one protocol, each made once. Runs of cells that differ in their seed alone do so too, and are
+    copies of the first; but what is evaluated names other runs of its seed."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
-        self.first: dict[tuple[str, str, str], Run] = {}
+        self._first: dict[tuple[str, str, str], Run] = {}
+        self._runs: dict[tuple[str, str, str, int], Run] = {}
 
     def run_of(self, cell: Cell) -> Run:
         """The cell's run. Raises UserError when there is none."""
-        first = self.first.get((cell.family, cell.size, cell.arm))
-        if first is None or first.role in EVALUATED:
-            first = self.first[cell.family, cell.size, cell.arm] = run_of(self.protocol, cell)
-        return first.model_copy(update={"seed": cell.seed})
+        place = (cell.family, cell.size, cell.arm)
+        if (*place, cell.seed) not in self._runs:
+            first = self._first.get(place)
+            if first is None or first.role in EVALUATED:
+                first = self._first[place] = _run_of(self, cell)
+            self._runs[*place, cell.seed] = first if first.seed == cell.seed else first.model_copy(update={"seed": cell.seed})
+        return self._runs[*place, cell.seed]
 
 
 def _tuned(recipe: Recipe, arm: Arm) -> Recipe:
@@ -497,8 +514,9 @@ def _blocks(arm: Arm, depth: int) -> tuple[int, ...]:
     return {"first": tuple(range(number)), "last": tuple(range(depth - number, depth)), "only": (number,)}[kind]
 
 
-def _teacher(protocol: Protocol, cell: Cell, arm: Arm) -> dict[str, str]:
+def _teacher(defined: Definitions, cell: Cell, arm: Arm) -> dict[str, str]:
     """Where a run's attention, or the weights that it fine-tunes, come from."""
+    protocol = defined.protocol
     spec = families.spec(cell.family)
     teacher = spec.teacher(cell.size)
     if arm.source == "untrained":
@@ -508,7 +526,7 @@ def _teacher(protocol: Protocol, cell: Cell, arm: Arm) -> dict[str, str]:
     if folded and LAYER_SCALE not in spec.components(cell.size):
         raise UserError(f"arm {quoted(arm.name)}: {cell.family} has no {LAYER_SCALE} to fold")
     before = [each for each in needed(protocol, cell) if is_teacher(each.arm) or Arm.parse(each.arm).method == "finetune"]
-    trained = {"run": run_of(protocol, before[0]).key} if before else {}
+    trained = {"run": defined.run_of(before[0]).key} if before else {}
     if protocol.teacher is not None:
         return trained | folded
     if arm.teacher or arm.recipe:

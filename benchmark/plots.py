@@ -6,6 +6,7 @@ colour-blind readers; the marker's shape and fill repeat what the colour says, f
 
 from __future__ import annotations
 
+import bisect
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -144,14 +145,16 @@ def _inches(text: str, size: float) -> float:
 
 def _wrapped(text: str, size: float, width: float) -> str:
     """Text broken between words into lines of at most this width in inches."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and _inches(longer, size) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
+    lines, words = list[str](), text.split()
+    while words:
+        fitting = _fitting(words, size, width)
+        lines, words = [*lines, " ".join(words[:fitting])], words[fitting:]
     return "\n".join(lines)
+
+
+def _fitting(words: Sequence[str], size: float, width: float) -> int:
+    """How many of these words a line of this width holds, if only one."""
+    return 1 + bisect.bisect_right(range(2, len(words) + 1), width, key=lambda count: _inches(" ".join(words[:count]), size))
 
 
 def _tall(texts: Sequence[str], size: float) -> float:
@@ -216,10 +219,10 @@ def _beyond(data: pd.DataFrame, limits: tuple[float, float]) -> str:
 
 def _estimates(axes: Axes, at: pd.Series, found: pd.DataFrame, marks: Mapping[str, Mark], upright: bool = False) -> None:
     """Estimates (value, low, high, mark) with their bars, at these places of the other axis."""
-    for name, mark in marks.items():
-        own = found[(found["mark"] == name) & found["value"].notna()]
-        if not len(own):
-            continue
+    found = found[found["value"].notna()]
+    present = set(found["mark"])
+    for name, mark in ((name, mark) for name, mark in marks.items() if name in present):
+        own = found[found["mark"] == name]
         places, bars = at[own.index], own[own["low"].notna()]
         spots = at[bars.index]
         (axes.vlines if upright else axes.hlines)(spots, bars["low"], bars["high"], color=mark.colour, linewidth=1)

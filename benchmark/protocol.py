@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -53,6 +53,13 @@ class Record(BaseModel):
 
     def __hash__(self) -> int:  # pydantic's own would fail for a record that holds a dict
         return hash(self.model_dump_json())
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy without what was computed of this one once (functools.cached_property): of the copy it may be something else."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
 
 
 class CuedDigits(Record):
@@ -559,7 +566,7 @@ class Arm(Record):
         """The arm of a name. Raises UserError for a text that is none, naming the valid words."""
         return _parsed(text)
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """The canonical name: variants that are not the default, in alphabetical order."""
         head = "finetune" if self.method == "finetune" else f"{self.student}-{self.method}"
@@ -571,7 +578,7 @@ class Arm(Record):
         """Whether attention is handed over: what a gap is measured of."""
         return self.method in ("copy", "distill")
 
-    @property
+    @functools.cached_property
     def baseline(self) -> Arm:
         """The same student, task, budget and learning rate without transfer: what this arm's gap is measured against; of an
         ensemble, that student's ensemble. The fine-tuned teacher's is the standard student's."""
@@ -580,7 +587,7 @@ class Arm(Record):
         kept = {name: getattr(self, name) for name in ("student", *BASELINE)}
         return Arm(method="none", **kept)
 
-    @property
+    @functools.cached_property
     def standard(self) -> Arm:
         """The same with the standard student."""
         return self.model_copy(update={"student": "standard"} | {name: _DEFAULTS[name] for name in MATCHING})

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pandas as pd
 from rich.console import Console
 
-from benchmark.board import Leaderboard, Sorted, leaderboard, sort_results
+from benchmark.board import Leaderboard, Sorted, leaderboard, sort_results, students_table
 from benchmark.claims import Finding, Judged, findings
 from benchmark.figures import Figure, claims_figures, digest_in, figures, save
 from benchmark.page import page
-from benchmark.plan import Plan, is_teacher, make_plan, spelt_out, teachers_of
+from benchmark.plan import Definitions, Plan, is_teacher, make_plan, spelt_out, teachers_of
 from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, read_yaml, shipped, validated
 from benchmark.store import Result, read_results
 from benchmark.tables import (
@@ -86,7 +87,8 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
     """
     protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
     studies = {name: load_study(name)[1] for name in shipped("studies")} | dict(given or {})
-    found = sort_results(*read_results(folder), protocols)
+    definitions = {name: Definitions(content) for name, content in protocols.items()}
+    found = sort_results(*read_results(folder), definitions)
     boards, judged = list[Leaderboard](), list[Finding]()
     ranked = list(dict.fromkeys(["main", *(given or {}), *sorted(studies)]))
     for name, content in protocols.items():
@@ -95,6 +97,7 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
             continue
         measured, assigned, listed = {result.cell.arm for result in own}, set[str](), set[str]()
         teachers = sorted({(result.cell.family, result.cell.size) for result in own})
+        this = _Measured(name, definitions[name], own, students_table(own, name))
         known = {each: spelt_out(content, listing, teachers) for each, listing in studies.items()}
         for study_name in ranked:
             spelt = known[study_name]
@@ -103,7 +106,7 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
             ours = arms - assigned
             assigned |= arms
             if measured & ours:
-                boards.append(_board((name, content), (study_name, studies[study_name], spelt), own, ours))
+                boards.append(_board(this, (study_name, studies[study_name], spelt), ours))
         shown = {arm for board in boards if board.protocol == name for each in board.arms for arm in _with_baseline(each)}
         left = {arm for arm in measured & listed - shown if Arm.parse(arm).student != "standard"}
         while left:  # arms that transfer nothing: the study of which most was measured shows them
@@ -111,10 +114,11 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
             if not fitting:
                 break
             best = min(fitting, key=lambda each: (len(set(known[each].arms) - measured), each))
-            boards.append(_board((name, content), (best, studies[best], known[best]), own, set()))
+            boards.append(_board(this, (best, studies[best], known[best]), set()))
             left -= set(known[best].arms)
         shown_here = [board for board in boards if board.protocol == name]
-        judged += findings(name, content, own, {each: studies[each] for each in ranked}, shown_here)
+        asked = {each: studies[each] for each in ranked}
+        judged += findings(name, content, own, asked, shown_here, this.defined, this.table)
         for arm in (result.cell.arm for result in own):
             if arm not in listed and not is_teacher(arm):
                 found.unlisted[name, arm] = found.unlisted.get((name, arm), 0) + 1
@@ -132,40 +136,53 @@ def owned(arm: Arm) -> bool:
     return arm.transfers or arm.match != "none" or arm.reinit != "none"
 
 
-def _board(
-    protocol: tuple[str, Protocol], study: tuple[str, Study, Study], results: Sequence[Result], ours: set[str]
-) -> Leaderboard:
+@dataclass(frozen=True)
+class _Measured:
+    """One protocol's current results, with what its boards share: the definitions of its runs, and students_table."""
+
+    name: str
+    defined: Definitions
+    results: Sequence[Result]
+    table: pd.DataFrame
+
+
+def _board(measured: _Measured, study: tuple[str, Study, Study], ours: set[str]) -> Leaderboard:
     """A study's board of a protocol's results; `study` is its name, what its file says, and that spelt out for the teachers that
     have results. Comparisons are counted of the whole study's own arms, `ours`, for all teachers that it is for, and for the
     others that have results of them."""
-    (name, content), (study_name, listed, spelt) = protocol, study
+    (study_name, listed, spelt), protocol = study, measured.defined.protocol
     known = teachers_of("all", None, listed.teachers)
-    teachers = [pair for pair in known if content.scale is None or pair[1] in content.scale.sizes]
-    cells = (result.cell for result in results)
+    teachers = [pair for pair in known if protocol.scale is None or pair[1] in protocol.scale.sizes]
+    cells = (result.cell for result in measured.results)
     others = sorted({(cell.family, cell.size) for cell in cells if cell.arm in ours} - set(teachers))
     elsewhere = {arm for arm in spelt.arms if Arm.parse(arm).transfers} - ours
-    whole = _planned(name, content, study_name, listed, [*teachers, *others])
+    whole = _planned(measured, study_name, listed, [*teachers, *others])
     counted = {(one.keys, one.baseline_keys) for one in whole.comparisons if one.arm not in elsewhere}
     counted -= {(one.keys, one.baseline_keys) for one in whole.comparisons if one.arm in elsewhere}
-    return leaderboard((name, content.says), (study_name, spelt), results, len(counted), elsewhere=elsewhere)
+    says, own = (measured.name, protocol.says), (study_name, spelt)
+    return leaderboard(says, own, measured.results, len(counted), elsewhere=elsewhere, table=measured.table)
 
 
-def _planned(name: str, protocol: Protocol, study_name: str, study: Study, teachers: list[tuple[str, str]]) -> Plan:
+def _planned(measured: _Measured, study_name: str, study: Study, teachers: list[tuple[str, str]]) -> Plan:
     """The study for these teachers, without those that the protocol cannot be run for; with one seed, which is enough to count
     comparisons."""
-    try:
-        return make_plan(name, protocol, study_name, study, teachers, protocol.seeds[:1])
-    except UserError:
-        possible = [teacher for teacher in teachers if _possible(name, protocol, study_name, study, teacher)]
-        return make_plan(name, protocol, study_name, study, possible, protocol.seeds[:1])
+    name, defined = measured.name, measured.defined
+    protocol = defined.protocol
 
+    def planned(some: list[tuple[str, str]]) -> Plan:
+        return make_plan(name, protocol, study_name, study, some, protocol.seeds[:1], defined)
 
-def _possible(name: str, protocol: Protocol, study_name: str, study: Study, teacher: tuple[str, str]) -> bool:
+    def possible(teacher: tuple[str, str]) -> bool:
+        try:
+            planned([teacher])
+        except UserError:
+            return False
+        return True
+
     try:
-        make_plan(name, protocol, study_name, study, [teacher], protocol.seeds[:1])
+        return planned(teachers)
     except UserError:
-        return False
-    return True
+        return planned([teacher for teacher in teachers if possible(teacher)])
 
 
 def _published(folder: Path) -> PublishedFigures:

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from benchmark.protocol import Arm
@@ -27,6 +28,8 @@ from benchmark.store import Result
 
 LEVEL = 0.95
 SUCCESS, FAILURE, INCONCLUSIVE, MIXED = "success", "failure", "inconclusive", "mixed"
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 KEYS = ["protocol", "family", "size", "arm"]
 GAP, TOTAL, CONTROL, REVERSAL, TUNED, REINIT = "gap", "total", "control", "reversal", "tuned", "reinit"
 
@@ -86,21 +89,16 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
 def cells(table: pd.DataFrame) -> pd.DataFrame:
     """One row a cell (protocol, family, size, arm): group, steps, number of distinct runs n; mean, sd, lowest and highest
     top-1 on test, and the same on val."""
-    distinct = table.drop_duplicates([*KEYS, "key"])
-    found = distinct.groupby(KEYS, sort=False, observed=True).agg(
-        group=("group", "first"),
-        steps=("steps", "first"),
-        n=("key", "nunique"),
-        mean=("top1", "mean"),
-        sd=("top1", "std"),
-        low=("top1", "min"),
-        high=("top1", "max"),
-        val=("val", "mean"),
-        val_sd=("val", "std"),
-        val_min=("val", "min"),
-        val_max=("val", "max"),
-    )
-    return found.reset_index()
+    cell = _codes(*(table[key] for key in KEYS))
+    distinct = _first(cell, table["key"])
+    table, cell = table[distinct], cell[distinct]
+    found = table.loc[_first(cell), [*KEYS, "group", "steps"]].reset_index(drop=True)
+    found["n"] = np.bincount(cell)
+    for column, names in (("top1", ("mean", "sd", "low", "high")), ("val", ("val", "val_sd", "val_min", "val_max"))):
+        by = table[column].groupby(cell, sort=False)
+        for name, values in zip(names, (by.mean(), by.std(), by.min(), by.max()), strict=True):
+            found[name] = values.to_numpy()
+    return found
 
 
 def pooled(table: pd.DataFrame) -> pd.DataFrame:
@@ -110,75 +108,109 @@ def pooled(table: pd.DataFrame) -> pd.DataFrame:
     Cells that share their runs count once, as the arm's with the fewest variants; a matched student's that are the standard
     one's belong to the standard arm.
     """
-    distinct = table.drop_duplicates(["protocol", "arm", "key"])
-    groups = distinct.groupby(["protocol", "arm", "group"], sort=False, observed=True)["top1"].agg(["var", "count"]).reset_index()
-    groups["matched"] = groups["arm"].isin([arm for arm in groups["arm"].unique() if Arm.parse(arm).student == "matched"])
-    groups["variants"] = groups["arm"].astype(str).str.count(r"\+")
-    groups = (
-        groups.sort_values(["matched", "variants"], kind="stable")
-        .drop_duplicates(["protocol", "group"])
-        .rename(columns={"arm": "home"})
-    )
-    groups["df"] = groups["count"] - 1
-    groups["ss"] = (groups["var"] * groups["df"]).fillna(0.0)
-    total = groups.groupby(["protocol", "home"], sort=False, observed=True)[["ss", "df"]].sum()
-    total["s2"] = total["ss"] / total["df"].where(total["df"] > 0)
-    return groups[["protocol", "group", "home"]].merge(total[["s2", "df"]].reset_index(), on=["protocol", "home"])
+    table = table[_first(table["protocol"], table["arm"], table["key"])]
+    group = _codes(table["protocol"], table["arm"], table["group"])
+    by = table["top1"].groupby(group, sort=False)
+    groups = table.loc[_first(group), ["protocol", "group", "arm"]].rename(columns={"arm": "home"}).reset_index(drop=True)
+    groups["df"] = by.count() - 1
+    groups["ss"] = (by.var() * groups["df"]).fillna(0.0)
+    rank = {arm: (Arm.parse(arm).student == "matched", arm.count("+")) for arm in groups["home"].unique()}
+    ranks = [rank[arm] for arm in groups["home"]]
+    groups = groups.iloc[sorted(range(len(ranks)), key=ranks.__getitem__)]
+    groups = groups[_first(groups["protocol"], groups["group"])]
+    total = groups[["ss", "df"]].groupby(_codes(groups["protocol"], groups["home"]), sort=False).transform("sum")
+    groups = groups.assign(df=total["df"], s2=total["ss"] / total["df"].where(total["df"] > 0))
+    return groups[["protocol", "group", "home", "s2", "df"]].reset_index(drop=True)
 
 
-def contrasts(table: pd.DataFrame, parts: pd.DataFrame, comparisons: int | pd.Series) -> pd.DataFrame:
+def _codes(*columns: Any) -> Ints:
+    """A number for each row, in the order of their first rows: one where all of these columns are equal."""
+    found = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        own, values = pd.factorize(np.asarray(column))
+        found = pd.factorize(found * len(values) + own)[0]
+    return found
+
+
+def _first(*columns: Any) -> NDArray[np.bool_]:
+    """Whether a row is the first of those where all of these columns are equal."""
+    first = np.zeros(len(columns[0]), dtype=bool)
+    first[np.unique(_codes(*columns), return_index=True)[1]] = True
+    return first
+
+
+Part = tuple[Any, tuple[Any, ...], float]  # of a contrast (any id) a cell (protocol, family, size, arm) and its weight
+
+
+class Pool:
+    """The cells of a table and the variances that are pooled over them, computed once for every sum of means."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.cells = cells(table)
+        found = self.cells.merge(pooled(table), how="left", on=["protocol", "group"])
+        self.places = list(zip(*(found[key].tolist() for key in KEYS), strict=True))
+        self.at = {place: number for number, place in enumerate(self.places)}
+        self.group, self.home = _codes(found["group"]), _codes(found["home"])
+        self.mean, self.n, self.sd, self.s2, self.df = (found[name].to_numpy() for name in ("mean", "n", "sd", "s2", "df"))
+
+
+def contrasts(pool: Pool, parts: Sequence[Part], comparisons: int | pd.Series) -> pd.DataFrame:
     """Weighted sums of cells' means, with their intervals.
 
     Args:
-        table: one row a run and cell.
-        parts: columns `contrast` (any id), protocol, family, size, arm, weight.
+        pool: of the table with one row a run and cell.
+        parts: what is summed, by contrast.
         comparisons: m of the simultaneous intervals; or that of each contrast, by its id.
 
     Returns a row a contrast whose cells all have results, in the order of their ids' first parts: value, se, df, plain,
     simultaneous, unpooled (half-widths) and verdict, missing where Estimate's are None. Cells that are the same runs (matched =
     standard) count as one, with the sum of their weights: what cancels is no estimate of anything and gets no interval.
     """
-    found = parts.merge(cells(table)[[*KEYS, "group", "n", "mean", "sd"]], how="left", on=KEYS)
-    found = found.merge(pooled(table), how="left", on=["protocol", "group"])
-    found = found[~found["contrast"].isin(found.loc[found["n"].isna(), "contrast"])]
-    firsts = {name: (name, "first") for name in ("home", "mean", "n", "sd", "s2", "df")}
-    merged = found.groupby(["contrast", "group"], sort=False).agg(weight=("weight", "sum"), **firsts).reset_index()
-    complete = merged["contrast"].unique()
-    merged = merged[merged["weight"] != 0]
-    merged = merged.assign(
-        value=merged["weight"] * merged["mean"],
-        share=merged["weight"] ** 2 / merged["n"],
-        own=merged["weight"] ** 2 * merged["sd"] ** 2 / merged["n"],
-        own_df=merged["n"] - 1,
-    )
-    arms = merged.groupby(["contrast", "home"], sort=False).agg(
-        share=("share", "sum"), s2=("s2", "first"), df=("df", "first"), n=("n", "min")
-    )
-    arms["term"] = (arms["share"] * arms["s2"]).where((arms["n"] > 1) & (arms["df"] > 0))
-    table = pd.DataFrame({"value": merged.groupby("contrast", sort=False)["value"].sum()})
-    table["se"], table["df"] = _combined(arms["term"], arms["df"], "contrast")
-    own_se, own_df = _combined(merged.set_index("contrast")["own"], merged.set_index("contrast")["own_df"], "contrast")
-    for name, se, df, m in (
-        ("plain", table["se"], table["df"], 1),
-        ("simultaneous", table["se"], table["df"], comparisons),
-        ("unpooled", own_se, own_df, comparisons),
-    ):
-        table[name] = _half_width(se, df, m)
-    table = table.reindex(complete).fillna({"value": 0.0})
+    lacking = {name for name, place, _ in parts if place not in pool.at}
+    known = [part for part in parts if part[0] not in lacking]
+    number = {name: place for place, name in enumerate(dict.fromkeys(name for name, _, _ in known))}
+    ids, every = pd.Index(list(number), tupleize_cols=False), range(len(number))
+    of = np.array([number[name] for name, _, _ in known], dtype=np.int64)
+    at = np.array([pool.at[place] for _, place, _ in known], dtype=np.int64)
+    of, at, weight = _merged(of, at, np.array([weight for _, _, weight in known], dtype=float), pool)
+    mean, n, sd = pool.mean[at], pool.n[at], pool.sd[at]
+    table = pd.DataFrame({"value": pd.Series(weight * mean).groupby(of).sum().reindex(every, fill_value=0.0)})
+    table["se"], table["df"] = _combined(*_arms_terms(of, pool.home[at], weight**2 / n, n, pool.s2[at], pool.df[at]), every)
+    own_se, own_df = _combined(weight**2 * sd**2 / n, n - 1, of, every)
+    m = comparisons.reindex(ids).to_numpy() if isinstance(comparisons, pd.Series) else comparisons
+    table["plain"] = _half_width(table["se"], table["df"], 1)
+    table["simultaneous"], table["unpooled"] = _half_width(table["se"], table["df"], m), _half_width(own_se, own_df, m)
     table["verdict"] = _verdicts(table["value"], table["simultaneous"])
-    return table
+    return table.set_index(ids)
 
 
-def _combined(term: pd.Series, df: pd.Series, by: str) -> tuple[pd.Series, pd.Series]:
-    """Standard error of a sum of independent terms with these variances, and Satterthwaite's degrees of freedom."""
-    known = ~term.isna().groupby(by, sort=False).any()
-    variance = term.groupby(by, sort=False).sum().where(known)
-    spread = (term**2 / df).groupby(by, sort=False).sum()
-    return np.sqrt(variance), (variance**2 / spread).where(variance > 0)
+def _merged(of: Ints, at: Ints, weight: Floats, pool: Pool) -> tuple[Ints, Ints, Floats]:
+    """Parts of one contrast that are the same runs as one, without those that cancel."""
+    same = _codes(of, pool.group[at])
+    first, total = _first(same), np.bincount(same, weight)
+    return of[first][total != 0], at[first][total != 0], total[total != 0]
 
 
-def _half_width(se: pd.Series, df: pd.Series, comparisons: int | pd.Series) -> pd.Series:
-    m = comparisons.reindex(se.index) if isinstance(comparisons, pd.Series) else comparisons
+def _arms_terms(of: Ints, home: Ints, share: Floats, n: Ints, s2: Floats, df: Ints) -> tuple[Floats, Ints, Ints]:
+    """Of each arm in each contrast the variance that it adds, missing where a cell has one run, and its degrees of freedom."""
+    arm = _codes(of, home)
+    first = _first(arm)
+    shares, fewest = (pd.Series(values).groupby(arm) for values in (share, n))
+    usable = (fewest.min().to_numpy() > 1) & (df[first] > 0)
+    return np.where(usable, shares.sum().to_numpy() * s2[first], np.nan), df[first], of[first]
+
+
+def _combined(term: Floats, df: Ints, of: Ints, every: range) -> tuple[pd.Series, pd.Series]:
+    """Of each contrast the standard error of a sum of independent terms with these variances, and Satterthwaite's degrees of
+    freedom."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unknown, variance, spread = (pd.Series(each).groupby(of) for each in (np.isnan(term), term, term**2 / df))
+        sums = variance.sum().where(~unknown.any())
+        found = np.sqrt(sums), (sums**2 / spread.sum()).where(sums > 0)
+    return found[0].reindex(every), found[1].reindex(every)
+
+
+def _half_width(se: pd.Series, df: pd.Series, m: Any) -> pd.Series:
     quantile = stats.t.ppf(1 - (1 - LEVEL) / np.maximum(1, m) / 2, df)
     return pd.Series(np.where(se == 0, 0.0, quantile * se), se.index)
 
@@ -214,43 +246,38 @@ def signed_arms(arm: Arm) -> dict[str, dict[str, float]]:
     return found
 
 
-def estimates(table: pd.DataFrame, comparisons: int) -> pd.DataFrame:
-    """Every estimate of signed_arms that the table has results for, by protocol, family, size, arm and kind (see contrasts)."""
-    signed = [
-        (arm, kind, part, weight)
-        for arm in table["arm"].unique()
-        for kind, parts in signed_arms(Arm.parse(arm)).items()
-        for part, weight in parts.items()
+def estimates(pool: Pool, comparisons: int) -> pd.DataFrame:
+    """Every estimate of signed_arms that a table has results for, by protocol, family, size, arm and kind (see contrasts)."""
+    signed = {arm: signed_arms(Arm.parse(arm)) for arm in dict.fromkeys(place[3] for place in pool.places)}
+    parts = [
+        ((*place, kind), (*place[:3], part), weight)
+        for place in pool.places
+        for kind, terms in signed[place[3]].items()
+        for part, weight in terms.items()
     ]
-    places = table[KEYS].drop_duplicates().astype(object)
-    asked = places.merge(pd.DataFrame(signed, columns=["arm", "kind", "part", "weight"]), on="arm")
-    ids = [*KEYS, "kind"]
-    asked["contrast"] = asked.groupby(ids, sort=False).ngroup()
-    names = asked.drop_duplicates("contrast").set_index("contrast")[ids]
-    found = contrasts(table, asked.drop(columns="arm").rename(columns={"part": "arm"}), comparisons)
-    return names.join(found, how="inner").set_index(ids)
+    found = contrasts(pool, parts, comparisons)
+    return found.set_index(pd.MultiIndex.from_tuples(found.index, names=[*KEYS, "kind"]))
 
 
 def across_sizes(
-    table: pd.DataFrame, arms: Sequence[str], places: Sequence[tuple[str, str, str, str]], comparisons: int
+    pool: Pool, arms: Sequence[str], places: Sequence[tuple[str, str, str, str]], comparisons: int
 ) -> dict[tuple[str, str], Estimate]:
     """By (arm, family): the arm's gap at the last size minus that at the first, of each place (protocol, family, first size,
     last size) that has results of both."""
-    asked = [(arm, place) for arm in arms for place in places]
-    rows = [
-        (number, *place[:2], size, part, sign * weight)
-        for number, (arm, place) in enumerate(asked)
+    parts = [
+        ((arm, place[1]), (*place[:2], size, part), sign * weight)
+        for arm in arms
+        for place in places
         for size, sign in zip(place[2:], (-1.0, 1.0), strict=True)
         for part, weight in signed_arms(Arm.parse(arm))[GAP].items()
     ]
-    found = contrasts(table, pd.DataFrame(rows, columns=["contrast", *KEYS, "weight"]), comparisons)
-    return {(asked[number][0], asked[number][1][1]): estimate(row) for number, row in found.iterrows()}
+    return as_estimates(contrasts(pool, parts, comparisons))
 
 
-def estimate(row: pd.Series) -> Estimate:
-    """A row of contrasts as an Estimate."""
-    found = {name: None if pd.isna(row[name]) else float(row[name]) for name in Estimate.__annotations__}
-    return Estimate(float(row["value"]), **{name: value for name, value in found.items() if name != "value"})
+def as_estimates(found: pd.DataFrame) -> dict[Any, Estimate]:
+    """The rows of contrasts as Estimates, by id."""
+    values = found[list(Estimate.__annotations__)].astype(object).where(found.notna(), None)
+    return {name: Estimate(*row) for name, row in zip(found.index, values.to_numpy().tolist(), strict=True)}
 
 
 class Comparisons:
@@ -258,13 +285,9 @@ class Comparisons:
 
     def __init__(self, table: pd.DataFrame, comparisons: int) -> None:
         self.table, self.comparisons = table, comparisons
-        self.cells: dict[tuple[str, ...], dict[str, Any]] = {}
-        self.found: dict[tuple[str, ...], Estimate] = {}
-        if len(table):
-            self.cells = {tuple(row[key] for key in KEYS): row for row in cells(table).to_dict("records")}
-            found = estimates(table, comparisons)
-            values = found[list(Estimate.__annotations__)].astype(object).where(found.notna(), None)
-            self.found = {place: Estimate(*row) for place, row in zip(found.index, values.to_numpy().tolist(), strict=True)}
+        self.pool = Pool(table) if len(table) else None
+        self.cells = {} if self.pool is None else dict(zip(self.pool.places, self.pool.cells.to_dict("records"), strict=True))
+        self.found = {} if self.pool is None else as_estimates(estimates(self.pool, comparisons))
 
     def cell(self, protocol: str, family: str, size: str, arm: str) -> dict[str, Any] | None:
         """group, n, mean, sd of a cell; None when it has no result."""
@@ -294,13 +317,19 @@ class Comparisons:
 def unequal_spread(table: pd.DataFrame) -> dict[str, float]:
     """By arm: p of Brown and Forsythe's test (JASA 69, 1974) that its cells' runs spread equally, which pooling takes them to;
     of cells with three runs or more, where there are at least two."""
-    distinct = table.drop_duplicates(["arm", "key"]).merge(pooled(table)[["protocol", "group", "home"]], on=["protocol", "group"])
-    found = {}
-    for arm, own in distinct[distinct["arm"] == distinct["home"]].groupby("arm", sort=False):
-        samples = [top1 for _, top1 in own.groupby("group", sort=False)["top1"] if len(top1) > 2]
-        if len(samples) > 1 and any(sample.nunique() > 1 for sample in samples):
-            found[str(arm)] = float(stats.levene(*samples, center="median").pvalue)
-    return found
+    found, homes = pooled(table), dict[str, dict[tuple[str, str], dict[str, float]]]()
+    home = dict(zip(zip(found["protocol"], found["group"], strict=True), found["home"], strict=True))
+    for protocol, arm, group, key, top1 in zip(
+        *(table[name] for name in ("protocol", "arm", "group", "key", "top1")), strict=True
+    ):
+        if home[protocol, group] == arm:
+            homes.setdefault(arm, {}).setdefault((protocol, group), {}).setdefault(key, top1)
+    unequal = {}
+    for arm, groups in homes.items():
+        samples = [list(runs.values()) for runs in groups.values() if len(runs) > 2]
+        if len(samples) > 1 and any(len(set(sample)) > 1 for sample in samples):
+            unequal[arm] = float(stats.levene(*samples, center="median").pvalue)
+    return unequal
 
 
 def family_verdict(verdicts: Sequence[str | None]) -> str | None:

@@ -5,6 +5,7 @@ A table's rows hold values (text, numbers, estimates); its columns say how many 
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -280,13 +281,14 @@ def to_csv(table: pd.DataFrame) -> str:
 # ---- what is in them
 
 
-def tables(board: Leaderboard) -> list[Table]:
-    """Those that a board has something for, the leaderboard first."""
+@functools.lru_cache(maxsize=64)
+def tables(board: Leaderboard) -> tuple[Table, ...]:
+    """Those that a board has something for, the leaderboard first; made once for the terminal, the files and the README."""
     made = (
         families_table, arms_table, teachers_table, chosen_table, match_table, native_table, components_table, sizes_table,
         closed_table, reinit_table, seeds_table, shifted_table, cost_table,
     )  # fmt: skip
-    return [table for make in made for table in [make(board)] if table.rows]
+    return tuple(table for make in made for table in [make(board)] if table.rows)
 
 
 def _transfers(board: Leaderboard) -> list[str]:

@@ -14,7 +14,7 @@ import pandas as pd
 from benchmark.board import UNEQUAL as UNEQUAL_SPREAD
 from benchmark.plan import make_plan, teachers_of
 from benchmark.protocol import Arm, load_protocol, load_study
-from benchmark.stats import INCONCLUSIVE, estimates, unequal_spread
+from benchmark.stats import INCONCLUSIVE, Pool, estimates, unequal_spread
 
 EQUAL = dict.fromkeys(("none", "copy", "distill"), (0.3, 0.3))
 UNEQUAL = {"none": (0.2, 0.5), "copy": (0.1, 0.3), "distill": (0.6, 1.0)}  # standard, matched: points of top-1
@@ -82,7 +82,8 @@ def simulated(of, sds, reports, seed, chunk=500, **given):
     """The gaps (see benchmark.stats.estimates) of as many reports, one row a report and distinct comparison."""
     rng, found = np.random.default_rng(seed), []
     for start in range(0, reports, chunk):
-        gaps = estimates(tables(of, sds, min(chunk, reports - start), rng, **given), of.comparisons).xs("gap", level="kind")
+        pool = Pool(tables(of, sds, min(chunk, reports - start), rng, **given))
+        gaps = estimates(pool, of.comparisons).xs("gap", level="kind")
         gaps = gaps.reset_index().merge(of.distinct, on=["family", "size", "arm"])
         found.append(gaps.assign(protocol=gaps["protocol"] + start))
     return pd.concat(found, ignore_index=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmark.board import sort_results
 from benchmark.cluster import ClusterConfig, load_config
-from benchmark.plan import make_plan, teachers_of
+from benchmark.plan import Definitions, make_plan, teachers_of
 from benchmark.protocol import Study, load_protocol, load_study
 from benchmark.store import Rejected, read_result
 from families.spec import UserError
@@ -36,9 +36,9 @@ PLACE = "as-it-stands"
 RAW = [
     "2026-02-31", "2026-02-11 25:61:61", "2026-1-1t1:1:1+99:99", "!!int abc", "!!int ''", "!!float x", "!!bool 7",
     "!!binary '?'", "!!timestamp x", "!!set {a, b}", "!!omap [a]", "!!pairs [{a: 1, b: 2}]", "!!null x",
-    "!!python/name:os.system", "!x y", "9" * 5000, "0x", "0b2", "0o9", "1:99:99", "-.inf", ".nan", "1e400", "&a [*a]", "&a {a: *a}", "*a", "{<<: 3}",
-    "{<<: [1]}", "{<<: {a: 1}}", "{a: 1, a: 2}", "{[a]: 1}", "{null: 1}", "{true: 1}", "{2026-01-01: 1}", "[" * 2000,
-    "[" * 2000 + "]" * 2000, "'", '"\\x"', "|2", "%", "@", "`",
+    "!!python/name:os.system", "!x y", "9" * 5000, "0x", "0b2", "0o9", "1:99:99", "-.inf", ".nan", "1e400", "&a [*a]",
+    "&a {a: *a}", "*a", "{<<: 3}", "{<<: [1]}", "{<<: {a: 1}}", "{a: 1, a: 2}", "{[a]: 1}", "{null: 1}", "{true: 1}",
+    "{2026-01-01: 1}", "[" * 2000, "[" * 2000 + "]" * 2000, "'", '"\\x"', "|2", "%", "@", "`",
 ]  # fmt: skip
 
 
@@ -121,6 +121,7 @@ def test_cluster_settings(tmp_path_factory, text):
             assert "\n" not in str(parameters.get(name, "")), "it would become a line of a script"
 
 
+MINI = Definitions(made.PROTOCOLS["mini"])
 RESULT = made.content_of(made.Cell("mini", "deit", "base", "standard-copy", 0), 50.0)
 
 
@@ -135,7 +136,7 @@ def test_results(tmp_path_factory, content):
     if isinstance(found, Rejected):
         assert found.reason and len(found.reason) < 400
     else:
-        sort_results([found], [], made.PROTOCOLS)
+        sort_results([found], [], {"mini": MINI})
 
 
 def as_json(content):

@@ -11,6 +11,7 @@ from benchmark.plan import Cell, Definitions, Run, make_plan, run_of, teacher_ru
 from benchmark.protocol import Arm, Protocol, Study, load_protocol, load_study, shipped, validated
 from families.spec import UnknownName, UserError
 
+from . import made
 from .conftest import tiny_protocol
 
 TINY = validated(Protocol, tiny_protocol(), "tiny")
@@ -165,6 +166,33 @@ def test_definitions_are_those_of_each_cell_alone():
             runs = [defined.run_of(Cell(name, "deit3", "base", arm, seed)) for seed in (2, 0, 1)]
             assert runs == [run_of(protocol, Cell(name, "deit3", "base", arm, seed)) for seed in (2, 0, 1)]
             assert len({run.key for run in runs}) == 3
+
+
+def test_a_changed_copy_is_named_by_what_it_is():
+    """What a record was asked for once (a run's key, an arm's name, a result's run) is no copy's."""
+    run = run_of(TINY, Cell("tiny", "deit3", "base", "standard-copy", 0))
+    assert run.key == run.model_copy().key != run.model_copy(update={"seed": 1}).key
+    assert run.model_copy(update={"seed": 1}).key == run_of(TINY, Cell("tiny", "deit3", "base", "standard-copy", 1)).key
+    assert run.model_copy(update={"seed": 1}, deep=True).model_copy(update={"seed": 0}) == run
+    arm = Arm.parse("matched-copy+budget=x3")
+    assert (arm.name, arm.baseline.name) == ("matched-copy+budget=x3", "matched-none+budget=x3")
+    assert arm.standard.name == "standard-copy+budget=x3"
+    other = arm.model_copy(update={"budget": 1.0, "method": "distill"})
+    assert (other.name, other.baseline.name, other.standard.name) == ("matched-distill", "matched-none", "standard-distill")
+    (result,) = made.results({("deit3", "base", "standard-copy"): [50.0]})
+    moved = result.model_copy(update={"run": result.run.model_copy(update={"seed": result.run.run.seed + 7})})
+    assert (result.cell.seed, moved.cell.seed, moved.run.run.seed) == (0, 7, 7)
+    assert moved.run.run.key != result.key == result.run.run.key
+
+
+def test_one_definition_of_a_run_serves_every_plan():
+    """What plans share gives each what it has alone, whichever was made first."""
+    names = ("main", "native", "ensemble", "match", "main")
+    shared, places = Definitions(TINY), teachers_of("deit3,beitv2", "base")
+    for name in names:
+        study = load_study(name)[1]
+        alone = make_plan("tiny", TINY, name, study, places, [0, 1])
+        assert make_plan("tiny", TINY, name, study, places, [0, 1], shared) == alone
 
 
 def test_two_runs_for_one_path_are_refused(monkeypatch):

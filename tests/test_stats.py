@@ -1,12 +1,13 @@
 """The statistics against numbers worked out by hand."""
 
 import math
+from itertools import chain
 
 import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.stats import Comparisons, Estimate, cells, family_verdict, pooled
+from benchmark.stats import Comparisons, Estimate, Pool, as_estimates, cells, contrasts, family_verdict, pooled
 
 
 def rows(arm, top1s, family="f", size="base", group=None, start=0):
@@ -66,6 +67,28 @@ def test_shared_runs_count_once():
     twice = pd.concat([once, pd.DataFrame(rows("standard-none", [1, 2, 3], "h", group="g"))])
     assert pooled(twice).to_dict("records") == pooled(once).to_dict("records")
     assert cells(twice)["n"].tolist() == [3, 3]
+
+
+def test_a_baseline_that_two_cells_share_cancels_between_their_gaps():
+    """What is left are Copy's cells, with variances 1 and 4 (pooled 2.5 with 4 degrees of freedom): se^2 = 2.5 x 2/3."""
+    table = rows("standard-none", [20, 22, 24], "f", group="g") + rows("standard-none", [20, 22], "h", group="g")
+    table += rows("standard-copy", [80, 81, 82], "f") + rows("standard-copy", [70, 72, 74], "h")
+    signs = {("f", "standard-copy"): 1, ("f", "standard-none"): -1, ("h", "standard-copy"): -1, ("h", "standard-none"): 1}
+    parts = [("change", ("p", family, "base", arm), sign) for (family, arm), sign in signs.items()]
+    found = as_estimates(contrasts(Pool(pd.DataFrame(table)), parts, 1))["change"]
+    assert (found.value, found.se, found.df) == (9, pytest.approx(math.sqrt(5 / 3)), pytest.approx(4))
+
+
+def test_what_else_is_asked_for_changes_no_contrast():
+    table = [rows("standard-none", [20, 22, 24], each, group="g") + rows("standard-copy", [80, 81, 85], each) for each in "fh"]
+    pool = Pool(pd.DataFrame([*chain(*table)]))
+    asked = {
+        each: [(each, ("p", each, "base", f"standard-{arm}"), sign) for arm, sign in (("copy", 1), ("none", -1))]
+        for each in "fxh"
+    }
+    together = as_estimates(contrasts(pool, [*chain(*asked.values())], 3))
+    assert together == {each: as_estimates(contrasts(pool, asked[each], 3))[each] for each in "fh"}
+    assert as_estimates(contrasts(pool, asked["x"], 3)) == {}  # it has no results
 
 
 def test_one_run_gives_a_number_and_never_a_verdict():

@@ -11,6 +11,7 @@ import families
 from benchmark.board import sort_results
 from benchmark.data import Place, load
 from benchmark.files import write_json
+from benchmark.plan import Definitions
 from benchmark.protocol import Protocol, validated
 from benchmark.store import Rejected, Results, Workspace, read_result, read_results
 from families.spec import UserError
@@ -132,11 +133,11 @@ def test_report_counts_the_others(measured, results, bench):
 
 def test_a_changed_protocol_makes_results_stale(results):
     good = read_results(results)[0]
-    same = {"tiny": validated(Protocol, tiny_protocol(), "tiny")}
+    same = {"tiny": Definitions(validated(Protocol, tiny_protocol(), "tiny"))}
     assert not sort_results(good, [], same).stale
     content = tiny_protocol()
     content["recipe"]["lr"] = 0.01
-    changed = sort_results(good, [], {"tiny": validated(Protocol, content, "tiny")})
+    changed = sort_results(good, [], {"tiny": Definitions(validated(Protocol, content, "tiny"))})
     assert {result.cell.arm for result in changed.current} == {"teacher"}
     assert len(changed.stale) == 12
 
