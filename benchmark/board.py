@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -209,6 +210,7 @@ def leaderboard(
             *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
             *_teacher_notes(results, name),
             *_spread_notes(own),
+            *code_notes({result.key: result.provenance.code for result in counted}),
             *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
         ),
         choose=listed.choose,
@@ -353,6 +355,17 @@ def _teacher_notes(results: Sequence[Result], name: str) -> list[str]:
         for (family, size, source), found in weights.items()
         if len(found) > 1
     ]
+
+
+def code_notes(made: Mapping[str, str]) -> tuple[str, ...]:
+    """What tells that runs were not all made by one code; `made` is by run key the digest of its code."""
+    counts = Counter(made.values())
+    if len(counts) < 2:
+        return ()
+    told = ", ".join(f"{code[:8]} ({count} runs)" for code, count in counts.most_common())
+    return (
+        f"made by {len(counts)} versions of the code, which alone can change a number: {told}; their commits: provenance.csv",
+    )
 
 
 def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int, dict[str, str | None]], ...]:

@@ -164,7 +164,7 @@ class Finding:
     Attributes:
         protocol, study: their names; title, asks, limits: what the study's file says.
         judged: its claims.
-        runs: how many distinct runs stand behind its differences.
+        made: by key the code's digest of the distinct runs that stand behind its differences.
         commands: what trains what the study adds to main, of what was measured; none for a file of the user's.
     """
 
@@ -174,8 +174,13 @@ class Finding:
     asks: str
     limits: str
     judged: tuple[Judged, ...]
-    runs: int
+    made: Mapping[str, str]
     commands: tuple[str, ...]
+
+    @property
+    def runs(self) -> int:
+        """How many distinct runs those are."""
+        return len(self.made)
 
     @property
     def on_imagenet(self) -> tuple[str, ...]:
@@ -308,6 +313,7 @@ class Tables:
         for result in results:
             cell = result.cell
             self.keys.setdefault((cell.family, cell.size), {}).setdefault(cell.arm, {})[cell.seed] = result.key
+        self.made = {result.key: result.provenance.code for result in results}
         self.judged = bool(boards)
         self.gaps = {
             (family, size, arm): (gap, board.comparisons)
@@ -382,7 +388,7 @@ class _Asked:
             asks=" ".join(self.study.asks.split()),
             limits=" ".join(self.study.limits.get(self.runs.name, "").split()),
             judged=tuple(judged),
-            runs=len({key for teacher, arm in used for key in self.tables.keys[teacher][arm].values()}),
+            made={key: self.tables.made[key] for teacher, arm in sorted(used) for key in self.tables.keys[teacher][arm].values()},
             commands=_commands(self.name, self.runs, teachers),
         )
 

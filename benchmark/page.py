@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import families
-from benchmark.board import MARKS, SAME, Entry, Leaderboard, Row
+from benchmark.board import MARKS, SAME, Entry, Leaderboard, Row, code_notes
 from benchmark.claims import EXPECTED, SIGNS, Finding, Judged
 from benchmark.protocol import Arm
 from benchmark.stats import CONTROL, REVERSAL, Estimate
@@ -94,7 +94,7 @@ def finding_data(finding: Finding, published: PublishedFigures) -> dict[str, Any
         "title": finding.title,
         "asks": finding.asks,
         "limits": finding.limits,
-        "footnote": finding.footnote,
+        "footnote": " ".join([finding.footnote, *(f"Also: {note}." for note in code_notes(finding.made))]),
         "comparisons": list(finding.comparisons),
         "runs": finding.runs,
         "commands": list(finding.commands),

@@ -20,7 +20,7 @@ from rich.table import Table as Printed
 from rich.text import Text
 
 import families
-from benchmark.board import MARKS, SAME, Leaderboard, Row, by_family
+from benchmark.board import MARKS, SAME, Leaderboard, Row, by_family, code_notes
 from benchmark.claims import EXPECTED, SIGNS, Finding, Judged, Measured
 from benchmark.costs import forward_flops
 from benchmark.protocol import MATCHING, Arm, Claim, Record
@@ -771,7 +771,8 @@ def claims_table(finding: Finding) -> Table:
     columns += [Column("n", "n"), Column("m", "m"), Column("value", "measured")]
     if any(row["expect"] for row in rows):
         columns += [Column("expect", "claimed", left=True), Column("outcome", "outcome", left=True)]
-    return Table(CLAIMS, "What was measured of the claims", tuple(columns), tuple(rows), (finding.footnote,))
+    notes = (finding.footnote, *code_notes(finding.made))
+    return Table(CLAIMS, "What was measured of the claims", tuple(columns), tuple(rows), notes)
 
 
 def _best(measured: Measured) -> str:

@@ -116,3 +116,20 @@ def test_registers_cost_where_they_are():
     tokens = (geometry.img_size // patch) ** 2 + 1
     block = 24 * (tokens + 4) * width**2 + 4 * (tokens + 4) ** 2 * width
     assert forward_flops(geometry, registers=4) == geometry.depth * block + 6 * tokens * width * patch**2
+
+
+def test_several_versions_of_the_code_are_announced(tmp_path):
+    """In the table that has results of both, and in no other."""
+    cells = {("deit", "base", arm): [50.0, 51.0] for arm in ("standard-none", "standard-copy")}
+    other = {("dinov2", "base", arm): [40.0, 41.0] for arm in ("standard-none", "standard-copy")}
+    newer = []
+    for result in made.results(other):
+        provenance = result.provenance.model_copy(update={"code": "e" * 64})
+        newer.append(result.model_copy(update={"provenance": provenance}))
+    told = "made by 2 versions of the code, which alone can change a number: dddddddd (4 runs), eeeeeeee (4 runs)"
+    for folder, found, announced in (("one", made.results(cells), 0), ("two", [*made.results(cells), *newer], 1)):
+        made.write(tmp_path / folder, found)
+        report = gather(tmp_path / folder)
+        assert [sum(note.startswith(told) for note in board.notes) for board in report.boards] == [announced]
+        texts_ = texts(report, tmp_path)
+        assert (told in texts_["leaderboard.md"]) == (told in texts_["index.html"]) == bool(announced)
