@@ -1032,14 +1032,16 @@ def _beside(readme: Path, reports: Path) -> str:
 
 def _write_reports(found: Report, reports: Path, console: Console) -> None:
     from benchmark.report import left_out_lines, render
+    from benchmark.tables import printable
 
     for line in left_out_lines(found.found, found.folder):
         console.print(f"left out: {line}", style="yellow", markup=False, highlight=False)
     written = render(found, reports)
     whole = ", ".join(f"{board.comparisons} ({board.protocol} {board.study})" for board in found.boards)
-    console.print(f"reports: {reports / 'index.html'} and {len(written) - 1} other files", highlight=False, soft_wrap=True)
+    told = printable(f"reports: {reports / 'index.html'} and {len(written) - 1} other files")
+    console.print(told, highlight=False, soft_wrap=True)
     console.print(
-        f"In the reports, simultaneous intervals allow for all comparisons of a whole study: {whole or 'none yet'}.",
+        f"In the reports, simultaneous intervals allow for all comparisons of a whole study: {printable(whole) or 'none yet'}.",
         style="dim", highlight=False,
     )  # fmt: skip
 
@@ -1143,6 +1145,7 @@ def _check_data(args: argparse.Namespace) -> int:
 def _check_family(args: argparse.Namespace) -> int:
     spec = families.spec(args.family)
     from rich.table import Table
+    from rich.text import Text
 
     from benchmark.check import contract
 
@@ -1151,7 +1154,8 @@ def _check_family(args: argparse.Namespace) -> int:
         table.add_column(column, overflow="fold")
     rows = [row for size in spec.sizes for row in contract(args.family, size)]
     for row in rows:
-        table.add_row(row.size, row.claim, "[green]holds[/]" if row.holds else "[red]fails[/]", row.found)
+        holds = Text("holds", "green") if row.holds else Text("fails", "red")
+        table.add_row(row.size, row.claim, holds, row.found)
     console = _console()
     console.print(table)
     return DONE if all(row.holds for row in rows) else SOME_FAILED
@@ -1160,9 +1164,9 @@ def _check_family(args: argparse.Namespace) -> int:
 def _console(stderr: bool = False) -> Console:
     from rich.console import Console
 
-    # Off a terminal nothing wraps at 80 columns, so that logs and pipes keep whole lines.
+    # Off a terminal nothing wraps at 80 columns, so that logs and pipes keep whole lines. Names in brackets are no markup.
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    return Console(stderr=stderr) if terminal else Console(width=160, stderr=stderr)
+    return Console(stderr=stderr, markup=False) if terminal else Console(width=160, stderr=stderr, markup=False)
 
 
 if __name__ == "__main__":

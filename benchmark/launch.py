@@ -280,8 +280,9 @@ class Launcher:
         """Runs over which a worker died twice, or whose failure took its processes along: which of several was the reason is to
         be found out. After one death they go on together, since most are nobody's fault."""
         shared = self.setup.processes > 1 or self.cluster == "debug"  # where a failure may take its process along
-        found = {item.key for item in items if self.workspace.progress(item.key).get("deaths", 0) >= ALONE_AFTER}
-        return found | {item.key for item in items if shared and self.workspace.error(item.key)}
+        died = {item.key for item in items if self.workspace.progress(item.key).get("deaths", 0) >= ALONE_AFTER}
+        errors = {item.key: self.workspace.error(item.key) for item in items if shared}
+        return died | {key for key, error in errors.items() if error and not error.startswith(DIED)}
 
     def submit(self, todo: Sequence[Item]) -> Outcome:
         """Give `todo` to Slurm, where it waits for its turn without this command."""
@@ -402,9 +403,8 @@ class Launcher:
             return False
         with locked(self.workspace.run(item.key), wait=True):
             if progress["state"] == "running":
-                told = read_text(
-                    self.workspace.run(item.key) / "error.txt"
-                )  # by a process that another one's progress came after
+                path = self.workspace.run(item.key) / "error.txt"
+                told = read_text(path)  # by a process that another one's progress came after
                 mark_failed(self.workspace, item, self.name, told or DIED, died=not told)
         return True
 

@@ -330,7 +330,7 @@ class Workspace:
             content = read_sealed(path)
         except Damaged:  # or written before payloads had seals
             content = read_json(path)
-            return (content if content is not None and content.keys() <= PAYLOAD_KEYS else None), None
+            return (content if content is not None and content.keys() == PAYLOAD_KEYS else None), None
         return (None, None) if content is None else (content, content.pop(WEIGHTS_DIGEST, None))
 
     def set_damaged_payload_aside(self, key: str) -> Path | None:
