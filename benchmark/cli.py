@@ -38,6 +38,8 @@ MOST_SAID = 1000  # characters of a line
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 all done, 1 some run failed, 2 the request itself was wrong."""
+    _prepare_streams()
+    os.environ["MPLBACKEND"] = "agg"  # figures are drawn into files, whatever a user has set for windows
     try:
         args = _parser().parse_args(argv)
         return int(args.verb(args))
@@ -55,6 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refused(": ".join(str(part) for part in (error.filename, error.strerror) if part is not None))
 
 
+def _prepare_streams() -> None:
+    """Let every character be written, as something else where the terminal has it not, and nothing be written where a stream is
+    closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="replace")
+
+
 def _refused(told: str) -> int:
     """Say what is wrong with a request, on one line of printable characters."""
     line = "".join(letter if letter.isprintable() else " " for letter in told)
@@ -66,6 +78,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         shown = " ".join(word if len(word) <= MOST_SHOWN else f"{word[:MOST_SHOWN]}..." for word in message[:MOST_SAID].split())
         raise UserError(f"{shown} (see {self.prog} --help)")
+
+
+def _path(text: str) -> Path:
+    """An option's path. An empty one, as of a variable that is not set, would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text)
 
 
 def _number(parser: argparse.ArgumentParser, option: str, allowed: Whole, **given: Any) -> None:
@@ -82,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     _folders(report)
     report.add_argument("--protocol", metavar="NAME|FILE", help="a protocol of yours, beside the shipped ones")
     report.add_argument("--study", metavar="FILES", help="studies of yours, beside the shipped ones")
-    report.add_argument("--readme", type=Path, metavar="FILE", help="also renew the leaderboard block of a README")
-    report.add_argument("--claims", type=Path, metavar="FILE", help="also write what is claimed beside what was measured")
+    report.add_argument("--readme", type=_path, metavar="FILE", help="also renew the leaderboard block of a README")
+    report.add_argument("--claims", type=_path, metavar="FILE", help="also write what is claimed beside what was measured")
     report.add_argument("--tables", metavar="NAMES|all", help="what to print, as in sizes,shifted (default: the main ones)")
     report.add_argument("--check", action="store_true", help="compare instead of writing; exit code 1 if anything differs")
     report.add_argument("--open", action="store_true", help="show the page in a browser")
@@ -101,15 +120,15 @@ def _parser() -> argparse.ArgumentParser:
     fetch = verbs.add_parser("fetch", help="put pre-trained teachers where nodes without network find them")
     fetch.add_argument("--family", default="all", metavar="NAMES|all", help="as in deit3,dinov2 (default: all)")
     fetch.add_argument("--sizes", metavar="SIZES", help="as in base,large (default: all that the families have)")
-    fetch.add_argument("--weights", type=Path, metavar="DIR", help="where to (default: weights in --work)")
-    fetch.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="default: .bench")
+    fetch.add_argument("--weights", type=_path, metavar="DIR", help="where to (default: weights in --work)")
+    fetch.add_argument("--work", type=_path, default=Path(".bench"), metavar="DIR", help="default: .bench")
     fetch.set_defaults(verb=_fetch)
 
     check = verbs.add_parser("check", help="the contract tests of one family, as a table; or a protocol's images")
     check.add_argument("--family", metavar="NAME", help="whose adapter is tested")
     check.add_argument("--protocol", metavar="NAME|FILE", help="whose images in --data are counted and decoded, once")
-    check.add_argument("--data", type=Path, metavar="DIR")
-    check.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="remembers it (default: .bench)")
+    check.add_argument("--data", type=_path, metavar="DIR")
+    check.add_argument("--work", type=_path, default=Path(".bench"), metavar="DIR", help="remembers it (default: .bench)")
     check.set_defaults(verb=_check)
     return parser
 
@@ -120,17 +139,17 @@ def _run_parser(verbs: Any) -> None:
     _folders(run)
     run.add_argument("--seeds", metavar="0,1,2", help="default: the protocol's")
     run.add_argument("--cluster", default="local", metavar="NAME", help="local (processes), debug (in this process) or slurm")
-    run.add_argument("--cluster-config", type=Path, metavar="FILE", help="what jobs on Slurm get (default: the user's file)")
+    run.add_argument("--cluster-config", type=_path, metavar="FILE", help="what jobs on Slurm get (default: the user's file)")
     run.add_argument("--wait", action="store_true", help="on Slurm: until all is done, then show the leaderboard")
     _number(run, "--jobs", bounds.JOBS, metavar="N", help="workers, or jobs on Slurm, at a time; default: one a core")
     run.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
     _number(run, "--processes", bounds.PROCESSES, metavar="N", help="on each node, that share each run's batches (default: 1)")
-    run.add_argument("--data", type=Path, metavar="DIR", help="the images, for protocols that need some")
+    run.add_argument("--data", type=_path, metavar="DIR", help="the images, for protocols that need some")
     _number(run, "--workers", bounds.WORKERS, metavar="N", help="image loaders a process; default: none on a CPU, else its share")
-    run.add_argument("--weights", type=Path, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
+    run.add_argument("--weights", type=_path, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
     _number(run, "--micro-batch", bounds.BATCH, metavar="N", help="images at a time; more accumulate gradients")
     run.add_argument("--tensorboard", action="store_true", help="also write event files below --work")
-    run.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="checkpoints, logs, teachers")
+    run.add_argument("--work", type=_path, default=Path(".bench"), metavar="DIR", help="checkpoints, logs, teachers")
     run.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
     run.add_argument("--json", action="store_true", help="with --dry-run: for programs")
     run.set_defaults(verb=_run)
@@ -149,13 +168,13 @@ def _work_parsers(verbs: Any) -> None:
     logs.set_defaults(verb=_logs)
     exported = verbs.add_parser("export", help="a finished model as a timm checkpoint and a folder of Hugging Face's layout")
     exported.add_argument("run", metavar="RUN", help="as in deit3/base/standard-distill-s0, or its key")
-    exported.add_argument("--out", type=Path, metavar="DIR", help="a new folder (default: export/RUN in --work)")
+    exported.add_argument("--out", type=_path, metavar="DIR", help="a new folder (default: export/RUN in --work)")
     exported.set_defaults(verb=_export)
     for parser in (status, cancel, logs, exported):
         _request(parser, "those of the requests made so far in --work", given=False)
         parser.add_argument("--seeds", metavar="0,1,2")
-        parser.add_argument("--results", type=Path, metavar="DIR")
-        parser.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="default: .bench")
+        parser.add_argument("--results", type=_path, metavar="DIR")
+        parser.add_argument("--work", type=_path, default=Path(".bench"), metavar="DIR", help="default: .bench")
 
 
 def _speed_parser(verbs: Any) -> None:
@@ -175,10 +194,10 @@ def _speed_parser(verbs: Any) -> None:
     speed.add_argument("--formulation", metavar="NAME", help="maps or parts (default: what is faster on the device)")
     _number(speed, "--threads", bounds.PROCESSES, metavar="N", help="of the CPU (default: one a core)")
     speed.add_argument("--no-yardstick", action="store_true", help="leave out the written-out maps")
-    speed.add_argument("--data", type=Path, metavar="DIR", help="the images, where --protocol needs some")
-    speed.add_argument("--images", type=Path, metavar="DIR", help="measure the loader on this folder of image folders")
+    speed.add_argument("--data", type=_path, metavar="DIR", help="the images, where --protocol needs some")
+    speed.add_argument("--images", type=_path, metavar="DIR", help="measure the loader on this folder of image folders")
     speed.add_argument(
-        "--work", type=Path, default=Path(".bench"), metavar="DIR", help="where --protocol's measurements are kept"
+        "--work", type=_path, default=Path(".bench"), metavar="DIR", help="where --protocol's measurements are kept"
     )
     speed.add_argument("--json", action="store_true", help="for programs")
     speed.set_defaults(verb=_speed)
@@ -188,15 +207,15 @@ def _inspect_parser(verbs: Any) -> None:
     inspect = verbs.add_parser("inspect", help="the picture of a teacher's attention, and its numbers by block")
     inspect.add_argument("--family", required=True, metavar="NAME")
     inspect.add_argument("--size", metavar="SIZE", help="default: the family's first")
-    inspect.add_argument("--image", type=Path, metavar="FILE", help="default: the first test image of mini")
+    inspect.add_argument("--image", type=_path, metavar="FILE", help="default: the first test image of mini")
     inspect.add_argument("--blocks", metavar="0,5,11|all", help="whose maps are drawn (default: first, middle, last)")
     inspect.add_argument("--heads", metavar="0,3|all", help="beside their mean (default: all of few, else some)")
     inspect.add_argument("--query", metavar="WHOSE", help="cls, mean (of the patches), centre or ROW,COLUMN (default: cls)")
     inspect.add_argument("--protocol", default="mini", metavar="NAME|FILE", help="whose teacher it is (default: mini)")
     inspect.add_argument("--random", action="store_true", help="random weights: a look without training or fetching any")
-    inspect.add_argument("--weights", type=Path, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
-    inspect.add_argument("--work", type=Path, default=Path(".bench"), metavar="DIR", help="where teachers lie (default: .bench)")
-    inspect.add_argument("--out", type=Path, metavar="FILE.png", help="default: inspect/FAMILY-SIZE.png in --work")
+    inspect.add_argument("--weights", type=_path, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
+    inspect.add_argument("--work", type=_path, default=Path(".bench"), metavar="DIR", help="where teachers lie (default: .bench)")
+    inspect.add_argument("--out", type=_path, metavar="FILE.png", help="default: inspect/FAMILY-SIZE.png in --work")
     inspect.add_argument("--json", action="store_true", help="for programs: by head too")
     inspect.set_defaults(verb=_inspect)
 
@@ -218,9 +237,9 @@ def _request(parser: argparse.ArgumentParser, otherwise: str = "", given: bool =
 
 
 def _folders(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument("--results", type=_path, default=Path("results"), metavar="DIR", help="default: results")
     parser.add_argument(
-        "--reports", type=Path, metavar="DIR", help="default: reports beside results, FOLDER-reports beside FOLDER"
+        "--reports", type=_path, metavar="DIR", help="default: reports beside results, FOLDER-reports beside FOLDER"
     )
 
 
@@ -240,6 +259,7 @@ def _run(args: argparse.Namespace) -> int:
         raise UserError("--json goes with --dry-run; a finished run's numbers come from bench report --json")
     if args.cluster == "debug" and (args.processes or 1) > 1:
         raise UserError("--processes goes with --cluster local; for debug, torchrun starts them")
+    _started_here()
     config = _cluster_config(args)
     processes = config.ranks if args.cluster == "slurm" else args.processes or 1
     _check_batches(asked.plan, args, processes * _started_together())
@@ -378,7 +398,20 @@ def _help_out(ranks: Any) -> int:
 
 
 def _started_together() -> int:
-    return int(os.environ.get("WORLD_SIZE") or 1)  # torchrun's
+    """How many processes torchrun started this command in; 1 without it. Raises UserError where its variables are not whole."""
+    size = bounds.JOBS.read("WORLD_SIZE", os.environ.get("WORLD_SIZE") or "1")
+    if size > 1:
+        absent = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+        if absent:
+            raise UserError(f"WORLD_SIZE={size} without {', '.join(absent)}: torchrun sets all of them; else unset it")
+        bounds.Whole(0, size - 1).read("RANK", os.environ["RANK"])
+        bounds.WORKERS.read("LOCAL_RANK", os.environ["LOCAL_RANK"])
+    return size
+
+
+def _started_here() -> int:
+    """How many of these are on this machine."""
+    return bounds.PROCESSES.read("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_WORLD_SIZE") or "1")
 
 
 def _check_batches(plan: Plan, args: argparse.Namespace, ranks: int) -> None:
@@ -409,7 +442,7 @@ def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], consol
             import torch
 
             setup = replace(setup, jobs=args.jobs or max(1, torch.cuda.device_count() // setup.processes))
-        beside = setup.jobs * setup.processes * int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+        beside = setup.jobs * setup.processes * _started_here()
         share = _cores() // beside if on_gpus else 0
     root = None if args.data is None else args.data.absolute()
     place = Place(root, args.work.absolute(), share if args.workers is None else args.workers)
@@ -598,16 +631,19 @@ def _preview(launcher: Launcher, as_json: bool) -> None:
 def _fetch(args: argparse.Namespace) -> int:
     from rich.table import Table
 
+    from benchmark.files import ensure_writable
     from benchmark.plan import teachers_of
     from families.weights import WeightsError, record_of
 
     folder = (args.weights or args.work / "weights").absolute()
+    wanted = teachers_of(args.family, args.sizes)
+    ensure_writable("--weights", folder)
     console = _console()
     table = Table(title=f"weights in {folder}", header_style="bold")
     for column in ("teacher", "file", "MB", "source", "revision", "sha256", "licence"):
         table.add_column(column, overflow="fold")
     failed = []
-    for family, size in teachers_of(args.family, args.sizes):
+    for family, size in wanted:
         teacher = families.spec(family).teacher(size)
         try:
             path = _fetched(family, size, folder, console)
@@ -622,7 +658,7 @@ def _fetch(args: argparse.Namespace) -> int:
         )  # fmt: skip
     if table.row_count:
         console.print(table)
-    if any("NC" in families.spec(family).teacher(size).licence for family, size in teachers_of(args.family, args.sizes)):
+    if any("NC" in families.spec(family).teacher(size).licence for family, size in wanted):
         console.print("NC: not for commercial use; each licence is its authors', and holds for what is made with the weights.")
     return SOME_FAILED if failed else DONE
 
@@ -810,11 +846,9 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _cancel(args: argparse.Namespace) -> int:
-    from benchmark.jobs import Jobs
     from benchmark.overview import cancel
-    from benchmark.store import Workspace
 
-    known = Jobs(Workspace(args.work))
+    known = _jobs(args.work)
     jobs, runs, mixed = cancel(known, _wanted(args, known) if _names_something(args) else None)
     console = _console()
     if jobs:
@@ -838,12 +872,15 @@ def _logs(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     from benchmark.overview import find_run, names_cell
+    from benchmark.work import weights_of
 
     overview = _overview(args)
     workspace = overview.workspace
     key = find_run(overview, args.run)
     item = next((item for (each, _), (item, _) in overview.entries.items() if each == key), None)
     payload, weights = workspace.payload(key), workspace.run(key) / "weights.pt"
+    if weights.is_file():
+        weights_of(workspace, key)
     if item is None or payload is None:
         raise UserError(f"{args.run}: not finished in {args.work}, or of a protocol that has changed since")
     from benchmark.export import export
@@ -862,12 +899,20 @@ def _names_something(args: argparse.Namespace) -> bool:
 
 
 def _overview(args: argparse.Namespace) -> Overview:
-    from benchmark.jobs import Jobs
     from benchmark.overview import Overview
+
+    jobs = _jobs(args.work)
+    return Overview(jobs.workspace, _wanted(args, jobs), jobs)
+
+
+def _jobs(work: Path) -> Jobs:
+    """What was submitted from a work folder. Raises UserError for what is no folder."""
+    from benchmark.jobs import Jobs
     from benchmark.store import Workspace
 
-    jobs = Jobs(Workspace(args.work))
-    return Overview(jobs.workspace, _wanted(args, jobs), jobs)
+    if os.path.lexists(work) and not work.is_dir():
+        raise UserError(f"--work {work}: not a folder")
+    return Jobs(Workspace(work))
 
 
 def _wanted(args: argparse.Namespace, jobs: Jobs) -> list[Any]:
@@ -1031,11 +1076,14 @@ def _beside(readme: Path, reports: Path) -> str:
 
 
 def _write_reports(found: Report, reports: Path, console: Console) -> None:
-    from benchmark.report import left_out_lines, render
+    from benchmark.report import BOOK, FEW, left_out_lines, render
     from benchmark.tables import printable
 
-    for line in left_out_lines(found.found, found.folder):
-        console.print(f"left out: {line}", style="yellow", markup=False, highlight=False)
+    lines = left_out_lines(found.found, found.folder)
+    for line in lines[:FEW]:
+        console.print(f"left out: {line}", style="yellow", highlight=False, soft_wrap=True)
+    if len(lines) > FEW:
+        console.print(f"left out: {len(lines) - FEW} more, named in {reports / BOOK}", style="yellow", highlight=False)
     written = render(found, reports)
     whole = ", ".join(f"{board.comparisons} ({board.protocol} {board.study})" for board in found.boards)
     told = printable(f"reports: {reports / 'index.html'} and {len(written) - 1} other files")

@@ -43,6 +43,14 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     return content
 
 
+def is_file_or_nothing(path: Path) -> bool:
+    """Whether there is a regular file (itself, no link), or nothing."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return True
+
+
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
     """A text file's content; empty where there is none to read, with marks in place of bytes that are no UTF-8."""
     try:
@@ -142,6 +150,21 @@ def write_text(path: Path, text: str) -> None:
     """Write a text, whole."""
     with replacing(path, durable=False) as file:
         file.write(text.encode())
+
+
+def append(path: Path, text: str) -> None:
+    """Add text to a file. Raises OSError also for what is no regular file: a pipe would be waited for."""
+    with os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def open_regular(path: Path, flags: int) -> int:
+    """A descriptor of a regular file. Raises OSError for anything else, and does not wait for it."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
 
 
 def sweep(folder: Path, name: str = "*") -> None:

@@ -35,6 +35,7 @@ from benchmark.plan import architecture, teacher_run
 from benchmark.plots import COLOURS, MARKERS, STYLE
 from benchmark.protocol import DEFAULT_PROTOCOL, Images, Normalisation, Protocol
 from benchmark.store import Workspace
+from benchmark.work import weights_of
 from families.attention import layout
 from families.initialise import canonical
 from families.spec import Component, UserError, quoted
@@ -174,10 +175,7 @@ def _trained(request: Request) -> tuple[dict[str, str | None], nn.Module]:
             f"{request.work}: no teacher {request.family} {request.size} of protocol {name} was trained there; `{command}` trains"
             " it, then its students (--random looks at random weights)"
         )
-    try:
-        model = trained(run, request.family, request.size, path)
-    except Exception as error:
-        raise UserError(f"{path}: cannot be loaded: {one_line(error)}") from None
+    model = trained(run, request.family, request.size, weights_of(workspace, run.key))
     payload = workspace.payload(run.key)
     result = f"top-1 {payload['metrics']['top1']:.1f} %" if payload else workspace.error(run.key) or "without a result"
     return {
@@ -459,7 +457,7 @@ def draw(seen: Look, found: Mapping[str, Any], path: Path) -> None:
         try:
             drawn.savefig(path, dpi=130)
         except OSError as error:
-            raise UserError(f"--out {path}: {error.strerror}") from None
+            raise UserError(f"--out {path}: {error.strerror or one_line(error)}") from None
 
 
 def picture(seen: Look, found: Mapping[str, Any]) -> Figure:

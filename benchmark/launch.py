@@ -373,9 +373,11 @@ class Launcher:
         return told if told not in (None, NO_REASON) else self._unwritable(item) or NO_REASON
 
     def _unwritable(self, item: Item) -> str | None:
-        """Why nothing can be written in a run's folder; None where it can."""
+        """Why a run's folder cannot be written or locked; None where it can."""
         try:
             ensure_writable("--work", self.workspace.run(item.key))
+            with locked(self.workspace.run(item.key), wait=False):
+                pass
         except UserError as error:
             return str(error)
         return None

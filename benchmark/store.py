@@ -21,12 +21,15 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from benchmark.bounds import LARGEST
 from benchmark.files import (
+    SEAL,
     Damaged,
+    is_file_or_nothing,
     last_line,
     parsed,
     read_bytes,
@@ -44,8 +47,7 @@ from families.spec import MOST_SHOWN, UserError, quoted
 
 ROOT = Path(__file__).parent.parent
 CODE, FROZEN = ("benchmark", "families"), "frozen.json"
-PAYLOAD, WEIGHTS_DIGEST = "payload.json", "weights"
-PAYLOAD_KEYS = {"metrics", "val", "curve", "teacher", "cost", "provenance"}
+PAYLOAD, WEIGHTS_DIGEST, RUN_KEY = "payload.json", "weights", "key"
 NO_REASON = "no reason was left"
 
 
@@ -77,35 +79,39 @@ class Labelled(Record):
         return Run(**(kept | {"protocol": conditions}))
 
 
+Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+
+
 class Score(Record):
     """top1 and top5 in percent, mean cross-entropy."""
 
     top1: Percent
     top5: Percent
-    loss: float
+    loss: Finite
 
 
 class Metrics(Score):
     """The test set's score, each shifted set's, and by transferred block the attention's match and dropped mass."""
 
     shift: dict[str, Score] = {}
-    attention_kl: list[float] | None = None
-    dropped_mass: list[float] | None = None
+    attention_kl: list[Finite] | None = None
+    dropped_mass: list[Finite] | None = None
 
 
 class Point(Record):
     """A learning curve's point: mean training loss since the point before, and top-1 on val."""
 
-    step: int
-    loss: float
+    step: Annotated[int, Field(ge=0)]
+    loss: Finite
     val_top1: Percent
 
 
 class TeacherRecord(Record):
     """What the student learnt from; `top1` and `how` it was measured are null where it was not."""
 
-    source: str
-    sha256: str | None = None
+    source: Annotated[str, Field(max_length=1000)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     revision: str | None = None
     top1: Percent | None = None
     how: str | None = None
@@ -119,10 +125,10 @@ class Cost(Record):
     is counted in.) `ranks` shared each batch where it is more than one; seconds are then those of one of them.
     """
 
-    seconds: float
+    seconds: NotNegative
     device: str
-    images_per_second: float
-    peak_memory_mb: float
+    images_per_second: NotNegative
+    peak_memory_mb: NotNegative
     together: int | None = None
     ranks: int | None = None
 
@@ -141,7 +147,18 @@ class Provenance(Record):
     data: str | None = None
 
 
-class Result(Record):
+class Payload(Record):
+    """What a finished run leaves, without labels."""
+
+    metrics: Metrics
+    val: Score
+    curve: list[Point]
+    teacher: TeacherRecord | None
+    cost: Cost
+    provenance: Provenance
+
+
+class Result(Payload):
     """One result file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
@@ -149,12 +166,6 @@ class Result(Record):
     schema_: Literal[1] = Field(alias="schema")
     key: str
     run: Labelled
-    metrics: Metrics
-    val: Score
-    curve: list[Point]
-    teacher: TeacherRecord | None
-    cost: Cost
-    provenance: Provenance
 
     @functools.cached_property
     def cell(self) -> Cell:
@@ -321,22 +332,31 @@ class Workspace:
         return self._finished(key)[1]
 
     def finish(self, key: str, payload: dict[str, Any], weights: str | None) -> None:
-        """Write what a finished run leaves, with the digest of its weights (None: it has none of its own)."""
-        write_json(self.run(key) / PAYLOAD, payload | {WEIGHTS_DIGEST: weights}, durable=True, sealed=True)
+        """Write what a finished run leaves, with its key and the digest of its weights (None: it has none of its own)."""
+        write_json(self.run(key) / PAYLOAD, payload | {WEIGHTS_DIGEST: weights, RUN_KEY: key}, durable=True, sealed=True)
 
     def _finished(self, key: str) -> tuple[dict[str, Any] | None, str | None]:
         path = self.run(key) / PAYLOAD
         try:
-            content = read_sealed(path)
+            content = read_sealed(path) or {RUN_KEY: None}
+            own, digest = content.pop(RUN_KEY, None) == key, content.pop(WEIGHTS_DIGEST, None)
         except Damaged:  # or written before payloads had seals
-            content = read_json(path)
-            return (content if content is not None and content.keys() == PAYLOAD_KEYS else None), None
-        return (None, None) if content is None else (content, content.pop(WEIGHTS_DIGEST, None))
+            content, digest = read_json(path) or {}, None
+            own = not content.keys() & {SEAL, RUN_KEY, WEIGHTS_DIGEST}
+        try:
+            Payload.model_validate_json(json.dumps(content), strict=True)
+        except ValidationError:
+            return None, None
+        return (content, digest if isinstance(digest, str) else None) if own else (None, None)
 
-    def set_damaged_payload_aside(self, key: str) -> Path | None:
-        """Give a finished run's damaged file another name, which is returned; None where there is no such file."""
-        path = self.run(key) / PAYLOAD
-        return set_aside(path) if os.path.lexists(path) and self.payload(key) is None else None
+    def set_damaged_aside(self, key: str) -> list[Path]:
+        """Give another name to files of a run that nobody can read: a finished run's that is damaged or another run's, progress
+        and error that are no files. Gives the new names."""
+        folder = self.run(key)
+        odd = [folder / name for name in ("progress.json", "error.txt") if not is_file_or_nothing(folder / name)]
+        if os.path.lexists(folder / PAYLOAD) and self.payload(key) is None:
+            odd.append(folder / PAYLOAD)
+        return [set_aside(path) for path in odd]
 
     def progress(self, key: str) -> dict[str, Any]:
         """The fields of `Progress` that were last written; empty where there are none that can be believed."""

@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import families
 from benchmark.data import Place
-from benchmark.files import last_line, sweep, write_json, write_text
+from benchmark.files import append, last_line, open_regular, sweep, write_json, write_text
 from benchmark.notice import Leaving, Notice
 from benchmark.plan import EVALUATED, Item, Run, is_teacher
 from benchmark.protocol import Arm, Protocol
@@ -189,12 +189,16 @@ def share_work(order: Order, ranks: Ranks) -> None:
 
 
 def _lead(order: Order, ranks: Ranks) -> None:
+    passed = set[str]()  # over runs whose folders cannot be locked
     for unit in order.units:
         with ExitStack() as locks:
-            mine = [item for item in unit if locks.enter_context(_taken(order, item, wait=False))]
+            mine = [item for item in unit if locks.enter_context(_taken(order, item, passed, wait=False))]
             _settle(order, ranks, mine)
-    for item in (item for unit in order.units for item in unit):  # one lock at a time: two who wait never wait for each other
-        with _taken(order, item, wait=True) as taken:
+    rest = [item for unit in order.units for item in unit]
+    for item in rest:  # one lock at a time: two who wait never wait for each other
+        if item.key in passed:
+            continue
+        with _taken(order, item, passed, wait=True) as taken:
             if order.notice.leave:
                 ranks.tell([])  # the others listen, and end in peace
                 raise Leaving
@@ -202,13 +206,15 @@ def _lead(order: Order, ranks: Ranks) -> None:
 
 
 @contextmanager
-def _taken(order: Order, item: Item, wait: bool) -> Iterator[bool]:
-    """Within: the run is ours alone, if it is True. A folder that is not ours to lock ends nothing but this."""
+def _taken(order: Order, item: Item, passed: set[str], wait: bool) -> Iterator[bool]:
+    """Within: the run is ours alone, if it is True. A folder that is not ours to lock ends nothing but this, and is noted in
+    `passed`."""
     with ExitStack() as within:
         try:
             mine = within.enter_context(locked(order.workspace.run(item.key), wait, order.notice))
         except UserError as error:
             print(f"bench: {item.cells[0]} is passed over: {error}", file=sys.stderr, flush=True)
+            passed.add(item.key)
             mine = False
         yield mine
 
@@ -249,8 +255,7 @@ def _settle(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
 
 def _clear(order: Order, item: Item) -> None:
     """Put out of the way what nobody can use of a run that is about to be trained."""
-    aside = order.workspace.set_damaged_payload_aside(item.key)
-    if aside is not None:
+    for aside in order.workspace.set_damaged_aside(item.key):
         print(f"bench: {aside} is damaged: {item.cells[0]} is trained again", file=sys.stderr, flush=True)
     sweep(order.workspace.run(item.key))
 
@@ -649,8 +654,7 @@ class _Reporter:
         }
         if training.val is not None:
             line["val_top1"] = training.val["top1"]
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append(self.folder / "log.jsonl", json.dumps(line) + "\n")
         val = "" if line["val_top1"] is None else f", val top-1 {line['val_top1']:.2f}"
         pace = f"{line['images_per_second']} images/s"
         self.log(f"step {state.step}/{recipe.steps}: loss {training.loss:.4f}, lr {lr:.2e}, {pace}{val}")
@@ -672,10 +676,10 @@ class _Reporter:
         return {"state": state, "step": step, "steps": self.steps, "loss": None, "deaths": self.deaths} | numbers | where
 
     def log(self, line: str) -> None:
-        """A line of the run's log."""
+        """A line of the run's log; no run fails for want of one."""
         if self.speaks:
-            with (self.folder / "run.log").open("a", encoding="utf-8") as file:
-                file.write(f"{utc_now()} {line}\n")
+            with suppress(OSError):
+                append(self.folder / "run.log", f"{utc_now()} {line}\n")
 
 
 def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str, died: bool = False) -> None:
@@ -702,7 +706,7 @@ def locked(folder: Path, wait: bool, notice: Notice | None = None) -> Iterator[b
     with ExitStack() as within:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            file = within.enter_context((folder / "lock").open("w"))
+            file = within.enter_context(os.fdopen(open_regular(folder / "lock", os.O_RDWR | os.O_CREAT), "r+"))
             got = _lock(file)
             while wait and not got and not (notice is not None and notice.leave):
                 time.sleep(LOCK_SECONDS)
@@ -715,9 +719,9 @@ def locked(folder: Path, wait: bool, notice: Notice | None = None) -> Iterator[b
 def is_locked(folder: Path) -> bool:
     """Whether somebody has this lock."""
     try:
-        with (folder / "lock").open() as file:
+        with os.fdopen(open_regular(folder / "lock", os.O_RDONLY)) as file:
             return not _lock(file, fcntl.LOCK_SH)  # two who only look are not in each other's way
-    except FileNotFoundError:
+    except OSError:  # none is there, or what nobody could lock
         return False
 
 

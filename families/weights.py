@@ -306,7 +306,8 @@ def _unreadable(error: Exception, remedy: str) -> str:
     code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if code:
         return f"asks for {code[1]}, which could run code, and is not loaded; get the file from its authors"
-    return f"not a readable checkpoint, perhaps cut off ({one_line(error)[:80]}); {remedy}"
+    told = "it holds more than tensors and plain values" if "weights_only" in str(error) else one_line(error)[:80]
+    return f"not a readable checkpoint, perhaps cut off ({told}); {remedy}"
 
 
 def _load_hosted(teacher: Teacher, args: Mapping[str, Any], path: Path) -> nn.Module:

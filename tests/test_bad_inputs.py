@@ -6,6 +6,9 @@ every verb and option: what a user may mistype or paste. (Damaged files of the w
 
 import copy
 import os
+import shlex
+import subprocess
+import sys
 import time
 
 import pytest
@@ -15,7 +18,7 @@ from benchmark import inspection, speed  # noqa: F401  # or the first command's 
 from benchmark.cluster import ClusterConfig
 from benchmark.protocol import Protocol, Study, load_protocol, load_study, validated
 
-from .conftest import tiny_protocol
+from .conftest import ROOT, python, tiny_protocol
 
 SECONDS, MOST = 5, 400  # characters of a line, but for a folder's path
 LONG = "x" * 5000
@@ -322,6 +325,12 @@ WORDS = [
     ["export", LONG, "--family", "deit"],
     ["cancel", "--family", "diet"],
     ["cancel", "--study", LONG],
+    *([*RUN, option, ""] for option in ("--work", "--results", "--reports", "--data", "--weights", "--cluster-config")),
+    ["status", "--work", ""],
+    ["status", "--work", "/dev/null"],
+    ["cancel", "--work", "/dev/null"],
+    ["fetch", "--weights", "/dev/null"],
+    ["fetch", "--weights", "/dev/null/below"],
     ["report", "--results", "nowhere"],
     ["report", "--results", "x" * 300],
     ["report", "--results", "/dev/null"],
@@ -349,6 +358,34 @@ WORDS = [
     [LONG],
     ["run\nrun"],
 ]  # fmt: skip
+
+
+TORCHRUN = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+ENVIRONMENTS = [
+    *({"WORLD_SIZE": size} for size in ("x", "1.5", "-3", "0", "2", DIGITS)),
+    *({name: value for name, value in TORCHRUN.items() if name != absent} for absent in TORCHRUN if absent != "WORLD_SIZE"),
+    *(TORCHRUN | {"RANK": rank} for rank in ("x", "2", "-1")),
+    TORCHRUN | {"LOCAL_RANK": "x"},
+    {"LOCAL_WORLD_SIZE": "x"},
+    {"LOCAL_WORLD_SIZE": "0"},
+]
+
+
+@pytest.mark.parametrize("variables", ENVIRONMENTS, ids=lambda each: " ".join(each.values())[:40])
+def test_an_environment_that_torchrun_did_not_make(variables, refused, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    refused("run", "--cluster", "debug", "--family", "deit", "--sizes", "base")
+
+
+def test_streams_that_are_closed_or_write_ascii_alone():
+    """A leaderboard's signs are written as something else, and nothing at all where nobody listens."""
+    shell = f"exec {shlex.quote(sys.executable)} -m benchmark.cli list >&-"
+    closed = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    code = "from benchmark.cli import _console, _prepare_streams; _prepare_streams(); _console().print('± – ✓')"
+    done = python("-c", code, env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and done.stdout == "? ? ?\n", done.stderr
 
 
 def named(words):

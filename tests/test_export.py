@@ -1,6 +1,5 @@
 """Finished models load back into timm with equal outputs, and serve as a detector's backbone."""
 
-import json
 import re
 
 import pytest
@@ -16,6 +15,7 @@ from benchmark.store import Workspace
 from families import load
 
 from .conftest import ROOT
+from .made import MADE
 from .test_attention import perturbed
 
 EXPORTED = {
@@ -40,9 +40,10 @@ def kept(tmp_path, tiny):
         folder = workspace.run(run.key)
         folder.mkdir(parents=True)
         if finish:
-            provenance = {"commit": "c0ffee", "finished": "2026-01-01"}
-            payload = {"metrics": {"top1": 12.5}, "teacher": None, "provenance": provenance}
-            (folder / "payload.json").write_text(json.dumps(payload))
+            score = {"top1": 12.5, "top5": 50.0, "loss": 2.0}
+            made_by = MADE["provenance"] | {"commit": "c0ffee", "finished": "2026-01-01"}
+            payload = {**MADE, "metrics": score, "val": score, "curve": [], "teacher": None, "provenance": made_by}
+            workspace.finish(run.key, payload, None)
         model = student_of(run) if run.role == "student" else load(family).architecture("base", **timm_args(run))
         torch.save(perturbed(model).state_dict(), folder / "weights.pt")
         study = tmp_path / "study.yaml"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,6 +76,7 @@ def half(site, again, tmp_path):
     """A copy in which the student is still to be trained, and its teacher is finished."""
     shutil.copytree(site[0] / "work", tmp_path / "work")
     shutil.copytree(site[0] / "results", tmp_path / "results")
+    shutil.copy(site[0] / "tiny.yaml", tmp_path / "tiny.yaml")
     (tmp_path / "results/tiny/dinov2_reg/base/standard-copy-s0.json").unlink()
     shutil.rmtree(run_of(tmp_path / "work", "standard-copy"))
     return tmp_path
@@ -242,10 +244,54 @@ def test_a_damaged_payload_is_trained_again(how, half, again, site, capsys):
     assert found(half / "results") == site[2]
 
 
+def other_runs(half):
+    shutil.copy(run_of(half / "work", "teacher") / "payload.json", run_of(half / "work", "standard-none"))
+
+
+def out_of_range(half):
+    path = run_of(half / "work", "standard-none") / "payload.json"
+    write_json(path, read_sealed(path) | {"val": {"top1": 101.0, "top5": 101.0, "loss": 1.0}}, sealed=True)
+
+
+def without_metrics(half):
+    path = run_of(half / "work", "standard-none") / "payload.json"
+    write_json(path, {name: value for name, value in read_sealed(path).items() if name != "metrics"}, sealed=True)
+
+
+def in_words(half):
+    path = run_of(half / "work", "standard-none") / "payload.json"
+    content = read_sealed(path)
+    write_json(path, content | {"metrics": content["metrics"] | {"top1": "55.5"}}, sealed=True)
+
+
+@pytest.mark.parametrize("change", [other_runs, out_of_range, without_metrics, in_words], ids=lambda change: change.__name__)
+def test_a_sealed_payload_that_is_not_this_runs_is_trained_again(change, half, again, site):
+    """The seal is whole, but the numbers are another run's, or are none."""
+    shutil.rmtree(half / "results")
+    change(half)
+    code, _, err = again()
+    assert code == 0 and err.count("\n") == 1 and "payload.json.set-aside is damaged" in err
+    assert found(half / "results") == site[2]
+
+
+def test_export_and_inspect_give_no_other_weights(half, bench):
+    """Whole weights of another run, in this run's place."""
+    teacher = run_of(half / "work", "teacher") / WEIGHTS
+    student = run_of(half / "work", "standard-none") / WEIGHTS
+    state = torch.load(student, weights_only=True)
+    torch.save({name: value + 0.01 for name, value in state.items()}, student)
+    one_line(bench("export", "standard-none-s0", "--work", half / "work"), f"{student}: not the weights that run")
+    state = torch.load(teacher, weights_only=True)
+    torch.save({name: value + 0.01 for name, value in state.items()}, teacher)
+    words = ("inspect", "--family", "dinov2_reg", "--size", "base", "--protocol", half / "tiny.yaml", "--work", half / "work")
+    one_line(bench(*words), f"{teacher}: not the weights that run")
+    assert not (half / "work" / "export").exists() and not (half / "work" / "inspect").exists()
+
+
 def test_a_payload_from_before_there_were_seals_counts(half, again, site):
     for path in (half / "work" / "runs").glob("*/payload.json"):
         content = json.loads(path.read_text())
-        path.write_text(json.dumps({name: value for name, value in content.items() if name not in ("sha256", "weights")}))
+        path.write_text(json.dumps({name: value for name, value in content.items() if name not in ("sha256", "weights", "key")}))
     shutil.rmtree(half / "results")
     code, out, _ = again()
     assert code == 0 and "2 restored" in out and found(half / "results") == site[2]
@@ -276,6 +322,38 @@ def test_pipes_in_place_of_files_are_not_waited_for(half, again, bench, site):
             os.mkfifo(run / name)
     assert bench("status", "--work", half / "work")[0] == 0
     assert again()[0] == 0 and found(half / "results") == site[2]
+
+
+MADE = {"folder": Path.mkdir, "pipe": os.mkfifo, "loop": lambda path: path.symlink_to(path.name)}
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_no_file_where_one_is_to_be_written(make, half, again, site, tmp_path):
+    """Progress, error and logs of a run that is to be trained: what is in their place is set aside, or left alone."""
+    folder = Workspace(half / "work").run(site[2]["standard-copy-s0.json"]["key"])
+    folder.mkdir()
+    for name in ("progress.json", "error.txt", "run.log", "log.jsonl"):
+        make(folder / name)
+    code, _, err = again()
+    assert code == 0 and "Traceback" not in err and err.count("\n") == 2, err
+    assert found(half / "results") == site[2]
+
+
+@pytest.mark.parametrize("make", MADE.values(), ids=MADE)
+def test_a_lock_that_cannot_be_one(make, half, again, bench, site):
+    """A run's: it fails, and says why. That of the records: one line, exit code 2."""
+    folder = Workspace(half / "work").run(site[2]["standard-copy-s0.json"]["key"])
+    folder.mkdir()
+    make(folder / "lock")
+    code, out, err = again()
+    assert code == 1 and err.count("\n") == 1 and "passed over" in err
+    (line,) = [line for line in out.splitlines() if line.startswith("failed: ")]
+    assert f"{folder}: cannot be locked" in line
+    (folder / "lock").rmdir() if make is Path.mkdir else (folder / "lock").unlink()
+    (half / "work" / "jobs" / "lock").unlink()
+    make(half / "work" / "jobs" / "lock")
+    one_line(again(), "jobs: cannot be locked")
+    one_line(bench("cancel", "--work", half / "work"), "jobs: cannot be locked")
 
 
 # ---- records of what was submitted
@@ -343,11 +421,14 @@ def test_stray_files_in_results_are_named(site, bench, tmp_path):
         file.truncate(200 * 2**20)
     (folder / "digits.json").write_text('{"schema": ' + "9" * 5000 + "}")
     (folder / "binary.json").write_bytes(bytes(range(256)))
+    huge = json.loads((folder / "standard-copy-s0.json").read_text())
+    huge["metrics"]["attention_kl"] = [1e308] * 500
+    (folder / "standard-copy-s0.json").write_text(json.dumps(huge))
     begun = time.monotonic()
     code, out, _ = bench("report", "--results", results, "--protocol", site[0] / "tiny.yaml", "--study", site[0] / "few.yaml")
     assert code == 0 and time.monotonic() - begun < 30
     lines = [line for line in out.splitlines() if line.startswith("left out: ")]
-    assert len(lines) == 9 and all(len(line) <= MOST for line in lines), lines
+    assert len(lines) == 10 and all(len(line) <= MOST for line in lines), lines
     for name, why in {"pipe": "not a regular file", "zero": "not a regular file", "large": "more than 10 MB"}.items():
         assert any(f"{name}.json" in line and why in line for line in lines), lines
 
