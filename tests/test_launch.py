@@ -194,7 +194,9 @@ def test_nulls_on_mini(tmp_path):
     """Attention that carries nothing of the image is never a success; where the baseline has learnt, it is a failure.
 
     The average map is left out: it carries where the teacher looks on the whole (the cue is always in the first cell), from
-    which students can learn; what it gives is a question for the study, not for a test.
+    which students can learn; what it gives is a question for the study, not for a test. The map of another image carries some
+    of that too, more or less by the teacher: a baseline of 97 % against 23 % where torch 2.15 has trained it, 43 % where 2.14
+    has. So only of the other two is it asked that students learn next to nothing.
     """
     words = ["run", "--family", "deit", "--sizes", "base", "--study", "nulls", "--seeds", "0,1,2", "--jobs", "2"]
     finish([sys.executable, "-m", "benchmark.cli", *words, "--results", tmp_path / "results", "--work", tmp_path / "work"])
@@ -207,4 +209,5 @@ def test_nulls_on_mini(tmp_path):
     for source in ("other-image", "uniform", "untrained"):
         early, late = arms[f"standard-copy+source={source}"], arms[f"standard-copy+budget=x3.5+source={source}"]
         assert early.gap.verdict != "success" and abs(early.gap.value) < 12
-        assert late.gap.verdict == "failure" and late.top1 < 35
+        assert late.gap.verdict == "failure" and late.gap.value < -30
+        assert late.top1 < 35 or source == "other-image"
