@@ -1,6 +1,6 @@
-"""How large a number of a user's may be: bounds that protocols, cluster settings, arms and options share.
+"""Bounds of the numbers that users give, shared by protocols, cluster settings, arms and command-line options.
 
-A number outside is a slip of the finger or of the unit: it is refused before anything is built from it.
+A number outside is a typing mistake or has the wrong unit. It is refused before anything is built from it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from families.spec import UserError, quoted
 
-LARGEST = 1e30  # of numbers with a fraction: far above any use, and far below what float32 ends at
+LARGEST = 1e30  # of floats: far above any use, and within float32
 
 
 @dataclass(frozen=True)

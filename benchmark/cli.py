@@ -58,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Let every character be written, as something else where the terminal has it not, and nothing be written where a stream is
-    closed."""
+    """Write a replacement for characters that the terminal lacks, and nothing to a stream that is closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
@@ -68,7 +67,7 @@ def _prepare_streams() -> None:
 
 
 def _refused(told: str) -> int:
-    """Say what is wrong with a request, on one line of printable characters."""
+    """Print what is wrong with a request on one line of printable characters."""
     line = "".join(letter if letter.isprintable() else " " for letter in told)
     print(f"bench: {' '.join(line.split())[:MOST_SAID]}", file=sys.stderr)
     return WRONG_REQUEST
@@ -81,7 +80,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _path(text: str) -> Path:
-    """An option's path. An empty one, as of a variable that is not set, would be the current folder."""
+    """An option's path. An empty one (an unset shell variable) is refused: it would mean the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("an empty path")
     return Path(text)
@@ -398,7 +397,7 @@ def _help_out(ranks: Any) -> int:
 
 
 def _started_together() -> int:
-    """How many processes torchrun started this command in; 1 without it. Raises UserError where its variables are not whole."""
+    """How many processes torchrun started this command in; 1 without it. Raises UserError where it did not set all variables."""
     size = bounds.JOBS.read("WORLD_SIZE", os.environ.get("WORLD_SIZE") or "1")
     if size > 1:
         absent = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]

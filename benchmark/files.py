@@ -1,4 +1,4 @@
-"""Files that are written whole, and that are read as if anybody could have damaged them."""
+"""Write files whole, and read them without trusting what is there."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SEAL = "sha256"
 
 
 class Damaged(Exception):
-    """A file is there and is not what its writer left."""
+    """The file exists, but it is not what its writer left."""
 
 
 # ---- reading
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """A file's content. Raises OSError also for what is no regular file (a pipe would be waited for) or has more bytes."""
+    """A file's content. Raises OSError also if it is not a regular file (reading a pipe could block) or has more bytes."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
@@ -44,7 +44,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def is_file_or_nothing(path: Path) -> bool:
-    """Whether there is a regular file (itself, no link), or nothing."""
+    """Whether the path is a regular file (not a link to one) or does not exist."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def is_file_or_nothing(path: Path) -> bool:
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """A text file's content; empty where there is none to read, with marks in place of bytes that are no UTF-8."""
+    """A text file's content; empty if it cannot be read. Bytes that are not UTF-8 become replacement marks."""
     try:
         return read_bytes(path, most).decode(errors="replace")
     except OSError:
@@ -60,7 +60,7 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 
 
 def parsed(content: bytes) -> Any:
-    """JSON. Raises ValueError, also for what is nested too deeply."""
+    """The JSON value. Raises ValueError, also if it is nested too deeply."""
     try:
         return json.loads(content)
     except RecursionError:
@@ -68,7 +68,7 @@ def parsed(content: bytes) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object that `write_json` wrote; None where there is none, or none any more."""
+    """The JSON object in a file; None if there is none."""
     try:
         content = parsed(read_bytes(path))
     except (OSError, ValueError):
@@ -77,7 +77,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
-    """What `write_json` wrote with a seal, without that; None where there is no file. Raises Damaged where the seal is broken."""
+    """The sealed JSON object in a file, without its seal; None if there is no file. Raises Damaged if the seal does not match."""
     try:
         content = parsed(read_bytes(path))
     except FileNotFoundError:
@@ -104,9 +104,9 @@ def last_line(text: str, otherwise: str) -> str:
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
-    """Within: a new file, which then takes the place of the one at `path`. On an error the old one stays, and nothing else.
+    """Open a new file that replaces the one at `path` on leaving. On an error the old file stays and the new one is removed.
 
-    `durable`: also after the machine goes down. Raises OSError.
+    `durable` syncs file and folder, so that the change survives a power failure. Raises OSError, naming the file.
     """
     temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -138,7 +138,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any, durable: bool = False, sealed: bool = False) -> None:
-    """Write JSON, whole; with a seal, a digest of itself by which `read_sealed` knows that nothing was changed."""
+    """Write JSON, whole. `sealed` adds a sha256 of the content, which `read_sealed` checks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     written = content | {SEAL: _seal(content)} if sealed else content
     text = json.dumps(written, indent=1, sort_keys=True, allow_nan=False) + "\n"
@@ -153,13 +153,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append(path: Path, text: str) -> None:
-    """Add text to a file. Raises OSError also for what is no regular file: a pipe would be waited for."""
+    """Append text to a file. Raises OSError also if it is not a regular file (writing to a pipe could block)."""
     with os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8") as file:
         file.write(text)
 
 
 def open_regular(path: Path, flags: int) -> int:
-    """A descriptor of a regular file. Raises OSError for anything else, and does not wait for it."""
+    """A descriptor of a regular file, opened without blocking. Raises OSError for anything else."""
     descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
@@ -168,8 +168,8 @@ def open_regular(path: Path, flags: int) -> int:
 
 
 def sweep(folder: Path, name: str = "*") -> None:
-    """Remove what killed processes left half written in place of files of this name: those of this machine, and of others what is
-    older than an hour."""
+    """Remove temporary files of this name that killed processes left: those of dead processes of this machine, and those of other
+    machines that are older than an hour."""
     for path in folder.glob(f".{name if name == '*' else glob.escape(name)}.*-*-*.tmp"):
         with suppress(OSError, ValueError):
             host, pid, _ = path.name.split(".")[-2].split("-")
@@ -193,14 +193,14 @@ def _lives(pid: int) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a file that is not believed another name, in place of what had that before."""
+    """Rename a file that cannot be trusted to NAME.set-aside, which replaces an older one; the new path."""
     aside = path.with_name(f"{path.name}.set-aside")
     os.replace(path, aside)
     return aside
 
 
 def ensure_all_writable(folders: Iterable[tuple[str, Path]]) -> None:
-    """`ensure_writable` for several (option, folder). Where one is not, none that was made for it stays."""
+    """`ensure_writable` for several (option, folder). If one fails, the folders made so far are removed again."""
     made: list[Path] = []
     try:
         for option, folder in folders:
