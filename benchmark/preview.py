@@ -13,6 +13,8 @@ from benchmark.launch import Launcher
 from benchmark.plan import EVALUATED, Item
 from benchmark.work import torch_device
 
+MOST_ROWS = 1000  # of the table: more take seconds to lay out, and nobody reads them
+
 
 def preview(launcher: Launcher) -> dict[str, Any]:
     """The plan's runs with their stage and state, and what those that are to be trained need:
@@ -74,11 +76,13 @@ def show(found: dict[str, Any], launcher: Launcher, console: Console) -> None:
     table = Table(title=f"study {plan.study}, protocol {plan.protocol}")
     for column in ("stage", "run", "serves", "steps", ""):
         table.add_column(column)
-    for row in found["plan"]:
+    for row in found["plan"][:MOST_ROWS]:
         item = plan.items[row["key"]]
         serves = f"{len(item.cells)} cells" if len(item.cells) > 1 else ""
         table.add_row(str(row["stage"]), str(item.cells[0]), serves, str(row["steps"]), _state(row))
     console.print(table)
+    if len(found["plan"]) > MOST_ROWS:
+        console.print(f"and {len(found['plan']) - MOST_ROWS} more runs; --dry-run --json lists all", highlight=False)
     finished, queued = (sum(row[kind] for row in found["plan"]) for kind in ("finished", "queued"))
     console.print(
         f"{found['runs']} runs for {found['cells']} cells, {finished} finished, "

@@ -56,6 +56,16 @@ def test_dry_run_needs_nothing_and_trains_nothing(bench, folders, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_long_plan_is_shown_in_part(bench, folders):
+    """A thousand rows; the numbers below the table are those of all, and --json lists them."""
+    words = ("run", "--family", "deit3,mae", "--sizes", "base", "--seeds", ",".join(map(str, range(100))), "--dry-run", *folders)
+    code, out, _ = bench(*words)
+    runs = json.loads(bench(*words, "--json")[1])
+    assert code == 0 and runs["runs"] == len(runs["plan"]) > 1000
+    assert f"and {runs['runs'] - 1000} more runs; --dry-run --json lists all" in out
+    assert f"{runs['runs']} runs for" in out and sum("to train" in line for line in out.splitlines()) == 1001
+
+
 WRONG = [
     (["run", "--family", "diet3"], ["unknown family: 'diet3'", "did you mean 'deit3'", "mocov3"]),
     (["run", "--family", "families/deit3.py"], ["unknown family: 'families/deit3.py'", "deit3"]),
