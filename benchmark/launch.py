@@ -265,7 +265,7 @@ class Launcher:
                 raise SchedulerError(f"Slurm refuses: {cluster.refusal(str(error))}{self._so_far()}") from None
 
     def _variables(self, folder: Path) -> Path:
-        """The file, for its owner alone, that sets a job's environment."""
+        """Write the file that sets a job's environment, readable by its owner alone (mode 0600)."""
         path = folder / "environment.sh"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -368,7 +368,7 @@ class Launcher:
             pending = rest
 
     def _reason(self, item: Item) -> str:
-        """Why a run failed, as far as somebody could write it down."""
+        """Why a run failed, or why its folder could not hold the reason."""
         told = self.workspace.error(item.key)
         return told if told not in (None, NO_REASON) else self._unwritable(item) or NO_REASON
 

@@ -254,7 +254,7 @@ def _settle(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
 
 
 def _clear(order: Order, item: Item) -> None:
-    """Put out of the way what nobody can use of a run that is about to be trained."""
+    """Set aside the damaged files of a run that is about to be trained, and remove temporary files of killed processes."""
     for aside in order.workspace.set_damaged_aside(item.key):
         print(f"bench: {aside} is damaged: {item.cells[0]} is trained again", file=sys.stderr, flush=True)
     sweep(order.workspace.run(item.key))
@@ -506,7 +506,7 @@ def files_of(order: Order, item: Item) -> dict[str, Path]:
 
 
 def weights_of(workspace: Workspace, key: str) -> Path:
-    """Where the weights of a finished run lie. Raises WeightsError for a file that is damaged, or is not what that run left."""
+    """The path of a finished run's weights. Raises WeightsError if the file is damaged or is not the one that the run left."""
     from benchmark.models import REMEDY
     from families.weights import WeightsError
 
@@ -620,7 +620,7 @@ class _Reporter:
                 self._line(training)
 
     def evaluating(self, training: Training) -> None:
-        """A batch was evaluated: nothing to tell but that the process is alive."""
+        """A batch was evaluated: renew the last sign of life."""
         if self.speaks and time.monotonic() - self.last > SIGN_SECONDS:
             with suppress(OSError):
                 self._progress(training)
