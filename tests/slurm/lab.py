@@ -359,8 +359,14 @@ class Lab:
     def bring_back_node(self, node: str) -> None:
         """Undo `lose_node`; returns when jobs can start there."""
         self._daemon(f"slurmd-{node}", "slurmd", "-N", node)
-        self.command("scontrol", "update", f"nodename={node}", "state=resume")
-        self._await("slurmctld", lambda: not {"down", "drained"} & {state.strip("*") for state in self._node_states()})
+
+        def is_up() -> bool:
+            if not {"down", "drained"} & {state.strip("*") for state in self._node_states()}:
+                return True
+            self._succeeds("scontrol", "update", f"nodename={node}", "state=resume")  # refused if it came up meanwhile
+            return False
+
+        self._await("slurmctld", is_up)
 
     def _start_nodes(self) -> None:
         for node in self.nodes:
