@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from families.spec import Family, UnknownName
 
 if TYPE_CHECKING:
-    from families.adapter import Adapter
+    from families.core.adapter import Adapter
 
 _FOLDER = Path(__file__).parent
 _DECLARES = re.compile(r"^FAMILY\b", re.MULTILINE)
@@ -34,6 +34,6 @@ def spec(name: str) -> Family:
 def load(name: str) -> Adapter:
     """The family's adapter: its models, their attention maps and its native components (imports torch and timm)."""
     family = spec(name)
-    from families.adapter import Adapter
+    from families.core.adapter import Adapter
 
     return Adapter(name, family)

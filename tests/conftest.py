@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from benchmark.cli import main
-from benchmark.protocol import FOLDER
+from benchmark.spec.yaml_files import FOLDER
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent

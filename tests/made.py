@@ -1,10 +1,13 @@
 """Result files that no training made, for tests of what is done with results."""
 
-from benchmark.files import write_json
-from benchmark.plan import Cell, run_of
-from benchmark.protocol import load_protocol, shipped, validated
-from benchmark.stats import frame
-from benchmark.store import Result, labelled
+from benchmark.analysis.statistics import frame
+from benchmark.spec.definitions import run_of
+from benchmark.spec.protocol import load_protocol
+from benchmark.spec.records import validated
+from benchmark.spec.run import Cell
+from benchmark.spec.yaml_files import shipped
+from benchmark.storage.files import write_json
+from benchmark.storage.result_file import Result, labelled
 
 MADE = {"cost": {"seconds": 1.0, "device": "cpu", "images_per_second": 100.0, "peak_memory_mb": 10.0}}
 MADE["provenance"] = {

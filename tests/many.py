@@ -8,9 +8,10 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmark.files import write_json
-from benchmark.plan import Cell, teachers_of
-from benchmark.protocol import load_study
+from benchmark.spec.run import Cell
+from benchmark.spec.study import load_study
+from benchmark.spec.teachers import teachers_of
+from benchmark.storage.files import write_json
 
 from . import made
 from .conftest import python

@@ -22,11 +22,11 @@ import yaml
 from safetensors.torch import save_file
 
 import families
-from benchmark.plan import teachers_of
-from benchmark.store import read_results
+from benchmark.spec.teachers import teachers_of
+from benchmark.storage.results import read_results
 
+from .families.test_weights import LAYOUTS, perturbed
 from .jpegs import make_folder, wnids
-from .test_weights import LAYOUTS, perturbed
 
 CLASSES = 6
 ARMS = ("standard-none", "standard-copy", "standard-distill", "matched-none", "matched-copy", "matched-distill", "finetune")

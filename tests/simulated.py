@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.board import UNEQUAL as UNEQUAL_SPREAD
-from benchmark.plan import make_plan, teachers_of
-from benchmark.protocol import Arm, load_protocol, load_study
-from benchmark.stats import INCONCLUSIVE, Pool, estimates, unequal_spread
+from benchmark.analysis.leaderboard import UNEQUAL as UNEQUAL_SPREAD
+from benchmark.analysis.statistics import INCONCLUSIVE, Pool, estimates, unequal_spread
+from benchmark.spec.arm import Arm
+from benchmark.spec.plan import make_plan
+from benchmark.spec.protocol import load_protocol
+from benchmark.spec.study import load_study
+from benchmark.spec.teachers import teachers_of
 
 EQUAL = dict.fromkeys(("none", "copy", "distill"), (0.3, 0.3))
 UNEQUAL = {"none": (0.2, 0.5), "copy": (0.1, 0.3), "distill": (0.6, 1.0)}  # standard, matched: points of top-1

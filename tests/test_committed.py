@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 
 import families
-from benchmark.cli import _asked, _parser, main
-from benchmark.figures import digest_in
-from benchmark.plan import teachers_of
-from benchmark.protocol import Teachers, shipped
-from benchmark.report import gather
+from benchmark.cli import _parser, main
+from benchmark.cli.request import read_request
+from benchmark.reporting.figures.figure import digest_in
+from benchmark.reporting.gather import gather
+from benchmark.spec.study import Teachers
+from benchmark.spec.teachers import teachers_of
+from benchmark.spec.yaml_files import shipped
 
 from .conftest import ROOT, python
 
@@ -102,7 +104,7 @@ def test_make_studies_trains_what_is_committed(committed):
 
 def asked_for(words):
     parsed = _parser().parse_args(["run", *words])
-    return _asked(vars(parsed)).plan.cells
+    return read_request(vars(parsed)).plan.cells
 
 
 # The one locale that every system has besides its own, with ASCII as its encoding: most of a report's signs are not in it.

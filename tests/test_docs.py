@@ -6,10 +6,16 @@ import re
 import yaml
 
 import families
-from benchmark.cluster import ClusterConfig
-from benchmark.costs import bill, forward_flops, weights_bytes
-from benchmark.plan import Geometry, make_plan, teachers_of
-from benchmark.protocol import Arm, Study, load_protocol, load_study, shipped, validated
+from benchmark.analysis.costs import bill, forward_flops, weights_bytes
+from benchmark.execution.cluster_config import ClusterConfig
+from benchmark.spec.arm import Arm
+from benchmark.spec.plan import make_plan
+from benchmark.spec.protocol import load_protocol
+from benchmark.spec.records import validated
+from benchmark.spec.run import Geometry
+from benchmark.spec.study import Study, load_study
+from benchmark.spec.teachers import teachers_of
+from benchmark.spec.yaml_files import shipped
 
 from .conftest import ROOT
 

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shutil
+from graphlib import TopologicalSorter
 
 import pytest
 
@@ -27,55 +28,51 @@ def test_families_never_import_benchmark():
         assert not [name for name in imports_of(path) if name.split(".")[0] == "benchmark"], path
 
 
-# Each module may import those before it.
-ORDER = [
-    "bounds",
-    "files",
-    "protocol",
-    "data",
-    "plan",
-    "transfer",
-    "explicit",
-    "notice",
-    "ranks",
-    "models",
-    "masked",
-    "train",
-    "store",
-    "work",
-    "cluster",
-    "jobs",
-    "status",
-    "launch",
-    "costs",
-    "speed",
-    "progress",
-    "overview",
-    "preview",
-    "stats",
-    "board",
-    "claims",
-    "tables",
-    "plots",
-    "figures",
-    "page",
-    "report",
-    "inspection",
-    "export",
-    "check",
-    "cli",
-]
+# What each room of benchmark/ may import beside itself. Execution and reporting never meet.
+ROOMS = {
+    "spec": ["families"],
+    "storage": ["families", "spec"],
+    "data": ["families", "spec"],
+    "transfer": ["families", "spec"],
+    "training": ["families", "spec", "storage", "data", "transfer"],
+    "execution": ["families", "spec", "storage", "data", "transfer", "training"],
+    "analysis": ["families", "spec", "storage"],
+    "reporting": ["families", "spec", "storage", "analysis"],
+    "tools": ["families", "spec", "storage", "data", "transfer", "training", "reporting"],
+}
+ROOMS["cli"] = ["families", *ROOMS]
+
+
+def room_of(module):
+    first, *rest = module.split(".")
+    return rest[0] if first == "benchmark" and rest else first
 
 
 def test_imports_run_one_way():
+    folders = {path.name for path in (ROOT / "benchmark").iterdir() if path.is_dir() and any(path.glob("*.py"))}
+    assert folders == set(ROOMS)
     for path in (ROOT / "benchmark").rglob("*.py"):
-        module = path.relative_to(ROOT / "benchmark").parts[0].removesuffix(".py")
-        if module == "__init__":
-            continue
+        room = path.relative_to(ROOT / "benchmark").parts[0]
         for name in imports_of(path):
-            parts = name.split(".")
-            if parts[0] == "benchmark" and len(parts) > 1 and parts[1] != module:
-                assert ORDER.index(parts[1]) < ORDER.index(module), f"{path.name} imports {name}"
+            other = room_of(name)
+            if room in ROOMS and other in ("families", *ROOMS) and other != room:
+                assert other in ROOMS[room], f"{path.relative_to(ROOT)} imports {name}"
+
+
+def test_no_module_stands_outside_the_rooms():
+    assert [path.name for path in (ROOT / "benchmark").glob("*.py")] == ["__init__.py"]
+
+
+@pytest.mark.parametrize("room", [folder.name for folder in sorted((ROOT / "benchmark").iterdir()) if folder.name in ROOMS])
+def test_modules_of_a_room_do_not_import_each_other_in_a_circle(room):
+    """As their imports stand: each module imports by itself, whichever is first."""
+    modules = {}
+    for path in (ROOT / "benchmark" / room).rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        tops = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.ImportFrom)]
+        modules[name] = {f"{node.module}.{alias.name}" for node in tops for alias in node.names} | {node.module for node in tops}
+    graph = {name: {other for other in imported if other in modules and other != name} for name, imported in modules.items()}
+    tuple(TopologicalSorter(graph).static_order())
 
 
 def test_importing_families_is_light():
@@ -142,7 +139,7 @@ def test_a_new_family_is_one_file(name, text, tmp_path, tiny):
     assert name in [family["name"] for family in listed["families"]]
     checked = python("-m", "benchmark.cli", "check", "--family", name, cwd=copy)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    collected = python("-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/test_contract.py", cwd=copy)
+    collected = python("-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/tools/test_contract.py", cwd=copy)
     assert f"[{name}-base-copy_is_map_times_v]" in collected.stdout
     words = ("--family", name, "--protocol", tiny, "--cluster", "debug", "--seeds", "0")
     done = python("-m", "benchmark.cli", "run", *words, "--results", tmp_path / "r", "--work", tmp_path / "w", cwd=copy)

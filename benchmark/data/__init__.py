@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmark.protocol import Recipe
+    from benchmark.spec.recipe import Recipe
 
 Batch = tuple["Tensor", "Tensor"]
 
 
 @dataclass(frozen=True)
-class Place:
+class DataLocation:
     """Where a data set lies and who reads it: nothing of it changes a number (but workers do the order of a streamed source).
 
     Attributes:
@@ -64,7 +64,7 @@ class Dataset(Protocol):
 
 
 @functools.lru_cache(maxsize=2)
-def load(settings: Any, place: Place, img_size: int, normalisation: Any) -> Dataset:
+def load(settings: Any, place: DataLocation, img_size: int, normalisation: Any) -> Dataset:
     """The data set that a protocol's `data` block describes, shared by all runs of a process.
 
     Images have `img_size` pixels a side; `normalisation` is the students', in whose units pixels are erased.
@@ -73,7 +73,7 @@ def load(settings: Any, place: Place, img_size: int, normalisation: Any) -> Data
     return dataset
 
 
-def check(settings: Any, place: Place, progress: Callable[[str, int, int], None]) -> str | None:
+def check(settings: Any, place: DataLocation, progress: Callable[[str, int, int], None]) -> str | None:
     """Look at all of the data before anything is trained; gives a digest of what there is, None for embedded data.
 
     `progress` is told what is looked at, how many images are done, and of how many. Raises UserError for a folder that is not
@@ -83,7 +83,7 @@ def check(settings: Any, place: Place, progress: Callable[[str, int, int], None]
     return found
 
 
-def part_of(place: Place, batch_size: int) -> Sequence[int]:
+def part_of(place: DataLocation, batch_size: int) -> Sequence[int]:
     """Positions of a rank's part of a batch, ascending: a piece of the first half and its mirror image in the second.
 
     timm's mixup pairs position i with the i-th from the end: so every pair is within one rank, and the batch is mixed alike

@@ -19,33 +19,37 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from benchmark.data import Place, part_of
+from benchmark.data import DataLocation, part_of
 
 if TYPE_CHECKING:
     from benchmark.data import Batch
-    from benchmark.protocol import CuedDigits as Settings
-    from benchmark.protocol import Normalisation, Recipe
+    from benchmark.spec.data_sets import CuedDigits as Settings
+    from benchmark.spec.recipe import Normalisation, Recipe
 
 CELL, GRID = 8, 3
+
+
 DISTRACTED = GRID * GRID - 1  # cells that hold a digit
+
+
 SPLITS = {"train": (0.0, 0.6), "val": (0.6, 0.75), "test": (0.75, 1.0)}  # of the source images
 
 
-def load(settings: Settings, place: Place, img_size: int, normalisation: Normalisation) -> CuedDigits:
+def load(settings: Settings, place: DataLocation, img_size: int, normalisation: Normalisation) -> CuedDigits:
     """The data set of a protocol's `data` block. Raises ValueError for another image size than its own."""
     if img_size != GRID * CELL:
         raise ValueError(f"cued digits are {GRID * CELL} pixels a side, not {img_size}")
     return CuedDigits(settings, place)
 
 
-def check(settings: Settings, place: Place, progress: Callable[[str, int, int], None]) -> None:
+def check(settings: Settings, place: DataLocation, progress: Callable[[str, int, int], None]) -> None:
     """Nothing to look at: the images are made on the spot."""
 
 
 class CuedDigits:
     """See the module's docstring; `settings` gives the sizes of the evaluation sets and the noise of the shifted one."""
 
-    def __init__(self, settings: Settings, place: Place) -> None:
+    def __init__(self, settings: Settings, place: DataLocation) -> None:
         self.settings, self.place, self.num_classes = settings, place, settings.num_classes
         bunch = load_digits()
         order = np.random.default_rng(0).permutation(len(bunch.target))

@@ -13,14 +13,17 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 import families
-from benchmark.board import leaderboard
-from benchmark.claims import findings
-from benchmark.files import write_json
-from benchmark.page import page
-from benchmark.plan import Transfer
-from benchmark.protocol import load_protocol, load_study, shipped, validated
-from benchmark.store import read_result
-from benchmark.tables import PublishedFigures
+from benchmark.analysis.claims import findings
+from benchmark.analysis.leaderboard import leaderboard
+from benchmark.reporting.page import page
+from benchmark.reporting.published import PublishedFigures
+from benchmark.spec.protocol import load_protocol
+from benchmark.spec.records import validated
+from benchmark.spec.run import Transfer
+from benchmark.spec.study import load_study
+from benchmark.spec.yaml_files import shipped
+from benchmark.storage.files import write_json
+from benchmark.storage.result_file import read_result
 
 ROOT = Path(__file__).parent.parent.parent
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"

@@ -8,11 +8,17 @@ import pytest
 from rich.console import Console
 from selenium.webdriver.common.by import By
 
-from benchmark.board import MARKS
-from benchmark.plan import Cell
-from benchmark.protocol import Protocol, Study, load_protocol, validated
-from benchmark.report import BOOK, PAGE, claims_page, gather, left_out_lines, readme_block, render, show, show_claims
-from benchmark.tables import printable
+from benchmark.analysis.leaderboard import MARKS
+from benchmark.reporting.book import BOOK, PAGE, left_out_lines
+from benchmark.reporting.documents import claims_page, readme_block
+from benchmark.reporting.gather import gather
+from benchmark.reporting.render import render
+from benchmark.reporting.terminal import show, show_claims
+from benchmark.reporting.text import printable
+from benchmark.spec.protocol import Protocol, load_protocol
+from benchmark.spec.records import validated
+from benchmark.spec.run import Cell
+from benchmark.spec.study import Study
 
 from .. import hostile, made
 

@@ -4,13 +4,19 @@ import re
 import subprocess
 
 import families
-from benchmark.board import leaderboard
-from benchmark.protocol import load_study, read_yaml, validated
-from benchmark.tables import PublishedFigures, latex, provenance_table, published_table, tables
+from benchmark.analysis.leaderboard import leaderboard
+from benchmark.reporting.latex import latex
+from benchmark.reporting.published import PublishedFigures
+from benchmark.reporting.tables import tables
+from benchmark.reporting.tables.provenance import provenance_table
+from benchmark.reporting.tables.published import published_table
+from benchmark.spec.records import validated
+from benchmark.spec.study import load_study
+from benchmark.spec.yaml_files import read_yaml
 
 from .. import made
 from ..conftest import ROOT
-from ..test_tables import SAMPLE
+from ..reporting.test_tables import SAMPLE
 
 ARMS = load_study("main")[1].arms
 EVERY = [(name, size) for name in families.names() for size in families.spec(name).sizes if size in ("small", "base", "large")]

@@ -14,11 +14,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from benchmark.board import Row
-from benchmark.page import page
-from benchmark.protocol import validated
-from benchmark.report import gather
-from benchmark.tables import PublishedFigures
+from benchmark.analysis.leaderboard import Row
+from benchmark.reporting.gather import gather
+from benchmark.reporting.page import page
+from benchmark.reporting.published import PublishedFigures
+from benchmark.spec.records import validated
 
 from .conftest import ALL, FEW, PUBLISHED, ROOT, board_of, resize, results_of, scheme, template, write_page
 

@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
+from tests.data.test_imagenet import CLASSES, SUBSET, protocol_file
 from tests.jpegs import make_folder, wnids
-from tests.test_imagenet import CLASSES, SUBSET, protocol_file
 
 from .conftest import Site
 

@@ -1,0 +1,1 @@
+"""Statistics, the leaderboard, claims and costs: numbers from result files."""

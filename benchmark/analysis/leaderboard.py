@@ -1,0 +1,439 @@
+"""The leaderboard as data: which results count, and what each teacher's arms give by the rules of comparison."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+import families
+from benchmark.analysis.statistics import (
+    GAP,
+    REVERSAL,
+    Comparisons,
+    Estimate,
+    Pool,
+    across_sizes,
+    as_estimates,
+    consistency,
+    contrasts,
+    estimates,
+    family_verdict,
+    frame,
+    unequal_spread,
+)
+from benchmark.spec.arm import Arm
+from benchmark.spec.definitions import Definitions, components_of, is_teacher
+from benchmark.spec.study import Study
+from benchmark.storage.result_file import Rejected, Result
+from families.spec import UserError
+
+MARKS = {"success": "✓", "failure": "✗", "inconclusive": "~", "mixed": "±"}
+
+
+SAME = "= standard"
+
+
+UNEQUAL = 0.01  # p from which on spreads are called unequal
+
+
+GAP_FIELDS = {"gap": "value", "se": "se", "df": "df", "verdict": "verdict"}
+
+
+@dataclass
+class SortedResults:
+    """Results by whether they count: `current` do, `stale` were made under another definition of their cell, `unknown`
+    counts those of protocols whose file was not given, `unlisted` current ones by (protocol, arm) that no study lists.
+    `differing` has pairs of current ones, by their paths, of one run with two outcomes."""
+
+    current: list[Result] = field(default_factory=list)
+    stale: list[Result] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    unknown: dict[str, int] = field(default_factory=dict)
+    unlisted: dict[tuple[str, str], int] = field(default_factory=dict)
+    differing: list[tuple[str, str]] = field(default_factory=list)
+
+
+def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], defined: Mapping[str, Definitions]) -> SortedResults:
+    """Tell current results from stale ones: those whose key is not that of their cell's run as defined now, by protocol."""
+    found = SortedResults(rejected=list(rejected))
+    for result in results:
+        name = result.cell.protocol
+        if name not in defined:
+            found.unknown[name] = found.unknown.get(name, 0) + 1
+            continue
+        try:
+            current = defined[name].run_of(result.cell) == result.run.run
+        except UserError:
+            current = False
+        (found.current if current else found.stale).append(result)
+    first: dict[str, Result] = {}
+    for result in found.current:
+        if first.setdefault(result.key, result).metrics != result.metrics:
+            found.differing.append((result.cell.path, first[result.key].cell.path))
+    return found
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of the leaderboard: an arm's mean top-1 and runs, its gap where it transfers, or why there is none."""
+
+    arm: Arm
+    top1: float | None
+    n: int
+    gap: Estimate | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Teachers of one size that share every run of the study, and what was measured for them."""
+
+    families: tuple[str, ...]
+    size: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def label(self) -> str:
+        """The families and the size."""
+        return f"{', '.join(self.families)} {self.size}"
+
+
+@dataclass(frozen=True, eq=False)
+class Leaderboard:
+    """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm. Each is itself
+    alone, so that what is made of it can be kept.
+
+    `says` is what the protocol's file says of its numbers; `results` are the ones counted, of shown teachers and their arms.
+    `sizes` has families of several sizes: by transfer arm how their verdicts agree, and the gap's change from the first size
+    to the last. `shifted` holds gaps on shifted test sets by (family, size, arm, set).
+    """
+
+    protocol: str
+    study: str
+    title: str
+    says: str
+    arms: tuple[str, ...]
+    rows: tuple[Row, ...]
+    verdicts: tuple[tuple[str, int, dict[str, str | None]], ...]
+    sizes: tuple[tuple[tuple[str, ...], tuple[str, ...], dict[str, tuple[str | None, Estimate | None]]], ...]
+    shifted: dict[tuple[str, str, str, str], Estimate]
+    comparisons_of: Comparisons
+    notes: tuple[str, ...]
+    choose: str | None
+    printed: tuple[str, ...]
+    comparisons: int
+    runs: int
+    seeds: str
+    table: pd.DataFrame
+    results: tuple[Result, ...]
+
+    def difference(self, row: Row, arm: str, other: str) -> Estimate | None:
+        """Mean top-1 of one arm of a row's teachers minus that of another, with plain intervals alone; None without results."""
+        place, pool = (self.protocol, row.families[0], row.size), self.comparisons_of.pool
+        parts = [((), (*place, arm), 1.0), ((), (*place, other), -1.0)]
+        found = as_estimates(contrasts(pool, parts, 1)) if pool is not None else {}
+        return replace(found[()], simultaneous=None, unpooled=None) if found else None
+
+    def estimate(self, row: Row, arm: str, kind: str) -> Estimate | None:
+        """An estimate of benchmark.stats.signed_arms of a row's teachers."""
+        return self.comparisons_of.found.get((self.protocol, row.families[0], row.size, arm, kind))
+
+    @property
+    def stem(self) -> str:
+        """What its files' names begin with."""
+        return f"{self.protocol}-{self.study}"
+
+    @property
+    def long(self) -> bool:
+        """Whether its arms are too many and too long for columns, so that each gets a row."""
+        return any("+" in arm for arm in self.arms)
+
+    @property
+    def footnote(self) -> str:
+        """What every number and sign on the board means."""
+        return (
+            "none: mean top-1 in % on the test set. Others: gap in percentage points to the same student without transfer,"
+            f" ± half the simultaneous 95 % interval over {self.comparisons or 'no'} comparisons (Bonferroni; Student's t with"
+            " pooled variances, Satterthwaite's degrees of freedom). ✓ success: the interval lies above 0; ✗ failure:"
+            f" below; ~ inconclusive. Runs per arm: {self.seeds}. Copy runs its teacher at test time too.{self._pooling}"
+        )
+
+    @property
+    def _pooling(self) -> str:
+        """How many verdicts the pooling of variances decides."""
+        gaps = [entry.gap for row in self.rows for entry in row.entries if entry.gap is not None and entry.gap.own_verdict]
+        other = sum(gap.verdict != gap.own_verdict for gap in gaps)
+        if not gaps:
+            return ""
+        return f" ° another verdict by each cell's own variance ({other} of {len(gaps)})." if other else (
+            " Every verdict is the same by each cell's own variance."
+        )  # fmt: skip
+
+
+def leaderboard(
+    protocol: tuple[str, str],
+    study: tuple[str, Study],
+    results: Sequence[Result],
+    comparisons: int,
+    teachers: Sequence[tuple[str, str]] | None = None,
+    elsewhere: Collection[str] = (),
+    table: pd.DataFrame | None = None,
+) -> Leaderboard:
+    """The board of a study, (name, content), of one protocol's results, (name, what its file says).
+
+    `teachers` limits and orders the rows (default: those with results of the study's transfers). Arms whose comparisons are
+    another board's, `elsewhere`, stand beside without a verdict, and give no teacher a row. `table` is students_table's, where
+    several boards share it.
+    """
+    (name, says), (study_name, listed) = protocol, study
+    found = students_table(results, name) if table is None else table
+    needed = dict.fromkeys(arm for text in listed.arms for arm in (Arm.parse(text).baseline.name, text))
+    found = found[found["arm"].isin(list(needed))]
+    stats = _comparisons(found, comparisons, elsewhere)
+    transfers = {arm for arm in listed.arms if Arm.parse(arm).transfers} - set(elsewhere)
+    own = found[found["arm"].isin(transfers)] if transfers else found
+    present = list(dict.fromkeys(zip(own["family"], own["size"], strict=True)))
+    shown = present if teachers is None else list(teachers)
+    rows = _rows(stats, name, listed.arms, shown)
+    counts = sorted({entry.n for row in rows for entry in row.entries if entry.n})
+    counted = _counted(results, name, set(needed), set(shown))
+    own = found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)]
+    return Leaderboard(
+        protocol=name,
+        study=study_name,
+        title=listed.title,
+        says=" ".join(says.split()),
+        arms=listed.arms,
+        rows=rows,
+        verdicts=_family_verdicts(rows, listed),
+        sizes=_sizes(stats, name, rows, listed),
+        shifted=_shifted(found, name),
+        comparisons_of=stats,
+        notes=(
+            *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
+            *_teacher_notes(results, name),
+            *_spread_notes(own),
+            *code_notes({result.key: result.provenance.code for result in counted}),
+            *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
+        ),
+        choose=listed.choose,
+        printed=listed.tables,
+        comparisons=comparisons,
+        runs=len({result.key for result in counted}),
+        seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",
+        table=long_table(stats, own, name),
+        results=counted,
+    )
+
+
+def students_table(results: Iterable[Result], name: str) -> pd.DataFrame:
+    """One protocol's results but for its teachers' (benchmark.stats.frame)."""
+    return frame(result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
+
+
+def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[str]) -> Comparisons:
+    """The estimates, without verdicts of arms that are another board's, and without a reversal where Copy bypasses all of it."""
+    stats = Comparisons(found, comparisons)
+    for place, value in list(stats.found.items()):
+        _, family, _, arm, kind = place
+        if kind == GAP and arm in elsewhere:
+            stats.found[place] = replace(value, simultaneous=None, unpooled=None)
+        if kind == REVERSAL and inert(Arm.parse(arm), family, place[2]):
+            del stats.found[place]
+    return stats
+
+
+def inert(arm: Arm, family: str, size: str) -> bool:
+    """Whether it is Copy into a student all of whose native components Copy bypasses."""
+    native = components_of(arm, family, size).values() if arm.method == "copy" else ()
+    return bool(native) and all(component.inert_under_copy for component in native)
+
+
+def _rows(stats: Comparisons, name: str, arms: Sequence[str], shown: Sequence[tuple[str, str]]) -> tuple[Row, ...]:
+    """A row a teacher; teachers of one size that share every run, of transfers too, are one."""
+    transfers = [arm for arm in arms if Arm.parse(arm).transfers]
+    own = stats.table[stats.table["protocol"] == name].groupby(["family", "size", "arm"], sort=False)["key"].agg(frozenset)
+    keys = own.to_dict() if len(own) else {}
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    for family, size in shown:
+        known = tuple(keys.get((family, size, arm)) for arm in arms)
+        alone = () if any((family, size, arm) in keys for arm in transfers or arms) else (family,)
+        groups.setdefault((size, known, alone), []).append(family)
+    return tuple(
+        Row(tuple(members), size, tuple(_entry(stats, name, members[0], size, arm) for arm in arms))
+        for (size, _, _), members in groups.items()
+    )
+
+
+def _counted(results: Iterable[Result], name: str, arms: set[str], shown: set[tuple[str, str]]) -> tuple[Result, ...]:
+    cells = ((result, result.cell) for result in results)
+    return tuple(r for r, cell in cells if cell.protocol == name and cell.arm in arms and (cell.family, cell.size) in shown)
+
+
+def _spread_notes(found: pd.DataFrame) -> list[str]:
+    """Arms whose teachers' runs do not spread equally, as pooling takes them to."""
+    unequal = {arm: p for arm, p in (unequal_spread(found) if len(found) else {}).items() if p < UNEQUAL}
+    return [
+        f"{arm}: runs spread unequally between teachers (Brown-Forsythe p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}), so that"
+        " its pooled intervals are too narrow for the noisiest teachers and too wide for the quietest"
+        for arm, p in unequal.items()
+    ]
+
+
+def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> Entry:
+    arm = Arm.parse(text)
+    cell = stats.cell(name, family, size, text)
+    if cell is None:
+        return Entry(arm, None, 0, None)
+    if _is_standard(stats, name, family, size, arm):
+        return Entry(arm, float(cell["mean"]), int(cell["n"]), None, SAME)
+    gap = None if not arm.transfers else stats.gap(name, family, size, text)
+    return Entry(arm, float(cell["mean"]), int(cell["n"]), gap)
+
+
+def _is_standard(stats: Comparisons, name: str, family: str, size: str, arm: Arm) -> bool:
+    """Whether a matched arm's runs are the standard one's, since the family has no native components."""
+    one, other = (stats.cell(name, family, size, each.name) for each in (arm, arm.standard))
+    return arm.student == "matched" and one is not None and other is not None and bool(one["group"] == other["group"])
+
+
+def by_family(rows: Sequence[Row]) -> list[tuple[tuple[str, ...], tuple[Row, ...]]]:
+    """Families, those together that share all their rows, with the rows of their sizes in the family's order.
+
+    Alternatives are other checkpoints of a size, and no sizes.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        for family in row.families:
+            if row.size in families.spec(family).sizes:
+                found.setdefault(family, []).append(row)
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for family, own in found.items():
+        by_size = {row.size: row for row in own}
+        found[family] = [by_size[size] for size in families.spec(family).sizes if size in by_size]
+        groups.setdefault(tuple(map(id, found[family])), []).append(family)
+    return [(tuple(names), tuple(found[names[0]])) for names in groups.values()]
+
+
+def _sizes(
+    stats: Comparisons, name: str, rows: Sequence[Row], study: Study
+) -> tuple[tuple[tuple[str, ...], tuple[str, ...], dict[str, tuple[str | None, Estimate | None]]], ...]:
+    """Families of several sizes by transfer arm; arms with variants are left out."""
+    several = [(names, own) for names, own in by_family(rows) if len(own) > 1]
+    arms = [text for text in study.arms if Arm.parse(text).transfers and "+" not in text]
+    ends = [(name, names[0], own[0].size, own[-1].size) for names, own in several]
+    changes = across_sizes(stats.pool, arms, ends, stats.comparisons) if ends and arms and stats.pool is not None else {}
+    found = []
+    for names, own in several:
+        said: dict[str, tuple[str | None, Estimate | None]] = {}
+        for arm in arms:
+            entries = [row.entries[study.arms.index(arm)] for row in own]
+            word = consistency([entry.gap.verdict if entry.gap else None for entry in entries])
+            said[arm] = (SAME, None) if all(each.note for each in entries) else (word, changes.get((arm, names[0])))
+        found.append((names, tuple(row.size for row in own), said))
+    return tuple(found)
+
+
+def _shifted(found: pd.DataFrame, name: str) -> dict[tuple[str, str, str, str], Estimate]:
+    """Gaps on shifted test sets by (family, size, arm, set), from the results that have them."""
+    gaps = {}
+    for column in (each for each in found.columns if each.startswith("shift:")):
+        own = found[found[column].notna()]
+        measured = as_estimates(estimates(Pool(own.assign(top1=own[column])), 1)) if len(own) else {}
+        for (_, *place, kind), one in measured.items():
+            if kind == GAP:  # no verdict is drawn from it
+                gaps[*place, column.removeprefix("shift:")] = replace(one, simultaneous=None, unpooled=None)
+    return gaps
+
+
+def _teacher_notes(results: Sequence[Result], name: str) -> list[str]:
+    """Teachers whose students did not all learn from the same weights: trained again elsewhere, or on other hardware."""
+    weights: dict[tuple[str, str, str], set[str | None]] = {}
+    for result in results:
+        if result.cell.protocol == name and result.teacher is not None:
+            place = (result.cell.family, result.cell.size, result.teacher.source)
+            weights.setdefault(place, set()).add(result.teacher.sha256)
+    return [
+        f"{family} {size}: its students learnt from {len(found)} different weights of one teacher ({source})"
+        for (family, size, source), found in weights.items()
+        if len(found) > 1
+    ]
+
+
+def code_notes(made: Mapping[str, str]) -> tuple[str, ...]:
+    """What tells that runs were not all made by one code; `made` is by run key the digest of its code."""
+    counts = Counter(made.values())
+    if len(counts) < 2:
+        return ()
+    told = ", ".join(f"{code[:8]} ({count} runs)" for code, count in counts.most_common())
+    return (
+        f"made by {len(counts)} versions of the code, which alone can change a number: {told}; their commits: provenance.csv",
+    )
+
+
+def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int, dict[str, str | None]], ...]:
+    transfers = [text for text in study.arms if Arm.parse(text).transfers]
+    verdicts = []
+    for names, own in by_family(rows):
+        found: dict[str, str | None] = {}
+        for text in transfers:
+            entries = [row.entries[study.arms.index(text)] for row in own]
+            same = all(entry.note for entry in entries)
+            found[text] = SAME if same else family_verdict([e.gap.verdict if e.gap else None for e in entries])
+        verdicts += [(family, len(own), found) for family in names]
+    return tuple(verdicts)
+
+
+def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFrame:
+    """One row a cell, for the CSV: steps, n, mean, sd and range of top-1, shifted sets, gap with both intervals, verdict;
+    total (matched against the standard baseline), reversal and control with their plain intervals' half-widths.
+
+    A matched arm that is the standard one says so as its note, and has no gap: it is no test.
+    """
+    if not len(found):
+        return pd.DataFrame()
+    shifted = [column for column in found.columns if column.startswith("shift:")]
+    means = found.groupby(["family", "size", "arm"], sort=False)[shifted].mean()
+    rows = []
+    for place, own in zip(means.index, means.to_dict("records"), strict=True):
+        arm, cell = Arm.parse(place[2]), stats.cells[name, *place]
+        same = _is_standard(stats, name, place[0], place[1], arm)
+        gap = None if same or not arm.transfers else stats.gap(name, *place)
+        row: dict[str, Any] = {"protocol": name, "family": place[0], "size": place[1], "arm": place[2], "steps": cell["steps"]}
+        row |= {"n": cell["n"], "top1": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
+        row |= own | {column: cell[column] for column in ("val", "val_sd", "val_min", "val_max")}
+        row |= _gap_columns(gap) | _native_columns(stats, name, None if same else place)
+        rows.append(row | {"comparisons": stats.comparisons, "group": cell["group"], "note": SAME if same else None})
+    return pd.DataFrame(rows)
+
+
+def _gap_columns(gap: Estimate | None) -> dict[str, Any]:
+    columns: dict[str, Any] = {name: getattr(gap, field, None) for name, field in GAP_FIELDS.items()}
+    for label in ("plain", "simultaneous", "unpooled"):
+        half = getattr(gap, label, None)
+        for sign, end in ((-1, "low"), (1, "high")):
+            columns[f"{label}95_{end}"] = None if gap is None or half is None else gap.value + sign * half
+    return columns
+
+
+def _native_columns(stats: Comparisons, name: str, place: tuple[str, str, str] | None) -> dict[str, Any]:
+    found = {"total": stats.total, "reversal": stats.reversal, "control": stats.control}
+    columns: dict[str, Any] = {}
+    for label, estimate_of in found.items():
+        estimate = None if place is None else estimate_of(name, *place)
+        columns |= {label: getattr(estimate, "value", None), f"{label}_plain95": getattr(estimate, "plain", None)}
+    return columns
+
+
+def component_notes(names: Iterable[str]) -> list[str]:
+    """Which native components of these families Copy bypasses."""
+    return [
+        f"{name}: {component.name} is inert under Copy"
+        for name in names
+        for component in families.spec(name).native
+        if component.inert_under_copy
+    ]

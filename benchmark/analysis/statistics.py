@@ -1,0 +1,368 @@
+"""The rules of comparison, as pure functions of a table of results (one row a run and cell).
+
+gap(arm) = mean top-1 of the arm - mean top-1 of the same student at the same budget without transfer, in percentage points.
+Several teachers share one baseline, so arms are not paired by seed: a difference of means has
+
+    se^2 = sum over arms of s^2 x sum over its cells of weight^2 / n,
+
+s^2 pooled over the arm's cells, n runs in a cell (a matched student that is the standard one is a cell of the standard arm).
+The degrees of freedom of that sum are Satterthwaite's (Biometrics Bulletin 2, 1946; for two arms Welch, Biometrika 34, 1947):
+se^4 / sum(term^2 / df of its s^2). Intervals are two-sided Student's t: plain
+ones at 95 %, and simultaneous ones at 95 % over m comparisons (Bonferroni, in Dunn, JASA 56, 1961). The simultaneous one is
+shown and decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from benchmark.spec.arm import Arm
+from benchmark.storage.result_file import Result
+
+LEVEL = 0.95
+
+
+SUCCESS, FAILURE, INCONCLUSIVE, MIXED = "success", "failure", "inconclusive", "mixed"
+
+
+Ints = NDArray[np.int64]
+
+
+Floats = NDArray[np.float64]
+
+
+KEYS = ["protocol", "family", "size", "arm"]
+
+
+GAP, TOTAL, CONTROL, REVERSAL, TUNED, REINIT = "gap", "total", "control", "reversal", "tuned", "reinit"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A difference of means in percentage points, with its standard error, degrees of freedom and half-widths (plain,
+    simultaneous); these are None where an arm has one run only or no variance can be pooled. `unpooled` is the simultaneous
+    one from each cell's own variance."""
+
+    value: float
+    se: float | None = None
+    df: float | None = None
+    plain: float | None = None
+    simultaneous: float | None = None
+    unpooled: float | None = None
+
+    @property
+    def verdict(self) -> str | None:
+        """Success above 0, failure below, else inconclusive, by the simultaneous interval; None without one."""
+        if self.simultaneous is None:
+            return None
+        if self.value - self.simultaneous > 0:
+            return SUCCESS
+        return FAILURE if self.value + self.simultaneous < 0 else INCONCLUSIVE
+
+    @property
+    def own_verdict(self) -> str | None:
+        """The verdict by each cell's own variance; None without one."""
+        return Estimate(self.value, simultaneous=self.unpooled).verdict
+
+    @property
+    def weak(self) -> str:
+        """° where each cell's own variance gives another verdict."""
+        return "°" if self.own_verdict not in (None, self.verdict) else ""
+
+
+def frame(results: Iterable[Result]) -> pd.DataFrame:
+    """One row a result: labels, key, `group` (the key but for its seed), steps, top-1 on test, val and shifted sets.
+
+    The results are current ones: those of one cell differ in their seed alone, and an ensemble's in its student's.
+    """
+    rows, groups = [], dict[tuple[str, ...], str]()
+    for result in results:
+        cell = result.cell
+        place = (cell.protocol, cell.family, cell.size, cell.arm)
+        if place not in groups:
+            run = result.run.run
+            teacher = run.teacher and {name: key for name, key in run.teacher.items() if name != "student"}
+            groups[place] = run.model_copy(update={"seed": 0, "teacher": teacher}).key
+        shifted = {f"shift:{name}": score.top1 for name, score in result.metrics.shift.items()}
+        rows.append({**dict(zip(KEYS, place, strict=True)), "seed": cell.seed, "key": result.key, "group": groups[place]})
+        rows[-1] |= {"steps": result.run.protocol.recipe.steps, "top1": result.metrics.top1, "val": result.val.top1, **shifted}
+    return pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "steps", "top1", "val"])
+
+
+def cells(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a cell (protocol, family, size, arm): group, steps, number of distinct runs n; mean, sd, lowest and highest
+    top-1 on test, and the same on val."""
+    cell = _codes(*(table[key] for key in KEYS))
+    distinct = _first(cell, table["key"])
+    table, cell = table[distinct], cell[distinct]
+    found = table.loc[_first(cell), [*KEYS, "group", "steps"]].reset_index(drop=True)
+    found["n"] = np.bincount(cell)
+    for column, names in (("top1", ("mean", "sd", "low", "high")), ("val", ("val", "val_sd", "val_min", "val_max"))):
+        by = table[column].groupby(cell, sort=False)
+        for name, values in zip(names, (by.mean(), by.std(), by.min(), by.max()), strict=True):
+            found[name] = values.to_numpy()
+    return found
+
+
+def pooled(table: pd.DataFrame) -> pd.DataFrame:
+    """By (protocol, group): the arm whose runs they are (`home`), and variance `s2` pooled over that arm's cells with its
+    degrees of freedom `df`.
+
+    Cells that share their runs count once, as the arm's with the fewest variants; a matched student's that are the standard
+    one's belong to the standard arm.
+    """
+    table = table[_first(table["protocol"], table["arm"], table["key"])]
+    group = _codes(table["protocol"], table["arm"], table["group"])
+    by = table["top1"].groupby(group, sort=False)
+    groups = table.loc[_first(group), ["protocol", "group", "arm"]].rename(columns={"arm": "home"}).reset_index(drop=True)
+    groups["df"] = by.count() - 1
+    groups["ss"] = (by.var() * groups["df"]).fillna(0.0)
+    rank = {arm: (Arm.parse(arm).student == "matched", arm.count("+")) for arm in groups["home"].unique()}
+    ranks = [rank[arm] for arm in groups["home"]]
+    groups = groups.iloc[sorted(range(len(ranks)), key=ranks.__getitem__)]
+    groups = groups[_first(groups["protocol"], groups["group"])]
+    total = groups[["ss", "df"]].groupby(_codes(groups["protocol"], groups["home"]), sort=False).transform("sum")
+    groups = groups.assign(df=total["df"], s2=total["ss"] / total["df"].where(total["df"] > 0))
+    return groups[["protocol", "group", "home", "s2", "df"]].reset_index(drop=True)
+
+
+def _codes(*columns: Any) -> Ints:
+    """A number for each row, in the order of their first rows: one where all of these columns are equal."""
+    found = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        own, values = pd.factorize(np.asarray(column))
+        found = pd.factorize(found * len(values) + own)[0]
+    return found
+
+
+def _first(*columns: Any) -> NDArray[np.bool_]:
+    """Whether a row is the first of those where all of these columns are equal."""
+    first = np.zeros(len(columns[0]), dtype=bool)
+    first[np.unique(_codes(*columns), return_index=True)[1]] = True
+    return first
+
+
+Part = tuple[Any, tuple[Any, ...], float]  # of a contrast (any id) a cell (protocol, family, size, arm) and its weight
+
+
+class Pool:
+    """The cells of a table and the variances that are pooled over them, computed once for every sum of means."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.cells = cells(table)
+        found = self.cells.merge(pooled(table), how="left", on=["protocol", "group"])
+        self.places = list(zip(*(found[key].tolist() for key in KEYS), strict=True))
+        self.at = {place: number for number, place in enumerate(self.places)}
+        self.group, self.home = _codes(found["group"]), _codes(found["home"])
+        self.mean, self.n, self.sd, self.s2, self.df = (found[name].to_numpy() for name in ("mean", "n", "sd", "s2", "df"))
+
+
+def contrasts(pool: Pool, parts: Sequence[Part], comparisons: int | pd.Series) -> pd.DataFrame:
+    """Weighted sums of cells' means, with their intervals.
+
+    Args:
+        pool: of the table with one row a run and cell.
+        parts: what is summed, by contrast.
+        comparisons: m of the simultaneous intervals; or that of each contrast, by its id.
+
+    Returns a row a contrast whose cells all have results, in the order of their ids' first parts: value, se, df, plain,
+    simultaneous, unpooled (half-widths) and verdict, missing where Estimate's are None. Cells that are the same runs (matched =
+    standard) count as one, with the sum of their weights: what cancels is no estimate of anything and gets no interval.
+    """
+    lacking = {name for name, place, _ in parts if place not in pool.at}
+    known = [part for part in parts if part[0] not in lacking]
+    number = {name: place for place, name in enumerate(dict.fromkeys(name for name, _, _ in known))}
+    ids, every = pd.Index(list(number), tupleize_cols=False), range(len(number))
+    of = np.array([number[name] for name, _, _ in known], dtype=np.int64)
+    at = np.array([pool.at[place] for _, place, _ in known], dtype=np.int64)
+    of, at, weight = _merged(of, at, np.array([weight for _, _, weight in known], dtype=float), pool)
+    mean, n, sd = pool.mean[at], pool.n[at], pool.sd[at]
+    table = pd.DataFrame({"value": pd.Series(weight * mean).groupby(of).sum().reindex(every, fill_value=0.0)})
+    table["se"], table["df"] = _combined(*_arms_terms(of, pool.home[at], weight**2 / n, n, pool.s2[at], pool.df[at]), every)
+    own_se, own_df = _combined(weight**2 * sd**2 / n, n - 1, of, every)
+    m = comparisons.reindex(ids).to_numpy() if isinstance(comparisons, pd.Series) else comparisons
+    table["plain"] = _half_width(table["se"], table["df"], 1)
+    table["simultaneous"], table["unpooled"] = _half_width(table["se"], table["df"], m), _half_width(own_se, own_df, m)
+    table["verdict"] = _verdicts(table["value"], table["simultaneous"])
+    return table.set_index(ids)
+
+
+def _merged(of: Ints, at: Ints, weight: Floats, pool: Pool) -> tuple[Ints, Ints, Floats]:
+    """Parts of one contrast that are the same runs as one, without those that cancel."""
+    same = _codes(of, pool.group[at])
+    first, total = _first(same), np.bincount(same, weight)
+    return of[first][total != 0], at[first][total != 0], total[total != 0]
+
+
+def _arms_terms(of: Ints, home: Ints, share: Floats, n: Ints, s2: Floats, df: Ints) -> tuple[Floats, Ints, Ints]:
+    """Of each arm in each contrast the variance that it adds, missing where a cell has one run, and its degrees of freedom."""
+    arm = _codes(of, home)
+    first = _first(arm)
+    shares, fewest = (pd.Series(values).groupby(arm) for values in (share, n))
+    usable = (fewest.min().to_numpy() > 1) & (df[first] > 0)
+    return np.where(usable, shares.sum().to_numpy() * s2[first], np.nan), df[first], of[first]
+
+
+def _combined(term: Floats, df: Ints, of: Ints, every: range) -> tuple[pd.Series, pd.Series]:
+    """Of each contrast the standard error of a sum of independent terms with these variances, and Satterthwaite's degrees of
+    freedom."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        unknown, variance, spread = (pd.Series(each).groupby(of) for each in (np.isnan(term), term, term**2 / df))
+        sums = variance.sum().where(~unknown.any())
+        found = np.sqrt(sums), (sums**2 / spread.sum()).where(sums > 0)
+    return found[0].reindex(every), found[1].reindex(every)
+
+
+def _half_width(se: pd.Series, df: pd.Series, m: Any) -> pd.Series:
+    quantile = stats.t.ppf(1 - (1 - LEVEL) / np.maximum(1, m) / 2, df)
+    return pd.Series(np.where(se == 0, 0.0, quantile * se), se.index)
+
+
+def _verdicts(value: pd.Series, half: pd.Series) -> pd.Series:
+    """Success above 0, failure below, else inconclusive; missing without an interval."""
+    found = np.select([value - half > 0, value + half < 0, half.notna()], [SUCCESS, FAILURE, INCONCLUSIVE], "")
+    return pd.Series(found, value.index, dtype=object).replace("", None)
+
+
+def signed_arms(arm: Arm) -> dict[str, dict[str, float]]:
+    """What is computed of an arm, by name, each as arms with weights.
+
+    gap: against the same student and budget without transfer. total: a matched arm against the standard student without
+    transfer. control: what native components do alone. reversal: gap(matched) - gap(standard), what they do to the transfer.
+    tuned: the fine-tuned teacher against the standard student from scratch. reinit: a part of it re-initialised before against
+    the whole.
+    """
+    base, plain, plain_base = arm.baseline.name, arm.standard.name, arm.baseline.standard.name
+    if arm.match != "none":  # what a finished student has is no result of this arm's own
+        return {}
+    if arm.method == "finetune":
+        whole = {REINIT: {arm.name: 1.0, arm.default("reinit").name: -1.0}} if arm.reinit != "none" else {}
+        return {TUNED: {arm.name: 1.0, base: -1.0}} | whole
+    found: dict[str, dict[str, float]] = {}
+    if arm.transfers:
+        found[GAP] = {arm.name: 1.0, base: -1.0}
+    if arm.student == "matched" and arm.transfers:
+        found[TOTAL] = {arm.name: 1.0, plain_base: -1.0}
+        found[REVERSAL] = {arm.name: 1.0, base: -1.0, plain: -1.0, plain_base: 1.0}
+    if arm.student == "matched" and arm.method == "none":
+        found[CONTROL] = {arm.name: 1.0, plain: -1.0}
+    return found
+
+
+def estimates(pool: Pool, comparisons: int) -> pd.DataFrame:
+    """Every estimate of signed_arms that a table has results for, by protocol, family, size, arm and kind (see contrasts)."""
+    signed = {arm: signed_arms(Arm.parse(arm)) for arm in dict.fromkeys(place[3] for place in pool.places)}
+    parts = [
+        ((*place, kind), (*place[:3], part), weight)
+        for place in pool.places
+        for kind, terms in signed[place[3]].items()
+        for part, weight in terms.items()
+    ]
+    found = contrasts(pool, parts, comparisons)
+    return found.set_index(pd.MultiIndex.from_tuples(found.index, names=[*KEYS, "kind"]))
+
+
+def across_sizes(
+    pool: Pool, arms: Sequence[str], places: Sequence[tuple[str, str, str, str]], comparisons: int
+) -> dict[tuple[str, str], Estimate]:
+    """By (arm, family): the arm's gap at the last size minus that at the first, of each place (protocol, family, first size,
+    last size) that has results of both."""
+    parts = [
+        ((arm, place[1]), (*place[:2], size, part), sign * weight)
+        for arm in arms
+        for place in places
+        for size, sign in zip(place[2:], (-1.0, 1.0), strict=True)
+        for part, weight in signed_arms(Arm.parse(arm))[GAP].items()
+    ]
+    return as_estimates(contrasts(pool, parts, comparisons))
+
+
+def as_estimates(found: pd.DataFrame) -> dict[Any, Estimate]:
+    """The rows of contrasts as Estimates, by id."""
+    values = found[list(Estimate.__annotations__)].astype(object).where(found.notna(), None)
+    return {name: Estimate(*row) for name, row in zip(found.index, values.to_numpy().tolist(), strict=True)}
+
+
+class Comparisons:
+    """Gaps and verdicts of a table of results; `comparisons` is the number m that simultaneous intervals allow for."""
+
+    def __init__(self, table: pd.DataFrame, comparisons: int) -> None:
+        self.table, self.comparisons = table, comparisons
+        self.pool = Pool(table) if len(table) else None
+        self.cells = {} if self.pool is None else dict(zip(self.pool.places, self.pool.cells.to_dict("records"), strict=True))
+        self.found = {} if self.pool is None else as_estimates(estimates(self.pool, comparisons))
+
+    def cell(self, protocol: str, family: str, size: str, arm: str) -> dict[str, Any] | None:
+        """group, n, mean, sd of a cell; None when it has no result."""
+        return self.cells.get((protocol, family, size, arm))
+
+    def gap(self, protocol: str, family: str, size: str, arm: str) -> Estimate | None:
+        """The arm against the same student at the same budget without transfer; None when one of them has no result."""
+        return self.found.get((protocol, family, size, arm, GAP))
+
+    def total(self, protocol: str, family: str, size: str, arm: str) -> Estimate | None:
+        """A matched arm against the standard student without transfer."""
+        return self.found.get((protocol, family, size, arm, TOTAL))
+
+    def control(self, protocol: str, family: str, size: str, arm: str = "matched-none") -> Estimate | None:
+        """matched-none - standard-none: what native components do alone."""
+        return self.found.get((protocol, family, size, arm, CONTROL))
+
+    def reversal(self, protocol: str, family: str, size: str, arm: str) -> Estimate | None:
+        """gap(matched) - gap(standard) of a matched arm: what native components do to the transfer."""
+        return self.found.get((protocol, family, size, arm, REVERSAL))
+
+    def tuned(self, protocol: str, family: str, size: str) -> Estimate | None:
+        """The fine-tuned teacher against standard-none: what pre-training itself gives."""
+        return self.found.get((protocol, family, size, "finetune", TUNED))
+
+
+def unequal_spread(table: pd.DataFrame) -> dict[str, float]:
+    """By arm: p of Brown and Forsythe's test (JASA 69, 1974) that its cells' runs spread equally, which pooling takes them to;
+    of cells with three runs or more, where there are at least two."""
+    found, homes = pooled(table), dict[str, dict[tuple[str, str], dict[str, float]]]()
+    home = dict(zip(zip(found["protocol"], found["group"], strict=True), found["home"], strict=True))
+    for protocol, arm, group, key, top1 in zip(
+        *(table[name] for name in ("protocol", "arm", "group", "key", "top1")), strict=True
+    ):
+        if home[protocol, group] == arm:
+            homes.setdefault(arm, {}).setdefault((protocol, group), {}).setdefault(key, top1)
+    unequal = {}
+    for arm, groups in homes.items():
+        samples = [list(runs.values()) for runs in groups.values() if len(runs) > 2]
+        if len(samples) > 1 and any(len(set(sample)) > 1 for sample in samples):
+            unequal[arm] = float(stats.levene(*samples, center="median").pvalue)
+    return unequal
+
+
+def family_verdict(verdicts: Sequence[str | None]) -> str | None:
+    """Of a family's teachers by one method: the verdict that all have, mixed when both success and failure occur, else
+    inconclusive; None when a teacher has none."""
+    if not verdicts or any(verdict is None for verdict in verdicts):
+        return None
+    found = set(verdicts)
+    if found in ({SUCCESS}, {FAILURE}):
+        return verdicts[0]
+    return MIXED if {SUCCESS, FAILURE} <= found else INCONCLUSIVE
+
+
+def consistency(verdicts: Sequence[str | None]) -> str | None:
+    """Of a family's sizes by one method: consistent when all have the same success or failure, contradicting when both
+    occur, else undecided; None for fewer than two sizes, or when one has no verdict."""
+    if len(verdicts) < 2:
+        return None
+    words = {SUCCESS: "consistent", FAILURE: "consistent", MIXED: "contradicting", INCONCLUSIVE: "undecided"}
+    return words.get(family_verdict(verdicts) or "")
+
+
+def share_closed(gap: Estimate | None, tuned: Estimate | None) -> float | None:
+    """Percent of the gap from scratch to fine-tuning that a transfer closes (Li et al. 2024, arXiv 2411.09702, Table 1); None
+    where fine-tuning gains nothing."""
+    return None if gap is None or tuned is None or tuned.value <= 0 else 100 * gap.value / tuned.value

@@ -1,0 +1,66 @@
+"""The command `bench`: one file a verb. Verbs import torch, timm and pandas when they run, so that help comes at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from benchmark.cli.common import DONE, INTERRUPTED, MOST_SAID, WRONG_REQUEST, Parser
+from families.spec import UserError
+
+ORDER = ("run", "report", "list", "status", "cancel", "logs", "export", "speed", "inspect", "fetch", "check")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 all done, 1 some run failed, 2 the request itself was wrong."""
+    _prepare_streams()
+    os.environ["MPLBACKEND"] = "agg"  # figures are drawn into files, whatever a user has set for windows
+    try:
+        args = _parser().parse_args(argv)
+        return int(args.verb(args))
+    except UserError as error:
+        return _refused(str(error))
+    except KeyboardInterrupt:
+        print("bench: interrupted; the same command again goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except OSError as error:  # a full disk, a folder that is not ours
+        if error.errno is None:
+            raise
+        return _refused(": ".join(str(part) for part in (error.filename, error.strerror) if part is not None))
+
+
+def _prepare_streams() -> None:
+    """Write a replacement for characters that the terminal lacks, and nothing to a stream that is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+        elif hasattr(getattr(sys, name), "reconfigure"):
+            getattr(sys, name).reconfigure(errors="replace")
+
+
+def _refused(told: str) -> int:
+    """Print what is wrong with a request on one line of printable characters."""
+    line = "".join(letter if letter.isprintable() else " " for letter in told)
+    print(f"bench: {' '.join(line.split())[:MOST_SAID]}", file=sys.stderr)
+    return WRONG_REQUEST
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="bench", description="When does attention transfer work for Vision Transformers?")
+    found = parser.add_subparsers(required=True, metavar="VERB", parser_class=Parser)
+    for name in verbs():
+        import_module(f"benchmark.cli.{name}").add_parser(found)
+    return parser
+
+
+def verbs() -> list[str]:
+    """The verbs: the files of this folder that declare `add_parser`, in the order of the help."""
+    declared = [path.stem for path in Path(__file__).parent.glob("*.py") if "\ndef add_parser(" in path.read_text("utf-8")]
+    return sorted(declared, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))

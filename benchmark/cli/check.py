@@ -1,0 +1,60 @@
+"""`bench check`: the contract tests of a family, or the images of a protocol."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import families
+from benchmark.cli.common import DONE, SOME_FAILED, cores, counting_bar, make_console, path_option
+from families.spec import UserError
+
+
+def add_parser(verbs: Any) -> None:
+    """Declare the verb and its options."""
+    parser = verbs.add_parser("check", help="the contract tests of one family, as a table; or a protocol's images")
+    parser.add_argument("--family", metavar="NAME", help="whose adapter is tested")
+    parser.add_argument("--protocol", metavar="NAME|FILE", help="whose images in --data are counted and decoded, once")
+    parser.add_argument("--data", type=path_option, metavar="DIR")
+    parser.add_argument("--work", type=path_option, default=Path(".bench"), metavar="DIR", help="remembers it (default: .bench)")
+    parser.set_defaults(verb=execute)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run the verb; its exit code."""
+    if (args.family is None) == (args.protocol is None):
+        raise UserError("check takes --family NAME, or --protocol NAME with --data DIR")
+    return _check_data(args) if args.family is None else _check_family(args)
+
+
+def _check_data(args: argparse.Namespace) -> int:
+    from benchmark.data import DataLocation, check
+    from benchmark.spec.protocol import load_protocol
+
+    name, protocol = load_protocol(args.protocol)
+    console = make_console()
+    with counting_bar(console) as progress:
+        found = check(protocol.data, DataLocation(args.data, args.work.absolute(), cores()), progress)
+    told = "protocol {} needs no images" if found is None else "the images are those of protocol {}, and can be read"
+    console.print(told.format(name), highlight=False)
+    return DONE
+
+
+def _check_family(args: argparse.Namespace) -> int:
+    spec = families.spec(args.family)
+    from rich.table import Table
+    from rich.text import Text
+
+    from benchmark.tools.check import contract
+
+    table = Table(title=f"{args.family}: {spec.title}", header_style="bold")
+    for column in ("size", "contract", "", "found"):
+        table.add_column(column, overflow="fold")
+    rows = [row for size in spec.sizes for row in contract(args.family, size)]
+    for row in rows:
+        holds = Text("holds", "green") if row.holds else Text("fails", "red")
+        table.add_row(row.size, row.claim, holds, row.found)
+    console = make_console()
+    console.print(table)
+    return DONE if all(row.holds for row in rows) else SOME_FAILED

@@ -1,0 +1,143 @@
+"""Options, folders and messages that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import families
+from benchmark.spec import bounds
+from families.spec import MOST_SHOWN, UnknownName, UserError, quoted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.spec.bounds import Whole
+    from benchmark.spec.protocol import Protocol
+
+DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
+
+
+MOST_SAID = 1000  # characters of a line
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        shown = " ".join(word if len(word) <= MOST_SHOWN else f"{word[:MOST_SHOWN]}..." for word in message[:MOST_SAID].split())
+        raise UserError(f"{shown} (see {self.prog} --help)")
+
+
+def path_option(text: str) -> Path:
+    """An option's path. An empty one (an unset shell variable) is refused: it would mean the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path")
+    return Path(text)
+
+
+def number_option(parser: argparse.ArgumentParser, option: str, allowed: Whole, **given: Any) -> None:
+    """Give a command an option that takes a whole number."""
+    parser.add_argument(option, type=functools.partial(allowed.read, option), **given)
+
+
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")  # whether they are here is another question
+
+
+REQUEST: dict[str, str | None] = {"family": "all", "sizes": None, "study": "main", "protocol": "mini", "seeds": None}
+
+
+def request_options(parser: argparse.ArgumentParser, otherwise: str = "", given: bool = True) -> None:
+    """The options that say which runs; without `given` they have no defaults of their own, but mean `otherwise`."""
+    for name, shape, told in (
+        ("family", "NAMES|all", "as in deit3,dinov2 (default: all)"),
+        ("sizes", "SIZES", "as in base,large (default: all that the families have)"),
+        ("study", "NAMES|FILE", "as in main,parts (default: main)"),
+        ("protocol", "NAME|FILE", "default: mini"),
+    ):
+        note = told if given else f"{told.split(' (')[0].split('default')[0]} (default: {otherwise})".strip()
+        parser.add_argument(f"--{name}", default=REQUEST[name] if given else None, metavar=shape, help=note)
+
+
+def folder_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=path_option, default=Path("results"), metavar="DIR", help="default: results")
+    parser.add_argument(
+        "--reports", type=path_option, metavar="DIR", help="default: reports beside results, FOLDER-reports beside FOLDER"
+    )
+
+
+@contextmanager
+def counting_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar that `progress(what, done, of)` moves; nothing off a terminal."""
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what)
+            bars.update(tasks[what], completed=done, total=of)
+
+        yield progress
+
+
+def reports_folder(args: argparse.Namespace) -> Path:
+    """Beside the results and of their name, so that results elsewhere never overwrite another folder's reports."""
+    results: Path = args.results if args.results.name not in ("", "..") else args.results.resolve()
+    return args.reports or results.with_name("reports" if results.name == "results" else f"{results.name}-reports")
+
+
+def read_seeds(text: str | None, protocol: Protocol) -> list[int]:
+    if text is None:
+        return list(protocol.seeds)
+    if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text):
+        raise UserError(f"--seeds {quoted(text)}: whole numbers from 0 on with commas between them, as in 0,1,2")
+    seeds = [bounds.SEED.read("--seeds", word) for word in text.split(",")]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {quoted(text)}: each once")
+    return seeds
+
+
+def check_device(name: str, here: bool = True) -> None:
+    """Whether it can be used, or at least (a cluster's nodes may have what is not `here`) is the name of one."""
+    if name in ("auto", "cpu") or (name == "cuda" and not here):
+        return
+    if not here:
+        raise UnknownName("device", name, ("auto", "cpu", "cuda"))
+    import torch
+
+    if ":" in name:
+        raise UserError(f"--device {quoted(name)}: GPUs are chosen by CUDA_VISIBLE_DEVICES; valid: auto, cpu, cuda")
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        told = " ".join(str(error).split())[:MOST_SHOWN]
+        raise UserError(f"--device {quoted(name)}: {told}; valid: auto, cpu, cuda") from None
+
+
+def fetch_with_bar(family: str, size: str, folder: Path, console: Console) -> Path:
+    """The file of a teacher, downloaded where it is not there. Raises WeightsError."""
+    from families.core.fetch import fetch
+
+    with counting_bar(console) as progress:
+        return fetch(families.spec(family).teacher(size), f"{family}-{size}", folder, lambda done, of: progress(
+            f"fetching {family} {size}", done, of or 0
+        ))  # fmt: skip
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def make_console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    # Off a terminal nothing wraps at 80 columns, so that logs and pipes keep whole lines. Names in brackets are no markup.
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, markup=False) if terminal else Console(width=160, stderr=stderr, markup=False)

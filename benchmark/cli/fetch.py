@@ -1,0 +1,57 @@
+"""`bench fetch`: download pre-trained teachers."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import families
+from benchmark.cli.common import DONE, SOME_FAILED, fetch_with_bar, make_console, path_option
+
+
+def add_parser(verbs: Any) -> None:
+    """Declare the verb and its options."""
+    parser = verbs.add_parser("fetch", help="put pre-trained teachers where nodes without network find them")
+    parser.add_argument("--family", default="all", metavar="NAMES|all", help="as in deit3,dinov2 (default: all)")
+    parser.add_argument("--sizes", metavar="SIZES", help="as in base,large (default: all that the families have)")
+    parser.add_argument("--weights", type=path_option, metavar="DIR", help="where to (default: weights in --work)")
+    parser.add_argument("--work", type=path_option, default=Path(".bench"), metavar="DIR", help="default: .bench")
+    parser.set_defaults(verb=execute)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Run the verb; its exit code."""
+    from rich.table import Table
+
+    from benchmark.spec.teachers import teachers_of
+    from benchmark.storage.files import ensure_writable
+    from families.core.checkpoints import WeightsError
+    from families.core.weights import record_of
+
+    folder = (args.weights or args.work / "weights").absolute()
+    wanted = teachers_of(args.family, args.sizes)
+    ensure_writable("--weights", folder)
+    console = make_console()
+    table = Table(title=f"weights in {folder}", header_style="bold")
+    for column in ("teacher", "file", "MB", "source", "revision", "sha256", "licence"):
+        table.add_column(column, overflow="fold")
+    failed = []
+    for family, size in wanted:
+        teacher = families.spec(family).teacher(size)
+        try:
+            path = fetch_with_bar(family, size, folder, console)
+        except WeightsError as error:  # the others may be there for the taking
+            failed.append(str(error))
+            console.print(f"failed: {family} {size}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+            continue
+        record = record_of(teacher, path)
+        table.add_row(
+            f"{family} {size}", str(path.relative_to(folder)), f"{path.stat().st_size / 1e6:.0f}", record["source"],
+            (record["revision"] or "not known")[:12], (record["sha256"] or "")[:12], teacher.licence,
+        )  # fmt: skip
+    if table.row_count:
+        console.print(table)
+    if any("NC" in families.spec(family).teacher(size).licence for family, size in wanted):
+        console.print("NC: not for commercial use; each licence is its authors', and holds for what is made with the weights.")
+    return SOME_FAILED if failed else DONE

@@ -1,0 +1,82 @@
+"""The runs that `status`, `cancel`, `logs` and `export` look at."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.cli.common import REQUEST, path_option, request_options
+from benchmark.cli.request import read_request
+from benchmark.spec import bounds
+from families.spec import UserError
+
+if TYPE_CHECKING:
+    from benchmark.execution.monitor import Monitor
+    from benchmark.execution.submissions import Submissions
+
+
+def work_folder_options(parser: argparse.ArgumentParser) -> None:
+    """Give a verb the options that choose runs of a work folder."""
+    request_options(parser, "those of the requests made so far in --work", given=False)
+    parser.add_argument("--seeds", metavar="0,1,2")
+    parser.add_argument("--results", type=path_option, metavar="DIR")
+    parser.add_argument("--work", type=path_option, default=Path(".bench"), metavar="DIR", help="default: .bench")
+
+
+def names_something(args: argparse.Namespace) -> bool:
+    """Whether the options name any runs."""
+    return any(getattr(args, name) is not None for name in REQUEST)
+
+
+def monitor_of(args: argparse.Namespace) -> Monitor:
+    """The runs that the options choose, to look at."""
+    from benchmark.execution.monitor import Monitor
+
+    jobs = submissions_of(args.work)
+    return Monitor(jobs.workspace, wanted_of(args, jobs), jobs)
+
+
+def submissions_of(work: Path) -> Submissions:
+    """What was submitted from a work folder. Raises UserError for what is no folder."""
+    from benchmark.execution.submissions import Submissions
+    from benchmark.storage.work_folder import Workspace
+
+    if os.path.lexists(work) and not work.is_dir():
+        raise UserError(f"--work {work}: not a folder")
+    return Submissions(Workspace(work))
+
+
+def wanted_of(args: argparse.Namespace, jobs: Submissions) -> list[Any]:
+    """What status and others look at: all requests made in the work folder, or what is named of them; else what is named."""
+    from benchmark.execution.monitor import Wanted
+    from benchmark.storage.results import Results
+
+    requests = {json.dumps(each.request, sort_keys=True): each.request for each in jobs.submissions()}
+    made = []
+    for request in requests.values():
+        try:
+            made.append(Wanted(read_request(request).plan, Results(args.results or Path(request.get("results", "results")))))
+        except UserError as error:  # a protocol file that is gone, say
+            print(f"bench: a request made before can not be read again: {error}", file=sys.stderr)
+    if not names_something(args):
+        if not made:
+            raise UserError(f"nothing was submitted from --work {args.work} yet; or name a request, as in --family deit3")
+        return made
+    named = read_request(vars(args)).plan  # also tells what is no family, size or study
+    within = {"family": args.family, "size": args.sizes, "seed": args.seeds}
+    only = {label: {getattr(cell, label) for cell in named.cells} for label, given in within.items() if given is not None}
+    if args.seeds is not None:
+        only["seed"] = {
+            bounds.SEED.read("--seeds", word) for word in args.seeds.split(",")
+        }  # a teacher's own seed is 0, whatever was asked for
+    studies = set(named.study.split(","))
+    made = [each for each in made if args.protocol is None or each.plan.protocol == named.protocol]
+    made = [each for each in made if args.study is None or studies & set(each.plan.study.split(","))]
+    arms = {"arm": {cell.arm for cell in named.cells}}  # of a request of several studies those of the named ones
+    several = [args.study is not None and not set(each.plan.study.split(",")) <= studies for each in made]
+    found = [each.narrowed(only | (arms if more else {})) for each, more in zip(made, several, strict=True)]
+    return [each for each in found if each.plan.items] or [Wanted(named, Results(args.results or Path("results")))]

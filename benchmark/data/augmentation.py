@@ -1,0 +1,99 @@
+"""Transforms of images, mixing of batches, and the seeds that both are drawn from."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import Mixup, create_transform
+from torch import Tensor
+from torchvision.transforms import Compose, Normalize
+
+from benchmark.data.image_files import one_line_errors
+from families.spec import UserError
+
+if TYPE_CHECKING:
+    from benchmark.data import Batch
+    from benchmark.spec.data_sets import Images as Settings
+    from benchmark.spec.recipe import Augment, Normalisation, Recipe
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+# Random numbers and transforms.
+def seed_of(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256(":".join(map(str, parts)).encode()).digest()[:7], "big")
+
+
+@contextmanager
+def seeded(*parts: object) -> Iterator[None]:
+    """Python's, NumPy's and torch's global generators seeded by `parts`; afterwards they stand where they stood.
+
+    torch's for the CPU alone: `torch.manual_seed` would touch a training's generators on its device.
+    """
+    before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
+    seed = seed_of(*parts)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.default_generator.set_state(before[2])
+
+
+def evaluation_transform(settings: Settings, img_size: int) -> Transform:
+    """Resizes the shorter side to img_size / crop_pct, rounded down, and crops the centre, by timm: [3, H, W] in 0..1."""
+    units = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+    done: Transform = create_transform(img_size, crop_pct=settings.crop_pct, interpolation=settings.interpolation, **units)
+    return done
+
+
+def training_transform(augment: Augment, settings: Settings, img_size: int, normalisation: Normalisation) -> Transform:
+    """Augments by timm, then undoes its normalisation: [3, H, W] in 0..1.
+
+    Erased pixels are standard normal noise in the students' units, as everywhere in timm, and may lie outside.
+    """
+    mean, std = normalisation.mean, normalisation.std
+    with one_line_errors("recipe.augment"):
+        there = create_transform(
+            img_size,
+            is_training=True,
+            scale=augment.scale,
+            hflip=augment.hflip,
+            color_jitter=augment.color_jitter,
+            auto_augment=augment.auto_augment,
+            interpolation=settings.interpolation,
+            mean=mean,
+            std=std,
+            re_prob=augment.erase,
+            re_mode="pixel",
+        )
+    back = Normalize([-m / s for m, s in zip(mean, std, strict=True)], [1 / s for s in std])
+    done: Transform = Compose([there, back])
+    return done
+
+
+def mixup_of(recipe: Recipe, num_classes: int) -> Mixup | None:
+    augment = recipe.augment
+    if augment is None or not (augment.mixup or augment.cutmix):
+        return None
+    if recipe.batch_size % 2:
+        raise UserError(f"recipe.batch_size {recipe.batch_size}: mixup and cutmix pair images; an even number is needed")
+    return Mixup(augment.mixup, augment.cutmix, label_smoothing=recipe.smoothing, num_classes=num_classes)
+
+
+def mix(mixup: Mixup | None, batch: Batch, *seed: object) -> Batch:
+    if mixup is None:
+        return batch
+    with seeded(*seed):
+        images, targets = mixup(*batch)
+    return images, targets

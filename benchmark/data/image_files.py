@@ -1,0 +1,89 @@
+"""Where the images of a data set lie, by source and split."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.data import DataLocation
+from families.spec import UserError
+
+if TYPE_CHECKING:
+    from benchmark.spec.data_sets import Images as Settings
+    from benchmark.spec.data_sets import Split
+
+SOURCES = ("", "hfds", "hfids", "tfds", "wds")
+
+
+SYNONYMS = (("train", "training"), ("val", "valid", "validation", "eval", "evaluation"))  # timm's, of a split's folder
+
+
+def ensure_regular(path: str | Path) -> None:
+    """Raise OSError for what is no regular file: opening a pipe could wait for ever."""
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise OSError("no regular file")
+
+
+def kind_of(settings: Settings) -> str:
+    return settings.source.partition("/")[0].lower()
+
+
+def where_of(settings: Settings, split: Split) -> str:
+    return f"{settings.source}, split {split.split}"
+
+
+def splits_of(settings: Settings) -> dict[str, Split]:
+    val = {} if settings.val is None else {"val": settings.val}
+    return {"train": settings.train, **val, "test": settings.test}
+
+
+def root_of(place: DataLocation) -> Path:
+    if place.root is None:
+        raise UserError("this protocol's images lie in a folder: name it by --data DIR")
+    if not place.root.is_dir():
+        raise UserError(f"--data {place.root}: no such folder")
+    return place.root
+
+
+def _split_path(root: Path, split: str) -> Path:
+    words = list(dict.fromkeys([split, *next((group for group in SYNONYMS if split in group), ())]))
+    for path in (root / f"{word}{ending}" for word in words for ending in ("", ".tar")):
+        if path.exists():
+            return path
+    there = some(sorted(path.name for path in root.iterdir())) or "nothing"
+    raise UserError(f"{root}: no split {split!r}: looked for {', '.join(words)}, a folder or a .tar; there is: {there}")
+
+
+def _below_or_beside(root: Path, name: str, path: str) -> Path:
+    for parent in (root, root.absolute().parent):
+        if (parent / path).exists():
+            return parent / path
+    remedy = "put it there, or use a protocol file that `extends` this one with data: {shifted: {}}"
+    raise UserError(f"shifted set {name}: no {path} in {root} or beside it; {remedy}")
+
+
+def ensure_equal(where: str, what: str, found: int, declared: int) -> None:
+    if found != declared:
+        raise UserError(f"{where}: {found} {what}, but the protocol says {declared}")
+
+
+def some(words: Sequence[str], most: int = 5) -> str:
+    return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def one_line_errors(where: str) -> Iterator[None]:
+    """What a library raises about the user's data, as a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{where}: not readable by timm: {_line(error)[:300]}") from error

@@ -1,0 +1,155 @@
+"""Images that are read by index, with their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image, ImageFile
+from timm.data.readers import create_reader
+from timm.data.readers.reader_image_folder import ReaderImageFolder
+from timm.data.readers.reader_image_in_tar import ReaderImageInTar
+
+from benchmark.data import DataLocation
+from benchmark.data.image_files import (
+    SOURCES,
+    _below_or_beside,
+    _line,
+    _split_path,
+    ensure_equal,
+    ensure_regular,
+    kind_of,
+    one_line_errors,
+    root_of,
+    some,
+    splits_of,
+    where_of,
+)
+from benchmark.data.streams import stream_reader
+from families.spec import UserError
+
+if TYPE_CHECKING:
+    from benchmark.spec.data_sets import Images as Settings
+    from benchmark.spec.data_sets import ShiftedSet, Split
+
+
+# Where images come from.
+@dataclass(frozen=True)
+class Source:
+    """Images that are read by index: timm's reader of them, and training classes by the reader's own labels."""
+
+    where: str
+    reader: Any
+    classes: Mapping[Any, int]
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def image(self, index: int, cheap: bool = False) -> tuple[Image.Image, int]:
+        """An RGB image and its training class. Raises UserError, naming the file.
+
+        `cheap` reads the whole file too, but makes few pixels of a JPEG.
+        """
+        ImageFile.LOAD_TRUNCATED_IMAGES = False  # another library may have switched it on: half a picture, and no error
+        try:
+            if isinstance(self.reader, ReaderImageFolder):
+                ensure_regular(self.filename(index))
+            file, label = self.reader[index]
+            with file, Image.open(file) as image:
+                if cheap:
+                    image.draft("RGB", (1, 1))
+                return image.convert("RGB"), self.classes[label]
+        except Exception as error:
+            raise UserError(f"{self.filename(index)}: not readable as an image: {_line(error)}") from None
+
+    def filename(self, index: int) -> str:
+        """What a user finds an image by."""
+        if isinstance(self.reader, ReaderImageFolder):
+            return str(self.reader.filename(index, absolute=True))
+        inside = self.reader.filename(index) if isinstance(self.reader, ReaderImageInTar) else f"row {index}"
+        return f"{self.where}: {inside}"
+
+
+def open_sources(settings: Settings, place: DataLocation) -> dict[str, Source]:
+    """All sets that are read by index, by their names; with `held_out` val is a part of train. Raises UserError, see `check`."""
+    if kind_of(settings) not in SOURCES:
+        raise UserError(f"data.source {settings.source!r}: valid: '' (folders or tars), hfds/NAME, hfids/NAME, tfds/NAME, wds/")
+    if settings.streamed:
+        names = dict(stream_reader(settings, place, settings.train).class_to_idx)
+        return _shifted_sources(settings, place, names)
+    readers = {name: _reader(settings, place, split) for name, split in splits_of(settings).items()}
+    known = _training_classes(settings, *readers["train"])
+    sources = {name: _numbered(*found, known) for name, found in readers.items()}
+    for name, split in splits_of(settings).items():
+        _whole(sources[name], split, known)
+    names = dict(readers["train"][1].class_to_idx) if kind_of(settings) else known
+    return sources | _shifted_sources(settings, place, names)
+
+
+def _training_classes(settings: Settings, where: str, reader: Any) -> dict[Any, int]:
+    """Training classes by folder name; of a Hugging Face data set, its own numbers. Raises UserError if they are not as many."""
+    found = _labels(reader)
+    ensure_equal(where, "classes", len(found), settings.num_classes)
+    words = range(settings.num_classes) if kind_of(settings) else sorted(found)
+    return {word: number for number, word in enumerate(words)}
+
+
+def _whole(source: Source, split: Split, known: Mapping[Any, int]) -> None:
+    """Raises UserError for another number of images than declared, or a training class that has none."""
+    ensure_equal(source.where, "images", len(source), split.images)
+    missing = [str(word) for word, number in known.items() if number not in source.classes.values()]
+    if missing:
+        raise UserError(f"{source.where}: training classes that it has not ({len(missing)}): {some(missing)}")
+
+
+def _shifted_sources(settings: Settings, place: DataLocation, names: Mapping[str, int]) -> dict[str, Source]:
+    return {name: _shifted(name, shifted, settings, place, names) for name, shifted in settings.shifted.items()}
+
+
+def _shifted(name: str, shifted: ShiftedSet, settings: Settings, place: DataLocation, names: Mapping[str, int]) -> Source:
+    path = _below_or_beside(root_of(place), name, shifted.path)
+    if shifted.named_by == "class" and not names:
+        raise UserError(f"shifted set {name}: the classes of {settings.source!r} have no names; it needs named_by: index")
+    known = {str(number): number for number in range(settings.num_classes)} if shifted.named_by == "index" else names
+    source = _numbered(str(path), _files(path), known)
+    ensure_equal(source.where, "classes", len(source.classes), shifted.classes)
+    ensure_equal(source.where, "images", len(source), shifted.images)
+    return source
+
+
+def _reader(settings: Settings, place: DataLocation, split: Split) -> tuple[str, Any]:
+    """(where it is, timm's reader) of a split that is read by index."""
+    if not kind_of(settings):
+        path = _split_path(root_of(place), split.split)
+        return str(path), _files(path)
+    with one_line_errors(where_of(settings, split)):
+        reader = create_reader(settings.source, root=place.root and str(place.root), split=split.split)
+    return where_of(settings, split), reader
+
+
+def _files(path: Path) -> Any:
+    """The reader of image folders, of a tar or of a folder of tars."""
+    with one_line_errors(str(path)):
+        if path.is_file() or any(path.glob("*.tar")):
+            # Forked processes would share an open tar, and move each other's place in it.
+            return ReaderImageInTar(str(path), cache_tarfiles=False, cache_tarinfo=False)
+        return create_reader("", root=str(path))
+
+
+def _labels(reader: Any) -> dict[Any, Any]:
+    """A reader's own labels by the words that stand for them: folder names, or the labels that occur themselves."""
+    if isinstance(reader, ReaderImageInTar):
+        return dict(reader.class_name_to_idx)
+    if isinstance(reader, ReaderImageFolder):
+        return dict(reader.class_to_idx)
+    return {label: label for label in reader.dataset.unique(reader.label_key)}
+
+
+def _numbered(where: str, reader: Any, known: Mapping[Any, int]) -> Source:
+    found = _labels(reader)
+    strange = sorted(str(word) or "images in no folder" for word in found if word not in known)
+    if strange:
+        raise UserError(f"{where}: classes that training has not ({len(strange)}): {some(strange)}")
+    return Source(where, reader, {label: known[word] for word, label in found.items()})

@@ -1,0 +1,289 @@
+"""What has become of requests: every run's state as a table, live or for programs; its log; and an end to what is under way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from benchmark.execution.backends import slurm as cluster
+from benchmark.execution.live_progress import pace
+from benchmark.execution.run_state import KINDS, State, ago, state_of
+from benchmark.execution.submissions import SLURM, Standing, Submissions
+from benchmark.spec.plan import Item, Plan
+from benchmark.spec.run import Cell
+from benchmark.storage.files import read_text
+from benchmark.storage.results import Results
+from benchmark.storage.work_folder import Workspace
+from families.spec import UserError, quoted
+
+WATCH_SECONDS, FOLLOW_SECONDS, ASK_SECONDS, MOST_LINES = 5.0, 1.0, 3.0, 15
+
+
+MOST_LOG = 100 * 2**20  # bytes
+
+
+SIGN_SECONDS = 60.0  # without a sign of life, from which on that is told
+
+
+STYLES = {
+    "finished": "green",
+    "running": "cyan",
+    "lost": "magenta",
+    "queued": "blue",
+    "failed": "red",
+    "stale": "yellow",
+    "missing": "dim",
+}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request's runs and where their results go."""
+
+    plan: Plan
+    results: Results
+
+    def narrowed(self, only: Mapping[str, Collection[Any]]) -> Wanted:
+        """Of the runs those that serve a cell with labels (family, size, seed) among the values that `only` gives for them."""
+        items = {
+            key: item
+            for key, item in self.plan.items.items()
+            if any(all(getattr(cell, label) in values for label, values in only.items()) for cell in item.cells)
+        }
+        return Wanted(replace(self.plan, items=items), self.results)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A run and its state."""
+
+    item: Item
+    state: State
+
+
+class Monitor:
+    """The runs of requests, each once."""
+
+    def __init__(self, workspace: Workspace, wanted: Sequence[Wanted], jobs: Submissions | None = None) -> None:
+        self.workspace, self.jobs = workspace, jobs or Submissions(workspace)
+        self.entries: dict[tuple[str, Path], tuple[Item, Results]] = {}
+        for each in wanted:
+            for key, item in each.plan.items.items():
+                known = self.entries.setdefault((key, each.results.folder), (Item(item.run, [], item.requires), each.results))
+                known[0].cells.extend(cell for cell in item.cells if cell not in known[0].cells)
+        self.others: dict[str, Standing] = {}
+        self.over: dict[tuple[str, Path], State] = {}
+
+    def look(self) -> list[Seen]:
+        """Every run as it is now. Raises SchedulerError where Slurm has to be asked and does not answer."""
+        standings = self.jobs.standings()
+        keys = {key for key, _ in self.entries}
+        self.others = {key: at for key, at in standings.items() if at.live is not None and key not in keys}
+        return [Seen(item, self._state(item, results, standings)) for item, results in self.entries.values()]
+
+    def goes_on(self, key: str) -> bool:
+        """Whether somebody trains a run or will; also while Slurm does not answer."""
+        try:
+            at = self.jobs.standings().get(key)
+        except cluster.SchedulerError:
+            return True
+        if at is None or at.live is None:
+            return False
+        progress = self.workspace.progress(key)  # its job may have others after it
+        return progress.get("launcher") != at.submission.name or progress["state"] not in ("finished", "failed")
+
+    def _state(self, item: Item, results: Results, standings: dict[str, Standing]) -> State:
+        """As it is now; of a finished one, whose file was read and checked, as it was."""
+        entry = item.key, results.folder
+        if entry not in self.over:
+            state = state_of(item, self.workspace, results, self.jobs, standings)
+            if state.kind != "finished":
+                return state
+            self.over[entry] = state
+        return self.over[entry]
+
+
+def as_json(seen: Sequence[Seen]) -> dict[str, Any]:
+    """For programs: how many runs are in each state, and each run."""
+    counts = Counter(each.state.kind for each in seen)
+    runs = [
+        {
+            "key": each.item.key,
+            "cells": [cell.path for cell in each.item.cells],
+            "state": each.state.kind,
+            "reason": each.state.reason,
+            "job": each.state.job,
+            "step": each.state.progress.get("step"),
+            "steps": each.item.run.protocol.recipe.steps,
+            "silent_seconds": None if each.state.silent is None else round(each.state.silent),
+        }
+        for each in seen
+    ]
+    return {"counts": {kind: counts[kind] for kind in KINDS}, "runs": runs}
+
+
+def show(overview: Monitor, console: Console) -> None:
+    """Print the states once."""
+    console.print(_drawn(overview.look(), overview), highlight=False, soft_wrap=not console.is_terminal)
+
+
+def watch(overview: Monitor, console: Console) -> None:
+    """Keep the states on the terminal until nothing is queued or running."""
+    with Live(console=console, auto_refresh=False) as screen:
+        while True:
+            try:
+                seen = overview.look()
+                screen.update(_drawn(seen, overview), refresh=True)
+                if not {"queued", "running"} & {each.state.kind for each in seen}:
+                    return
+            except cluster.SchedulerError as error:
+                screen.update(Text(f"{error}; still trying", style="yellow"), refresh=True)
+            time.sleep(WATCH_SECONDS)
+
+
+def _drawn(seen: Sequence[Seen], overview: Monitor) -> RenderableType:
+    parts: list[RenderableType] = [_counts(seen)]
+    for kind in ("running", "lost", "failed", "stale"):
+        parts += _lines(kind, [each for each in seen if each.state.kind == kind])
+    waits = Counter(each.state.reason for each in seen if each.state.kind == "queued" and each.state.reason)
+    if waits:
+        parts.append(Text("queued for: " + ", ".join(f"{reason} ({count})" for reason, count in waits.most_common())))
+    if overview.others:
+        parts.append(Text(f"{len(overview.others)} more are queued or running in this work folder"))
+    return Group(*parts)
+
+
+def _counts(seen: Sequence[Seen]) -> Table:
+    table = Table(header_style="bold", title=f"{len(seen)} runs")
+    table.add_column("protocol")
+    table.add_column("teacher")
+    for kind in KINDS:
+        table.add_column(kind, justify="right", style=STYLES[kind])
+    groups: dict[tuple[str, str], Counter[str]] = {}
+    for each in seen:
+        first = each.item.cells[0]
+        groups.setdefault((first.protocol, f"{first.family} {first.size}"), Counter())[each.state.kind] += 1
+    for (protocol, teacher), counts in groups.items():
+        table.add_row(protocol, teacher, *(str(counts[kind] or "") for kind in KINDS))
+    if len(groups) > 1:
+        table.add_section()
+        whole = Counter(each.state.kind for each in seen)
+        table.add_row("", "all", *(str(whole[kind]) for kind in KINDS))
+    return table
+
+
+def _lines(kind: str, seen: Sequence[Seen]) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    for each in seen[:MOST_LINES]:
+        told = each.state.reason or ""
+        if kind == "running":
+            at = each.state.progress
+            told = f"{at['step']}/{at['steps']} {pace(at)}".rstrip() + (f", job {each.state.job}" if each.state.job else "")
+            if each.state.silent is not None and each.state.silent > SIGN_SECONDS:
+                told += f", last sign of life {ago(each.state.silent)} ago"
+        lines.append(Text.assemble((f"{kind}: ", STYLES[kind]), f"{each.item.cells[0].name} ({each.item.key}): {told}"))
+    if len(seen) > MOST_LINES:
+        lines.append(Text(f"and {len(seen) - MOST_LINES} more {kind}; bench status --json names all"))
+    return lines
+
+
+def cancel(jobs: Submissions, only: Sequence[Wanted] | None) -> tuple[int, int, int]:
+    """End every job all of whose runs are wanted (None: any); gives how many jobs, how many runs those had left, and how many
+    jobs go on that have other runs too.
+
+    A command on this machine is a job too. Raises SchedulerError where Slurm refuses, and UserError for a command on another
+    machine.
+    """
+    with jobs.exclusively():
+        jobs.settle()
+        wanted = None if only is None else {key for each in only for key in each.plan.items}
+        live = jobs.live()
+        chosen = [at for at in live if wanted is None or wanted >= at.job.runs.keys()]
+        mixed = [at for at in live if at not in chosen and wanted is not None and wanted & at.job.runs.keys()]
+        chosen.reverse()  # first those that wait for others, or they would begin when these are gone
+        cluster.cancel([at.job.id for at in chosen if at.job.id is not None and at.submission.cluster == SLURM])
+        for at in chosen:
+            if at.submission.cluster != SLURM:
+                _end_command(at)
+        left = {key for at in chosen for key in at.job.runs if jobs.workspace.payload(key) is None}
+    return len(chosen), len(left), len(mixed)
+
+
+def _end_command(at: Standing) -> None:
+    if at.submission.host != socket.gethostname():
+        raise UserError(f"process {at.submission.pid} trains on {at.submission.host}: type this there")
+    try:
+        os.kill(at.submission.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return  # it has just ended
+    except PermissionError:
+        raise UserError(f"process {at.submission.pid} is another user's") from None
+
+
+def find_run(overview: Monitor, word: str) -> str:
+    """The key of the run that `word` names: a key or its beginning, or a cell or its end. Raises UserError."""
+    current: dict[str, list[str]] = {}
+    for (key, _), (item, _) in overview.entries.items():
+        current.setdefault(key, []).extend(cell.name for cell in item.cells)
+    older: dict[str, list[str]] = {}  # of protocols that have changed since
+    for job in (job for each in overview.jobs.submissions() for job in each.jobs):
+        for key, name in job.runs.items():
+            older.setdefault(key, []).append(name)
+    word = word.removesuffix(".json")
+    for names in (current, older):
+        found = [key for key, cells in names.items() if key.startswith(word) or any(_ends(name, word) for name in cells)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            some = ", ".join(f"{names[key][0]} ({key})" for key in found[:6])
+            raise UserError(f"{quoted(word)} is not one run: {some}{', ...' if found[6:] else ''}")
+    raise UserError(f"no run {quoted(word)} in this work folder; bench status --json names all")
+
+
+def names_cell(word: str, cell: Cell) -> bool:
+    """Whether a word that names a run names this cell of it."""
+    return _ends(cell.name, word.removesuffix(".json"))
+
+
+def _ends(name: str, word: str) -> bool:
+    return f"/{name}".endswith(f"/{word}")
+
+
+def log_of(overview: Monitor, key: str, follow: bool) -> Iterator[str]:
+    """The lines of a run's log, the error that ended it, and where its job's own output lies; as they come, with `follow`."""
+    path = overview.workspace.run(key) / "run.log"
+    if not path.exists():
+        yield "no line yet: no worker has begun it"
+    shown, asked = 0, -ASK_SECONDS
+    while True:
+        over = not follow
+        if follow and time.monotonic() - asked >= ASK_SECONDS:
+            over, asked = not overview.goes_on(key), time.monotonic()
+        lines = read_text(path, MOST_LOG).splitlines()
+        yield from lines[shown:]
+        shown = len(lines)
+        if over:
+            break
+        time.sleep(FOLLOW_SECONDS)
+    yield from read_text(overview.workspace.run(key) / "error.txt").splitlines()
+    yield from _jobs_output(overview, key)
+
+
+def _jobs_output(overview: Monitor, key: str) -> Iterator[str]:
+    for submission in overview.jobs.submissions():
+        for job in submission.jobs:
+            if key in job.runs and job.id is not None:
+                ended = f", {job.ended}" if job.ended else ""
+                yield f"job {job.id}{ended}: {overview.jobs.folder(submission)}/{job.id}_*_log.err"

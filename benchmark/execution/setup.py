@@ -1,0 +1,127 @@
+"""How runs are trained here, and the order that a worker gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.data import DataLocation
+from benchmark.spec.arm import Arm
+from benchmark.spec.definitions import is_teacher
+from benchmark.spec.plan import Item
+from benchmark.spec.protocol import Protocol
+from benchmark.spec.run import Run
+from benchmark.storage.results import Results
+from benchmark.storage.work_folder import Workspace
+from benchmark.training.preemption import Preemption
+from families.spec import UserError
+
+if TYPE_CHECKING:
+    from benchmark.training.distributed import Ranks
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How runs are trained here; nothing of it changes a number but for rounding (and a streamed source's order).
+
+    Attributes:
+        device: as torch names it, or auto.
+        jobs: workers at a time.
+        processes: how many share one run's batches.
+        place: where the data lies, and how it is read.
+        weights: the folder of pre-trained teachers.
+        micro_batch: images that go through a model at a time; None: a batch at once.
+        tensorboard: whether runs write event files.
+        data: by a protocol's data settings (JSON) a digest of their images, which were looked at; embedded data have none.
+    """
+
+    device: str = "auto"
+    jobs: int = 1
+    processes: int = 1
+    place: DataLocation = field(default_factory=DataLocation)
+    weights: Path = Path("weights")
+    micro_batch: int | None = None
+    tensorboard: bool = False
+    data: Mapping[str, str] = field(default_factory=dict)
+
+    def images_of(self, run: Run) -> str | None:
+        """The digest of a run's images."""
+        return self.data.get(data_of(run))
+
+
+def data_of(run: Run) -> str:
+    """A run's data settings, as a key."""
+    return run.protocol.data.model_dump_json()
+
+
+def place_of(item: Item, place: DataLocation) -> DataLocation:
+    """Where a run's data lies: another data set of the protocol's in a folder of its name. Raises UserError without one."""
+    arm = item.cells[0].arm
+    name = "" if is_teacher(arm) else Arm.parse(arm).data
+    if not name or place.root is None:
+        return place
+    known = [folder / name for folder in (place.root, place.root.absolute().parent)]
+    found = next((folder for folder in known if folder.is_dir()), None)
+    if found is None:
+        raise UserError(f"--data {place.root}: no folder {name} in it or beside it")
+    return replace(place, root=found)
+
+
+@dataclass
+class Order:
+    """What a worker gets.
+
+    Attributes:
+        units: of runs, in the order to take them in.
+        protocol, workspace, results, setup: what they are, where everything lies, how they are trained.
+        launcher: whose it is.
+        process: the launcher's, to end with it; None for a worker that outlives it.
+        number: of the worker among those on this machine, which chooses its GPU.
+        announce: whether processes that wait for orders are to be told of this one.
+        environment: variables to set, or to take away where None.
+    """
+
+    units: list[list[Item]]
+    protocol: Protocol
+    workspace: Workspace
+    results: Results
+    setup: Setup
+    launcher: str
+    process: int | None
+    number: int = 0
+    announce: bool = False
+    environment: dict[str, str | None] = field(default_factory=dict)
+    notice: Preemption = field(default_factory=Preemption)
+
+
+def device_of(order: Order, ranks: Ranks) -> str:
+    """A process's device: of a node's GPUs that of its worker and rank."""
+    device = torch_device(order.setup.device)
+    if device != "cuda":
+        return device
+    import torch
+
+    number = (order.number * order.setup.processes + ranks.local) % torch.cuda.device_count()
+    torch.cuda.set_device(number)
+    return f"cuda:{number}"
+
+
+def torch_device(wanted: str) -> str:
+    """What `auto` stands for here; any other name as it is."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def job_id() -> str | None:
+    """Of the job of submitit's that this process belongs to; None outside of one."""
+    import submitit
+
+    try:
+        return str(submitit.JobEnvironment().job_id)
+    except RuntimeError:
+        return None

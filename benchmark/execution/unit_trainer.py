@@ -1,0 +1,281 @@
+"""Train the runs of a unit together; deliver or fail each by itself."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import families
+from benchmark.execution.delivery import below_floor, deliver
+from benchmark.execution.progress_writer import ProgressWriter, mark_failed
+from benchmark.execution.setup import Order, Setup, device_of, place_of
+from benchmark.spec.plan import Item
+from benchmark.spec.run import EVALUATED, Run
+from benchmark.storage.provenance import code_version, provenance, utc_now
+from benchmark.storage.result_file import labelled
+from benchmark.training.models import digest_at, weights_of
+from benchmark.training.preemption import Preempted
+from families.spec import UserError
+
+if TYPE_CHECKING:
+    from benchmark.training.distributed import Ranks
+    from benchmark.training.run_trainer import RunTrainer
+
+PATIENCE_SECONDS = 3.0  # for the process that has the reason to tell it
+
+
+def fail(order: Order, item: Item, error: Exception) -> None:
+    lines = "".join(traceback.format_exception(error))
+    told = str(error) if isinstance(error, UserError) else advice_on(error, order.setup)
+    mark_failed(order.workspace, item, order.launcher, lines + told)
+
+
+def advice_on(error: Exception, setup: Setup) -> str:
+    """A last line for an error of memory: the settings that help. Empty for any other."""
+    import torch
+
+    told = str(error)
+    if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in told:
+        return ""
+    micro = f"--micro-batch below {setup.micro_batch}" if setup.micro_batch else "--micro-batch N"
+    return (
+        f"out of memory: {micro}, more --processes or a smaller together in the protocol file hold less at a time, and change no"
+        " number; so do grad_checkpointing: true, precision: bfloat16 and a smaller evaluation_batch, as another protocol."
+        f" ({' '.join(told.split())[:160]})"
+    )
+
+
+def train_unit(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
+    """Train runs together; each is delivered or failed by itself.
+
+    Of several processes the first one writes. An error that one of them alone sees, of one run, ends them all: the others
+    would wait for it for ever. That run is failed, those beside it are given back to be trained without it.
+    """
+    group = _Group(order, ranks)
+    try:
+        group.begin(items)
+        ranks.wait()  # an older error is gone before anyone can write a new one
+        group.train()
+    except Preempted:
+        group.give_back()
+        raise
+    except Exception as error:
+        if order.notice.told:
+            group.give_back()
+            raise Preempted from error
+        if ranks.size == 1:  # of what they share
+            for item, _ in list(group.going.values()):
+                group.failed(item, error)
+            return
+        try:
+            group.give_up(error)
+        finally:
+            os._exit(1)
+
+
+class _Group:
+    """Runs that train together, and what is told of them."""
+
+    def __init__(self, order: Order, ranks: Ranks) -> None:
+        self.order, self.ranks, self.started = order, ranks, utc_now()
+        self.device = device_of(order, ranks)
+        self.going: dict[str, tuple[Item, ProgressWriter]] = {}
+        self.raised: str | None = None
+
+    def begin(self, items: Sequence[Item]) -> None:
+        for item in items:
+            report = ProgressWriter(
+                self.order.workspace, item, self.order.launcher, self.order.setup.tensorboard, self.ranks.first
+            )
+            self.going[item.key] = (item, report)
+            beside = f", together with {len(items) - 1} others" if len(items) > 1 else ""
+            shared = f", by {self.ranks.size} processes" if self.ranks.size > 1 else ""
+            with self._isolated(item):
+                report.begin(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}{shared}")
+        # Only the first process writes, so it alone may have failed here: all go on with what it has.
+        self.going = {key: self.going[key] for key in self.ranks.tell(list(self.going))}
+
+    def train(self) -> None:
+        from benchmark.training.co_trainer import CoTrainer, TrainingCallbacks, TrainingContext
+
+        trainings = self._trainings()
+        if trainings:
+            setup = self.order.setup
+            first, _ = next(iter(self.going.values()))  # all of them have its data
+            place = replace(place_of(first, setup.place), rank=self.ranks.rank, ranks=self.ranks.size)
+            seconds, notice = self.order.protocol.checkpoint_seconds, self.order.notice
+            means = TrainingContext(seconds, place, self.ranks, setup.micro_batch, notice)
+            watcher = TrainingCallbacks(self._stepped, self._ended, self._failed, self._evaluated)
+            together = CoTrainer(trainings, watcher, means)
+            trainings.clear()  # what has ended or failed shall leave the memory
+            together.train()
+
+    def failed(self, item: Item, error: Exception) -> None:
+        """A run has failed, and all processes know."""
+        if self.going.pop(item.key, None) is not None and self.ranks.first:
+            fail(self.order, item, error)
+
+    def give_back(self) -> None:
+        """Nobody trains them now, and none has failed."""
+        for _, report in self.going.values():
+            with suppress(OSError):
+                report.give_back()
+
+    def give_up(self, error: Exception) -> None:
+        """After an error that the other processes have not met, or the loss of one of them. Who fails a run first is right: the
+        others only see a connection close."""
+        time.sleep(0.0 if self.raised is not None else PATIENCE_SECONDS)
+        folders = {key: self.order.workspace.run(key) for key in self.going}
+        if any((folder / "error.txt").exists() for folder in folders.values()):
+            return
+        blamed = self.raised or next(iter(self.going), None)
+        for key, (item, report) in self.going.items():
+            if key == blamed:
+                fail(self.order, item, error)
+            else:
+                report.give_back()
+        print(f"bench: {self.going[blamed][0].cells[0] if blamed else 'a worker'}: {error}", file=sys.stderr, flush=True)
+
+    def _trainings(self) -> list[RunTrainer]:
+        from benchmark.training.models import reader_of
+        from benchmark.training.run_trainer import RunTrainer
+
+        order, reader = self.order, None
+        trainings: dict[str, RunTrainer] = {}
+        errors: dict[str, Exception] = {}
+        points = order.protocol.curve_points
+        for item in [item for item, _ in self.going.values()]:
+            first = item.cells[0]
+            try:
+                files = files_of(order, item)
+                transfers = item.run.transfer.method != "none"
+                if transfers and reader is None:
+                    reader = reader_of(item.run, first.family, first.size, files, self.device)
+                mine, folder = reader if transfers else None, order.workspace.run(item.key)
+                trainings[item.key] = RunTrainer(
+                    item.run,
+                    first.family,
+                    first.size,
+                    folder,
+                    mine,
+                    self.device,
+                    points,
+                    made_by(order, files, item.run),
+                    files,
+                    self.ranks,
+                )
+            except Exception as error:
+                errors[item.key] = error
+        for key in dict.fromkeys(key for each in self.ranks.all(list(errors)) for key in each):
+            self.failed(self.going[key][0], errors.get(key) or RuntimeError("it could not be built in another process"))
+            trainings.pop(key, None)
+        return list(trainings.values())
+
+    @contextmanager
+    def _isolated(self, item: Item) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.failed(item, error)
+
+    def _failed(self, training: RunTrainer, error: Exception) -> None:
+        """A training has failed: in every process, or in this one alone, which then raises on. Not so when the job is ending."""
+        if self.order.notice.told and not isinstance(error, FloatingPointError):
+            raise Preempted from error
+        if self.ranks.size > 1 and not isinstance(error, FloatingPointError):  # which is of a loss that all of them share
+            self.raised = self.raised or training.run.key
+            raise error
+        self.failed(self.going[training.run.key][0], error)
+
+    def _stepped(self, training: RunTrainer, loss: float) -> None:
+        self.going[training.run.key][1].step(training)
+
+    def _evaluated(self, training: RunTrainer) -> None:
+        self.going[training.run.key][1].evaluating(training)
+
+    def _ended(self, training: RunTrainer, found: dict[str, Any]) -> None:
+        item, report = self.going[training.run.key]
+        error: Exception | None = None
+        if self.ranks.first:
+            try:
+                _deliver(self.order, item, found, self.started, report)
+            except Exception as raised:
+                error = raised
+        if self.ranks.tell(error is not None):
+            self.failed(item, error or RuntimeError("it could not be delivered"))
+        else:
+            del self.going[item.key]
+
+
+def made_by(order: Order, files: Mapping[str, Path], run: Run) -> str:
+    """What a checkpoint must agree on to be gone on from: the code, and which pre-trained file and images."""
+    from families.core.weights import file_digest
+
+    weights = file_digest(files["weights"]) if "weights" in files else ""
+    return ":".join((code_version()["code"], weights, order.setup.images_of(run) or "")).rstrip(":")
+
+
+def files_of(order: Order, item: Item) -> dict[str, Path]:
+    """Where the weights lie that a run names as its teacher's. Raises WeightsError for those of another run that are not what
+    it left, UserError for pre-trained ones that are not there."""
+    from families.core.weights import find_weights
+
+    first, files = item.cells[0], {}
+    for name, value in (item.run.teacher or {}).items():
+        if name in ("run", "student", "ensemble"):
+            files[name] = weights_of(order.workspace, value)
+    if item.run.teacher and "weights" in item.run.teacher and "run" not in files:  # a fine-tuned one stands for them
+        found = find_weights(order.setup.weights, first.family, first.size)
+        if found is None:
+            raise UserError(f"no weights of {first.family} {first.size} in {order.setup.weights}")
+        files["weights"] = found
+    return files
+
+
+def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, report: ProgressWriter) -> None:
+    from benchmark.training.models import weights_digest
+    from benchmark.training.run_trainer import CHECKPOINT, WEIGHTS
+
+    workspace, first = order.workspace, item.cells[0]
+    payload = found | {"teacher": _taught_by(order, item)}
+    reason = below_floor(item, payload, order.protocol)
+    if reason is not None:
+        raise RuntimeError(reason)
+    payload["provenance"] = provenance(started, utc_now(), order.setup.images_of(item.run))
+    labelled(first, item.run, payload)
+    own = None if item.run.role in EVALUATED else weights_digest(workspace.run(item.key) / WEIGHTS)
+    workspace.finish(item.key, payload, own)
+    (workspace.run(item.key) / CHECKPOINT).unlink(missing_ok=True)
+    report.log(f"finished: top-1 {payload['metrics']['top1']:.2f}")
+    deliver(workspace, order.results, item)
+
+
+def _taught_by(order: Order, item: Item) -> dict[str, Any] | None:
+    """What a result tells of its teacher."""
+    from families.core.weights import record_of
+
+    files = files_of(order, item)
+    if "run" in files:
+        assert item.run.teacher is not None
+        key = item.run.teacher["run"]
+        taught = order.workspace.payload(key)
+        top1 = None if taught is None else taught["metrics"]["top1"]
+        how = None if taught is None else "on the protocol's test set, at the last step"
+        at = files["run"].stat()
+        digest = digest_at(files["run"], at.st_size, at.st_mtime_ns)
+        return {"source": f"run {key}", "sha256": digest, "top1": top1, "how": how}
+    if "untrained" in (item.run.teacher or {}):
+        assert item.run.teacher is not None
+        seed = item.run.teacher["seed"]
+        return {"source": f"the same architecture untrained, seed {seed}", "sha256": None, "top1": None, "how": None}
+    if "weights" in files:
+        first = item.cells[0]
+        return {**record_of(families.spec(first.family).teacher(first.size), files["weights"]), "top1": None, "how": None}
+    return None

@@ -1,0 +1,1 @@
+"""Tables, figures, documents and the page: what people read."""

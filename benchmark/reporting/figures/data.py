@@ -1,0 +1,38 @@
+"""Rows that several figures draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmark.analysis.leaderboard import Leaderboard, Row
+from benchmark.storage.result_file import Result
+
+
+def interval_of(gap: Any) -> dict[str, Any]:
+    """gap, the ends of its simultaneous interval and its verdict, as far as there are."""
+    if gap is None:
+        return {"gap": None, "low": None, "high": None, "verdict": ""}
+    half = math.nan if gap.simultaneous is None else gap.simultaneous
+    return {"gap": gap.value, "low": gap.value - half, "high": gap.value + half, "verdict": gap.verdict or ""}
+
+
+def in_table(board: Leaderboard, row: Row, arm: str) -> Mapping[str, Any]:
+    """A cell of the board's long table."""
+    table = board.table
+    chosen = (table["family"] == row.families[0]) & (table["size"] == row.size) & (table["arm"] == arm)
+    found: Mapping[str, Any] = table[chosen].iloc[0]
+    return found
+
+
+def run_rows(board: Leaderboard) -> Iterator[tuple[Row, str, list[Result]]]:
+    """The results of each row and arm that has some, by seed; a matched student that is the standard one has none of its own."""
+    own: dict[tuple[str, str, str], list[Result]] = {}
+    for result in sorted(board.results, key=lambda each: each.cell.seed):
+        own.setdefault((result.cell.family, result.cell.size, result.cell.arm), []).append(result)
+    for row in board.rows:
+        for entry in row.entries:
+            results = own.get((row.families[0], row.size, entry.arm.name), [])
+            if results and not entry.note:
+                yield row, entry.arm.name, results

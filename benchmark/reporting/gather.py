@@ -1,0 +1,161 @@
+"""Collect the boards, claims and figures that a results folder gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from benchmark.analysis.claims import Finding, findings
+from benchmark.analysis.leaderboard import Leaderboard, SortedResults, leaderboard, sort_results, students_table
+from benchmark.reporting.figures import claims_figures, figures
+from benchmark.reporting.figures.figure import Figure
+from benchmark.reporting.published import PublishedFigures
+from benchmark.spec.arm import Arm
+from benchmark.spec.definitions import Definitions, is_teacher
+from benchmark.spec.plan import Plan, make_plan
+from benchmark.spec.protocol import Protocol, load_protocol
+from benchmark.spec.records import validated
+from benchmark.spec.study import Study, load_study
+from benchmark.spec.teachers import spelt_out, teachers_of
+from benchmark.spec.yaml_files import read_yaml, shipped
+from benchmark.storage.result_file import Result
+from benchmark.storage.results import read_results
+from families.spec import UserError
+
+FIRST = ("main", "nulls")  # whether failure can be seen at all stands right under what is claimed
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a results folder gives: a board for each study of each protocol, what is claimed of studies beside what was
+    measured, what was left out, and the papers' figures."""
+
+    folder: Path
+    boards: tuple[Leaderboard, ...]
+    findings: tuple[Finding, ...]
+    found: SortedResults
+    published: PublishedFigures
+
+    @cached_property
+    def figures(self) -> list[tuple[Leaderboard, list[Figure]]]:
+        """Those of each board."""
+        return [(board, figures(board)) for board in self.boards]
+
+    @cached_property
+    def measured(self) -> dict[tuple[str, str], tuple[Finding, list[Figure]]]:
+        """The claims of which something was measured, with their figures, by protocol and study."""
+        return {(each.protocol, each.study): (each, claims_figures(each)) for each in self.findings if each.measured}
+
+
+def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Mapping[str, Study] | None = None) -> Report:
+    """The report of a results folder, by the shipped protocols and studies and the ones given; m is the whole study's.
+
+    A transfer arm that several studies list belongs to the first of them: main, those given, then by name.
+    """
+    protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
+    studies = {name: load_study(name)[1] for name in shipped("studies")} | dict(given or {})
+    definitions = {name: Definitions(content) for name, content in protocols.items()}
+    found = sort_results(*read_results(folder), definitions)
+    boards, judged = list[Leaderboard](), list[Finding]()
+    ranked = list(dict.fromkeys(["main", *(given or {}), *sorted(studies)]))
+    for name, content in protocols.items():
+        own = [result for result in found.current if result.cell.protocol == name]
+        if not own:
+            continue
+        measured, assigned, listed = {result.cell.arm for result in own}, set[str](), set[str]()
+        teachers = sorted({(result.cell.family, result.cell.size) for result in own})
+        this = _Measured(name, definitions[name], own, students_table(own, name))
+        known = {each: spelt_out(content, listing, teachers) for each, listing in studies.items()}
+        for study_name in ranked:
+            spelt = known[study_name]
+            listed |= {each for arm in spelt.arms for each in _with_baseline(arm)}
+            arms = {arm for arm in spelt.arms if owned(Arm.parse(arm))}
+            ours = arms - assigned
+            assigned |= arms
+            if measured & ours:
+                boards.append(_board(this, (study_name, studies[study_name], spelt), ours))
+        shown = {arm for board in boards if board.protocol == name for each in board.arms for arm in _with_baseline(each)}
+        left = {arm for arm in measured & listed - shown if Arm.parse(arm).student != "standard"}
+        while left:  # arms that transfer nothing: the study of which most was measured shows them
+            fitting = [each for each, spelt in known.items() if left & set(spelt.arms)]
+            if not fitting:
+                break
+            best = min(fitting, key=lambda each: (len(set(known[each].arms) - measured), each))
+            boards.append(_board(this, (best, studies[best], known[best]), set()))
+            left -= set(known[best].arms)
+        shown_here = [board for board in boards if board.protocol == name]
+        asked = {each: studies[each] for each in ranked}
+        judged += findings(name, content, own, asked, shown_here, this.defined, this.table)
+        for arm in (result.cell.arm for result in own):
+            if arm not in listed and not is_teacher(arm):
+                found.unlisted[name, arm] = found.unlisted.get((name, arm), 0) + 1
+    order = list(protocols)
+    boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST], board.study))
+    return Report(folder, tuple(boards), tuple(judged), found, _published(folder))
+
+
+def _with_baseline(arm: str) -> tuple[str, str]:
+    return arm, Arm.parse(arm).baseline.name
+
+
+def owned(arm: Arm) -> bool:
+    """Whether it belongs to one study's board: what transfers, and what no other study would show."""
+    return arm.transfers or arm.match != "none" or arm.reinit != "none"
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One protocol's current results, with what its boards share: the definitions of its runs, and students_table."""
+
+    name: str
+    defined: Definitions
+    results: Sequence[Result]
+    table: pd.DataFrame
+
+
+def _board(measured: _Measured, study: tuple[str, Study, Study], ours: set[str]) -> Leaderboard:
+    """A study's board of a protocol's results; `study` is its name, what its file says, and that spelt out for the teachers that
+    have results. Comparisons are counted of the whole study's own arms, `ours`, for all teachers that it is for, and for the
+    others that have results of them."""
+    (study_name, listed, spelt), protocol = study, measured.defined.protocol
+    known = teachers_of("all", None, listed.teachers)
+    teachers = [pair for pair in known if protocol.scale is None or pair[1] in protocol.scale.sizes]
+    cells = (result.cell for result in measured.results)
+    others = sorted({(cell.family, cell.size) for cell in cells if cell.arm in ours} - set(teachers))
+    elsewhere = {arm for arm in spelt.arms if Arm.parse(arm).transfers} - ours
+    whole = _planned(measured, study_name, listed, [*teachers, *others])
+    counted = {(one.keys, one.baseline_keys) for one in whole.comparisons if one.arm not in elsewhere}
+    counted -= {(one.keys, one.baseline_keys) for one in whole.comparisons if one.arm in elsewhere}
+    says, own = (measured.name, protocol.says), (study_name, spelt)
+    return leaderboard(says, own, measured.results, len(counted), elsewhere=elsewhere, table=measured.table)
+
+
+def _planned(measured: _Measured, study_name: str, study: Study, teachers: list[tuple[str, str]]) -> Plan:
+    """The study for these teachers, without those that the protocol cannot be run for; with one seed, which is enough to count
+    comparisons."""
+    name, defined = measured.name, measured.defined
+    protocol = defined.protocol
+
+    def planned(some: list[tuple[str, str]]) -> Plan:
+        return make_plan(name, protocol, study_name, study, some, protocol.seeds[:1], defined)
+
+    def possible(teacher: tuple[str, str]) -> bool:
+        try:
+            planned([teacher])
+        except UserError:
+            return False
+        return True
+
+    try:
+        return planned(teachers)
+    except UserError:
+        return planned([teacher for teacher in teachers if possible(teacher)])
+
+
+def _published(folder: Path) -> PublishedFigures:
+    path = folder / "published.yaml"
+    return validated(PublishedFigures, read_yaml(path), str(path)) if path.is_file() else PublishedFigures()

@@ -1,0 +1,293 @@
+"""From boards to one page for a browser: page.html, with the data in it as JSON.
+
+The page needs nothing but itself, and links to result files. The same boards give the same text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import families
+from benchmark.analysis.claims import EXPECTED, SIGNS, Finding, Judged
+from benchmark.analysis.leaderboard import MARKS, SAME, Entry, Leaderboard, Row, code_notes
+from benchmark.analysis.statistics import CONTROL, REVERSAL, Estimate
+from benchmark.reporting.published import PublishedFigures, published_of
+from benchmark.reporting.tables.claims import summary_of
+from benchmark.reporting.tables.published import published_table
+from benchmark.spec.arm import Arm
+from benchmark.storage.result_file import Provenance, Result
+
+TEMPLATE, PLACE = Path(__file__).parent / "page.html", "{{data}}"
+
+
+DECIMALS = 4
+
+
+NATIVE = {"matched-none": CONTROL, "matched-copy": REVERSAL, "matched-distill": REVERSAL}
+
+
+CELLS = (
+    "family", "size", "arm", "steps", "n", "top1", "sd", "min", "max", "val", "gap", "plain95_low", "plain95_high",
+    "simultaneous95_low", "simultaneous95_high", "verdict",
+)  # fmt: skip
+
+
+GAPS = ("gap", "plain95_low", "plain95_high", "simultaneous95_low", "simultaneous95_high")
+
+
+RUNS = (
+    "protocol", "family", "size", "arm", "seed", "key", "top1", "val", "shift", "curve", "kl", "dropped", "teacher",
+    "seconds", "device", "made", "finished",
+)  # fmt: skip
+
+
+def page(
+    boards: Sequence[Leaderboard], findings: Sequence[Finding], left_out: Sequence[str], results: str,
+    published: PublishedFigures | None = None,
+) -> str:  # fmt: skip
+    """The page's text.
+
+    Args:
+        boards: one a study of a protocol, in the order of the page.
+        findings: what is claimed of studies, beside what was measured.
+        left_out: lines on files that do not count.
+        results: the POSIX path from the page to the results folder.
+        published: what results/published.yaml holds, shown beside what is measured and never instead of it.
+    """
+    content = {
+        "boards": [_board(board) for board in boards],
+        "findings": [finding_data(finding, published or PublishedFigures()) for finding in findings],
+        "families": {name: _family(name) for name in sorted({f for board in boards for row in board.rows for f in row.families})},
+        "leftOut": list(left_out),
+        "marks": MARKS | SIGNS,
+        "published": _published(published, boards),
+        "results": results,
+        **_runs(boards),
+    }
+    before, _, after = TEMPLATE.read_text(encoding="utf-8").partition(PLACE)
+    return before + embedded(content) + after
+
+
+def embedded(content: Any) -> str:
+    """JSON that can stand in a <script> element: no text in it can close the element or open a comment."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _board(board: Leaderboard) -> dict[str, Any]:
+    names = dict.fromkeys([*board.arms, *(board.table["arm"].unique() if len(board.table) else ())])
+    arms = {name: Arm.parse(name) for name in names}
+    return {
+        "protocol": board.protocol,
+        "study": board.study,
+        "title": board.title,
+        "says": board.says,
+        "arms": [_arm(name, arms[name], name in board.arms) for name in names],
+        "families": [_verdicts(board, *each) for each in board.verdicts],
+        "rows": [_row(board, row) for row in board.rows],
+        "notes": list(board.notes),
+        "footnote": board.footnote,
+        "comparisons": board.comparisons,
+        "runs": board.runs,
+        "seeds": board.seeds,
+        "cells": _cells(board, arms),
+    }
+
+
+def finding_data(finding: Finding, published: PublishedFigures) -> dict[str, Any]:
+    """A study's claims, what was measured of them and what was published, for the page and for programs."""
+    return {
+        "protocol": finding.protocol,
+        "study": finding.study,
+        "title": finding.title,
+        "asks": finding.asks,
+        "limits": finding.limits,
+        "footnote": " ".join([finding.footnote, *(f"Also: {note}." for note in code_notes(finding.made))]),
+        "comparisons": list(finding.comparisons),
+        "runs": finding.runs,
+        "commands": list(finding.commands),
+        "imagenet": list(finding.on_imagenet),
+        "claims": [_claim(judged, published) for judged in finding.judged],
+    }
+
+
+def _claim(judged: Judged, published: PublishedFigures) -> dict[str, Any]:
+    """`outcome` is the first of its differences' outcomes by weight, `word` tells how many have which."""
+    return {
+        "says": judged.claim.says,
+        "who": judged.who,
+        "rows": list(judged.claim.rows),
+        "word": judged.word,
+        "outcome": judged.outcome,
+        "summary": summary_of(judged),
+        "published": published_of(published, judged.claim),
+        "measured": [
+            {
+                "difference": one.difference,
+                "arms": None if dict(one.arms) == one.terms else [arm for arm, _ in one.arms],
+                "teacher": one.label,
+                "on": one.on,
+                "n": one.n,
+                "m": one.comparisons,
+                "expect": EXPECTED[one.expect] if one.expect else None,
+                "outcome": one.outcome,
+                "estimate": _estimate(one.estimate),
+            }
+            for one in judged.measured
+        ],
+    }
+
+
+def _arm(name: str, arm: Arm, listed: bool) -> dict[str, Any]:
+    """`line` is the arm at any budget: one curve where a study varies the budget."""
+    return {
+        "name": name,
+        "student": arm.student,
+        "method": arm.method,
+        "transfers": arm.transfers,
+        "baseline": arm.baseline.name,
+        "line": arm.model_copy(update={"budget": 1.0}).name,
+        "listed": listed,
+    }
+
+
+def _verdicts(board: Leaderboard, family: str, teachers: int, verdicts: Mapping[str, str | None]) -> dict[str, Any]:
+    own = [row for row in board.rows if family in row.families]
+    arms = {}
+    for arm, verdict in verdicts.items():
+        gaps = [gap.value for row in own if (gap := row.entries[board.arms.index(arm)].gap) is not None]
+        arms[arm] = [verdict, _number(min(gaps, default=None)), _number(max(gaps, default=None))]
+    return {"family": family, "teachers": teachers, "arms": arms, "rows": [board.rows.index(row) for row in own]}
+
+
+def _row(board: Leaderboard, row: Row) -> dict[str, Any]:
+    entries = {entry.arm.name: entry for entry in row.entries}
+    matched = [name for name in NATIVE if name in entries and not entries[name].note]
+    shifted: dict[str, dict[str, Any]] = {}
+    for (family, size, name, which), estimate in board.shifted.items():
+        if (family, size) == (row.families[0], row.size):
+            shifted.setdefault(name, {})[which] = _estimate(estimate)
+    native = {name: _estimate(board.estimate(row, name, kind)) for name, kind in NATIVE.items()} if matched else {}
+    return {
+        "families": list(row.families),
+        "size": row.size,
+        "entries": {name: _entry(entry) | {"shifted": shifted.get(name, {})} for name, entry in entries.items()},
+        "native": native if any(native.values()) else None,
+    }
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    return {"top1": _number(entry.top1), "n": entry.n, "gap": _estimate(entry.gap), "note": entry.note}
+
+
+def _estimate(estimate: Estimate | None) -> list[Any] | None:
+    """Value, half-widths (plain, simultaneous), verdict, and the verdict by each cell's own variance where it is another."""
+    if estimate is None:
+        return None
+    numbers = [_number(estimate.value), _number(estimate.plain), _number(estimate.simultaneous)]
+    return [*numbers, estimate.verdict, _other_verdict(estimate)]
+
+
+def _other_verdict(estimate: Estimate | None) -> str:
+    """The verdict by each cell's own variance, where it is another."""
+    own = None if estimate is None else estimate.own_verdict
+    return own if own and estimate and own != estimate.verdict else ""
+
+
+def _family(name: str) -> dict[str, Any]:
+    if name not in families.names():
+        return {"title": name, "paper": "", "native": []}
+    spec = families.spec(name)
+    native = [[component.name, component.description, component.inert_under_copy] for component in spec.native]
+    return {"title": spec.title, "paper": spec.paper, "native": native}
+
+
+def _cells(board: Leaderboard, arms: Mapping[str, Arm]) -> dict[str, Any]:
+    """The board's long table by rows. A matched student that is the standard one has no gap of its own, as on the board."""
+    table = board.table
+    columns = [*(name for name in CELLS if name in table), *sorted(name for name in table if name.startswith("shift:"))]
+    if not len(table):
+        return {"columns": [*CELLS, "own_verdict"], "rows": []}
+    groups = {(family, size, arm): group for family, size, arm, group in _tuples(table, ("family", "size", "arm", "group"))}
+    standard = {name: arm.standard.name for name, arm in arms.items() if arm.student == "matched"}
+    rows = []
+    for values in _tuples(table, columns):
+        row = dict(zip(columns, values, strict=True))
+        family, size, arm = row["family"], row["size"], row["arm"]
+        if arm in standard and groups[family, size, arm] == groups.get((family, size, standard[arm])):
+            row |= dict.fromkeys(name for name in GAPS if name in row) | {"verdict": SAME}
+        weak = _other_verdict(board.comparisons_of.gap(board.protocol, family, size, arm))
+        rows.append([*(_number(value) if isinstance(value, float) else value for value in row.values()), weak])
+    return {"columns": [*columns, "own_verdict"], "rows": rows}
+
+
+def _tuples(table: Any, columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
+    """Rows as Python's own numbers."""
+    return zip(*(table[column].tolist() for column in columns), strict=True)
+
+
+class _Distinct:
+    """Values that many runs share, each held once."""
+
+    def __init__(self) -> None:
+        self.places: dict[Hashable, int] = {}
+        self.values: list[Any] = []
+
+    def place(self, key: Hashable, value: Any) -> int:
+        if key not in self.places:
+            self.places[key] = len(self.values)
+            self.values.append(value)
+        return self.places[key]
+
+
+def _runs(boards: Sequence[Leaderboard]) -> dict[str, Any]:
+    """Every result that a board counts, once, by path; what made them and whom they learnt from, each once."""
+    distinct = {result.cell: result for board in boards for result in board.results}
+    made, teachers = _Distinct(), _Distinct()
+    rows = [_run(distinct[cell], made, teachers) for cell in sorted(distinct)]
+    return {"runs": {"columns": list(RUNS), "rows": rows}, "made": made.values, "teachers": teachers.values}
+
+
+def _run(result: Result, made: _Distinct, teachers: _Distinct) -> list[Any]:
+    cell, metrics, teacher = result.cell, result.metrics, result.teacher
+    learnt = None
+    if teacher is not None:
+        told = [teacher.source, teacher.revision or teacher.sha256, _number(teacher.top1), teacher.how]
+        learnt = teachers.place(tuple(told), told)
+    return [
+        cell.protocol, cell.family, cell.size, cell.arm, cell.seed, result.key, _number(metrics.top1), _number(result.val.top1),
+        {name: _number(score.top1) for name, score in metrics.shift.items()},
+        [[point.step, _number(point.val_top1)] for point in result.curve],
+        _numbers(metrics.attention_kl), _numbers(metrics.dropped_mass), learnt,
+        _number(result.cost.seconds), result.cost.device, _made(result.provenance, made), result.provenance.finished,
+    ]  # fmt: skip
+
+
+def _made(provenance: Provenance, made: _Distinct) -> int:
+    versions = " · ".join(f"{name} {number}" for name, number in sorted(provenance.versions.items()))
+    told = [provenance.commit, provenance.dirty, provenance.code, provenance.host, versions]
+    return made.place(tuple(told), told)
+
+
+def _number(value: float | None) -> float | None:
+    """To four decimals, a whole number as one; nothing for what is missing."""
+    if value is None or math.isnan(value):
+        return None
+    short = round(value, DECIMALS)
+    return int(short) if short == int(short) else short
+
+
+def _published(published: PublishedFigures | None, boards: Sequence[Leaderboard]) -> dict[str, Any]:
+    if published is None or not published.figures:
+        return {"head": [], "rows": []}
+    table = published_table(published, boards)
+    rows = [[str(row[column.key]) for column in table.columns] for row in table.rows]
+    return {"head": [column.title for column in table.columns], "rows": rows}
+
+
+def _numbers(values: Sequence[float] | None) -> list[float | None] | None:
+    return None if values is None else [_number(value) for value in values]

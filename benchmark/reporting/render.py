@@ -1,0 +1,83 @@
+"""Write the reports, or compare them with what the results give.
+
+The same results give the same files.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from benchmark.reporting.book import texts
+from benchmark.reporting.figures.figure import Figure, digest_in, save
+from benchmark.reporting.gather import Report
+from families.spec import UserError
+
+FEW = 30  # rows that `bench report` prints of a table
+
+
+TEXTS, PICTURES = (".md", ".csv", ".tex", ".html"), (".svg", ".png")
+
+
+def pictures(report: Report) -> Iterator[tuple[str, Figure]]:
+    """The figures of a report, by the stem of their files."""
+    for board, drawn in report.figures:
+        for figure in drawn:
+            yield f"{board.stem}-{figure.name}", figure
+    for finding, drawn in report.measured.values():
+        for figure in drawn:
+            yield f"{finding.stem}-{figure.name}", figure
+
+
+def render(report: Report, folder: Path) -> list[Path]:
+    """Write all files of a report; what was written. Raises UserError where a file cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs = [(figure, folder, stem.removesuffix(f"-{figure.name}")) for stem, figure in pictures(report)]
+        with _painters(len(jobs)) as painters:
+            saved = painters.map(save, *zip(*jobs, strict=True)) if jobs else iter(())
+            files = texts(report, folder)
+            for name, text in files.items():
+                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            written = [*(folder / name for name in files), *(path for paths in saved for path in paths)]
+    except OSError as error:
+        raise UserError(f"--reports {error.filename}: {error.strerror}") from None
+    return written
+
+
+def _painters(jobs: int) -> Executor:
+    """What draws beside this process: a process for each processor, or a thread where processes are not forked."""
+    if sys.platform != "linux":
+        return ThreadPoolExecutor(1)
+    alone = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the process that waits for them tells of an interrupt
+    return ProcessPoolExecutor(max(1, min(jobs, len(os.sched_getaffinity(0)))), get_context("fork"), alone)
+
+
+def differences(report: Report, folder: Path) -> list[str]:
+    """A line for each file below `folder` that is not what the results give: text by its bytes, figures by the digest of
+    their data that they hold."""
+    expected = {name: text.encode() for name, text in texts(report, folder).items()}
+    drawn: dict[str, str] = {}
+    for stem, figure in pictures(report):
+        expected[f"{stem}-drawn.csv"] = figure.csv().encode()
+        drawn |= {f"{stem}{ending}": figure.digest for ending in (PICTURES if figure.png else PICTURES[:1])}
+    lines = []
+    for name, content in sorted(expected.items()):
+        path = folder / name
+        if not path.is_file():
+            lines.append(f"{name}: missing")
+        elif path.read_bytes() != content:
+            lines.append(f"{name}: not what the results give")
+    for name, digest in sorted(drawn.items()):
+        path = folder / name
+        if not path.is_file() or digest_in(path) != digest:
+            lines.append(f"{name}: {'drawn from other data' if path.is_file() else 'missing'}")
+    known = {*expected, *drawn}
+    there = sorted(path.name for path in folder.glob("*") if path.suffix in (*TEXTS, *PICTURES))
+    return lines + [f"{name}: no file of this report, to be removed" for name in there if name not in known]

@@ -1,0 +1,46 @@
+"""Table: arms with variants, over their teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from benchmark.analysis.leaderboard import MARKS, Leaderboard
+from benchmark.analysis.statistics import FAILURE, INCONCLUSIVE, SUCCESS
+from benchmark.reporting.tables.table import Column, Gap, Table, rounded, signed
+
+
+def arms_table(board: Leaderboard) -> Table:
+    """Arms with variants over their teachers: how many have which verdict, and from where to where top-1 and gaps go."""
+    rows = []
+    for place, arm in enumerate(board.arms if board.long else ()):
+        own = [row.entries[place] for row in board.rows if row.entries[place].n and not row.entries[place].note]
+        gaps = [entry.gap for entry in own if entry.gap is not None]
+        if own:
+            counts = {word: sum(gap.verdict == word for gap in gaps) or None for word in (SUCCESS, INCONCLUSIVE, FAILURE)}
+            row = {"arm": arm, "teachers": len(own), "top1": _ends([f"{rounded(e.top1):.1f}" for e in _by_top1(own)])}
+            rows.append(row | counts | {"gaps": _ends([signed(v) for v in sorted(gap.value for gap in gaps)])})
+    columns = [Column("arm", "arm", left=True), Column("teachers", "teachers"), Column("top1", "top-1")]
+    columns += [Column(word, f"{MARKS[word]} {word}") for word in (SUCCESS, INCONCLUSIVE, FAILURE)] + [Column("gaps", "gaps")]
+    note = (
+        "Over teachers that do not share all runs: how many have which verdict, top-1 in % and gaps in percentage points, lowest"
+        " to highest. Each teacher's numbers with their intervals stand in the reports."
+    )
+    return Table("arms", "By arm, over teachers", tuple(columns), tuple(rows), (note,))
+
+
+def _by_top1(entries: Sequence[Any]) -> list[Any]:
+    return sorted(entries, key=lambda entry: float(entry.top1))
+
+
+def _ends(texts: Sequence[str]) -> str | None:
+    return " to ".join(dict.fromkeys((texts[0], texts[-1]))) if texts else None
+
+
+def value_of(entry: Any, alone: bool = False) -> Any:
+    """A board's entry as a table's value; `alone`: beside a column of its top-1."""
+    if entry.note or entry.top1 is None:
+        return entry.note or None
+    if not entry.arm.transfers:
+        return None if alone else entry.top1 if entry.n > 1 else f"{entry.top1:.1f} (n=1)"
+    return Gap(entry.gap, entry.n) if entry.gap is not None else f"top-1 {entry.top1:.1f}, no baseline"

@@ -1,0 +1,26 @@
+"""Table: one native component at a time."""
+
+from __future__ import annotations
+
+from benchmark.analysis.leaderboard import Leaderboard
+from benchmark.analysis.statistics import CONTROL, REVERSAL, TOTAL
+from benchmark.reporting.tables.table import Column, Table
+from benchmark.spec.arm import MATCHING, Arm
+
+
+def components_table(board: Leaderboard) -> Table:
+    """What each choice of native components does, where a study has several."""
+    rows = []
+    varied = any(getattr(Arm.parse(arm), name) != Arm.model_fields[name].default for arm in board.arms for name in MATCHING)
+    for row in board.rows if varied else ():
+        for entry in (each for each in row.entries if each.arm.student == "matched" and each.n and not each.note):
+            found = {kind: board.estimate(row, entry.arm.name, kind) for kind in (CONTROL, REVERSAL, TOTAL)}
+            if any(found.values()):
+                rows.append({"teacher": row.label, "arm": entry.arm.name, "n": entry.n, **found})
+    columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("n", "n")]
+    columns += [Column(kind, kind) for kind in (CONTROL, REVERSAL, TOTAL)]
+    note = (
+        "In percentage points with plain 95 % intervals. control: without transfer, - standard-none; reversal: gap - the standard"
+        " student's gap by the same method; total: - standard-none. Where Copy bypasses all components there is no reversal."
+    )
+    return Table("components", "What each choice of native components does", tuple(columns), tuple(rows), (note,))

@@ -1,0 +1,44 @@
+"""Table: failures and successes by family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from benchmark.analysis.leaderboard import SAME, Leaderboard, Row, by_family
+from benchmark.reporting.tables.table import Column, Table, Verdict, transfer_arms
+
+
+def families_table(board: Leaderboard) -> Table:
+    """Failures and successes by family, those whose standard students gain most first; none for arms with variants."""
+    transfers = transfer_arms(board)
+    rows = [] if board.long else [_family_row(board, *each, transfers) for each in by_family(board.rows)]
+    ranked = sorted(rows, key=lambda row: (-_lead(row, transfers), row["family"]))
+    columns = [Column("family", "family", left=True), Column("teachers", "teachers")]
+    return Table(
+        "leaderboard",
+        "Failures and successes by family",
+        (*columns, *(Column(arm, arm.replace("-", " ", 1)) for arm in transfers)),
+        tuple(ranked),
+        (
+            "Verdict of a family's teachers by each method, and their gaps in percentage points, lowest to highest: success or"
+            " failure if all have it, mixed if one has each, else inconclusive. Families in one row share every run, and each"
+            " has as many teachers as stand there.",
+        ),
+    )
+
+
+def _family_row(board: Leaderboard, names: Sequence[str], own: Sequence[Row], transfers: Sequence[str]) -> dict[str, Any]:
+    verdicts = next(verdicts for family, _, verdicts in board.verdicts if family == names[0])
+    row: dict[str, Any] = {"family": ", ".join(names), "teachers": len(own)}
+    for arm in transfers:
+        entries = [each.entries[board.arms.index(arm)] for each in own]
+        gaps = tuple(entry.gap.value for entry in entries if entry.gap is not None)
+        row[arm] = SAME if verdicts[arm] == SAME else Verdict(verdicts[arm], gaps)
+    return row
+
+
+def _lead(row: Mapping[str, Any], transfers: Sequence[str]) -> float:
+    gaps = [gap for arm in transfers if isinstance(row[arm], Verdict) and arm.startswith("standard") for gap in row[arm].gaps]
+    return mean(gaps) if gaps else float("-inf")

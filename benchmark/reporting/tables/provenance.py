@@ -1,0 +1,37 @@
+"""Table: what made the results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmark.reporting.tables.table import Column, Table
+from benchmark.storage.result_file import Result
+
+
+def provenance_table(results: Sequence[Result]) -> Table:
+    """Which code made the results, on what, and when."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        made = result.provenance
+        versions = ", ".join(f"{name} {version}" for name, version in sorted(made.versions.items()))
+        commit = (made.commit or "no commit") + (" with changes" if made.dirty else "")
+        groups.setdefault((result.cell.protocol, commit, made.code[:12], result.cost.device, made.host, versions), []).append(
+            result
+        )
+    columns = ("protocol", "commit", "code", "device", "host", "versions")
+    rows = [
+        dict(zip(columns, key, strict=True))
+        | {
+            "results": len(own),
+            "runs": len({result.key for result in own}),
+            "first": min(result.provenance.started for result in own)[:10],
+            "last": max(result.provenance.finished for result in own)[:10],
+        }
+        for key, own in groups.items()
+    ]
+    shown_columns = [Column("protocol", "protocol", left=True), Column("results", "results"), Column("runs", "runs")]
+    shown_columns += [Column(key, key, left=True) for key in (*columns[1:], "first", "last")]
+    return Table(
+        "provenance", "What made these results", tuple(shown_columns), tuple(rows),
+        ("code: digest of the files of benchmark/ and families/. A run that several families share is a result of each.",),
+    )  # fmt: skip

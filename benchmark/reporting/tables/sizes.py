@@ -1,0 +1,26 @@
+"""Table: verdicts across the sizes of a family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmark.analysis.leaderboard import Leaderboard
+from benchmark.reporting.tables.table import Column, Table, transfer_arms
+
+
+def sizes_table(board: Leaderboard) -> Table:
+    """The same family across its sizes: by method the verdicts' agreement, and the gap's change from first to last size."""
+    columns = [Column("family", "family", left=True), Column("sizes", "sizes", left=True)]
+    rows = []
+    for arm in () if board.long else transfer_arms(board):
+        columns += [Column(arm, arm.replace("-", " ", 1), left=True), Column(f"{arm}_change", "change")]
+    for names, sizes, found in () if board.long else board.sizes:
+        row: dict[str, Any] = {"family": ", ".join(names), "sizes": ", ".join(sizes)}
+        for arm, (word, change) in found.items():
+            row |= {arm: word, f"{arm}_change": change}
+        rows.append(row)
+    note = (
+        "consistent: all sizes have the same success or failure; contradicting: both occur; undecided: one is inconclusive."
+        " change: gap at the last size - gap at the first, in percentage points with its plain 95 % interval."
+    )
+    return Table("sizes", "The same family across sizes", tuple(columns), tuple(rows), (note,))

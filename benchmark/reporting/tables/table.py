@@ -1,0 +1,150 @@
+"""A table and the kinds of values in its cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Table as Printed
+from rich.text import Text
+
+from benchmark.analysis.leaderboard import MARKS, Leaderboard
+from benchmark.analysis.statistics import FAILURE, INCONCLUSIVE, MIXED, SUCCESS, Estimate
+from benchmark.reporting.text import as_text, printable
+from benchmark.spec.arm import Arm
+
+STYLES = {SUCCESS: "green", FAILURE: "red", INCONCLUSIVE: "yellow", MIXED: "magenta"}
+
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Success, failure, inconclusive or mixed, with the gaps it is about (percentage points), lowest to highest."""
+
+    word: str | None
+    gaps: tuple[float, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """As readers see it; without a word there is none yet."""
+        ends = " to ".join(dict.fromkeys(signed(gap) for gap in (min(self.gaps), max(self.gaps)))) if self.gaps else ""
+        word = f"{MARKS[self.word]} {self.word}" if self.word else "no verdict" if self.gaps else MISSING
+        return f"{word} ({ends})" if ends else word
+
+
+@dataclass(frozen=True)
+class Gap:
+    """An estimate with its simultaneous interval, which decides, its verdict, and its number of runs."""
+
+    estimate: Estimate
+    n: int
+
+    @property
+    def text(self) -> str:
+        """As readers see it; a single run is a number alone."""
+        half, verdict = self.estimate.simultaneous, self.estimate.verdict
+        if half is None or verdict is None:
+            why = "n=1" if self.n == 1 else "baseline n=1" if self.estimate.plain is None else "plain 95 %"
+            return f"{shown(self.estimate)} ({why})"
+        return f"{signed(self.estimate.value)} ± {rounded(half):.1f} {MARKS[verdict]} {verdict}{self.estimate.weak}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference with its simultaneous interval; `digits` behind the point."""
+
+    estimate: Estimate
+    n: int
+    digits: int = 1
+
+    @property
+    def text(self) -> str:
+        """As readers see it; without an interval a number alone."""
+        half, value = self.estimate.simultaneous, signed(self.estimate.value, self.digits)
+        if half is None:
+            return f"{value} ({'n=1' if self.n == 1 else 'no interval'})"
+        return f"{value} ± {rounded(half):.{self.digits}f}{self.estimate.weak}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its key in the rows, its heading, and the digits behind the point of its numbers."""
+
+    key: str
+    title: str
+    digits: int = 1
+    left: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `name` is part of its file's name; `notes` say what its numbers mean."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+    def texts(self) -> list[list[str]]:
+        """The rows as readers see them."""
+        return [[shown(row.get(column.key), column.digits) for column in self.columns] for row in self.rows]
+
+
+def rounded(value: float) -> float:
+    """To the four decimals that files and page have, before fewer are shown: the same everywhere, also of ties such as .05."""
+    return round(value, 4)
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A number with its sign; zero is positive."""
+    return f"{rounded(value):+z.{digits}f}"
+
+
+def shown(value: Any, digits: int = 1) -> str:
+    """A value as readers see it: an estimate with its plain 95 % interval's half-width, a missing one as a dash."""
+    match value:
+        case None:
+            return MISSING
+        case Estimate(value=number, plain=half):
+            return signed(number, digits) + ("" if half is None else f" ± {rounded(half):.{digits}f}")
+        case Verdict() | Gap() | Difference():
+            return value.text
+        case float():
+            return f"{rounded(value):,.{digits}f}"
+        case int():
+            return f"{value:,}"
+        case _:
+            return str(value)
+
+
+def printed(table: Table) -> Printed:
+    """For a terminal."""
+    out = Printed(title=Text(printable(table.title)), title_style="bold", header_style="bold", title_justify="left")
+    for column in table.columns:
+        out.add_column(Text(printable(column.title)), justify="left" if column.left else "right", overflow="fold")
+    for row, texts in zip(table.rows, table.texts(), strict=True):
+        styles = [STYLES.get(_verdict_of(row.get(column.key)) or "", "") for column in table.columns]
+        out.add_row(*(Text(printable(text), style=style) for text, style in zip(texts, styles, strict=True)))
+    return out
+
+
+def _verdict_of(value: Any) -> str | None:
+    return value.word if isinstance(value, Verdict) else value.estimate.verdict if isinstance(value, Gap) else None
+
+
+class Marked(str):
+    """A cell that is Markdown already, whatever it holds of others' texts by `as_text`."""
+
+    __slots__ = ()
+
+
+def cell_text(value: Any, text: str) -> str:
+    return str(value) if isinstance(value, Marked) else as_text(text)
+
+
+def transfer_arms(board: Leaderboard) -> list[str]:
+    return [arm for arm in board.arms if Arm.parse(arm).transfers]

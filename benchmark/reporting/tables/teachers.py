@@ -1,0 +1,27 @@
+"""Table: top-1, gap and verdict by teacher and arm."""
+
+from __future__ import annotations
+
+from benchmark.analysis.leaderboard import Leaderboard
+from benchmark.reporting.tables.arms import value_of
+from benchmark.reporting.tables.table import Column, Table
+
+
+def teachers_table(board: Leaderboard) -> Table:
+    """By teacher and arm: top-1 of what does not transfer, gap and verdict of what does; arms with variants have a row each."""
+    if board.long:
+        columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("n", "n")]
+        columns += [Column("top1", "top-1"), Column("gap", "gap")]
+        rows = [
+            {"teacher": row.label, "arm": entry.arm.name, "n": entry.n, "top1": entry.top1, "gap": value_of(entry, True)}
+            for row in board.rows
+            for entry in row.entries
+            if entry.n  # an arm with variants is not every teacher's
+        ]
+    else:
+        columns = [Column("teacher", "teacher", left=True), *(Column(arm, arm.replace("-", " ", 1)) for arm in board.arms)]
+        rows = [
+            {"teacher": row.label} | {arm: value_of(entry) for arm, entry in zip(board.arms, row.entries, strict=True)}
+            for row in board.rows
+        ]
+    return Table("teachers", "By teacher and arm", tuple(columns), tuple(rows), (board.footnote,))

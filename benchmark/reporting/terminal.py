@@ -1,0 +1,51 @@
+"""Print boards, tables and claims."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from rich.console import Console
+
+from benchmark.analysis.claims import Finding
+from benchmark.analysis.leaderboard import Leaderboard
+from benchmark.reporting.book import BOOK
+from benchmark.reporting.tables import tables
+from benchmark.reporting.tables.claims import claimed_line, claims_table
+from benchmark.reporting.tables.table import Table, printed
+from benchmark.reporting.text import printable
+
+PRINTED = ("leaderboard", "teachers", "chosen", "match", "reinit", "native", "components", "teacher-seeds")
+
+
+def show(board: Leaderboard, console: Console, most: int | None = None, names: Collection[str] | None = None) -> None:
+    """Print a board's tables of these names (None: the usual ones, and those of its study) and what their numbers mean; of
+    one of more than `most` rows, only where it is written."""
+    names = (*PRINTED, *board.printed) if names is None else names
+    _say(console, f"{printable(board.title)}\nprotocol {printable(board.protocol)}, {board.runs} runs", "bold")
+    for table in (each for each in tables(board) if each.name in names):
+        if most is not None and len(table.rows) > most:
+            _say(console, f"{printable(table.title)}: {len(table.rows)} rows, in {BOOK}")
+        else:
+            show_table(table, console)
+    for note in board.notes:
+        _say(console, printable(note))
+
+
+def _say(console: Console, text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False)
+
+
+def show_table(table: Table, console: Console) -> None:
+    """Print a table and what its numbers mean."""
+    console.print(printed(table))
+    for note in table.notes:
+        _say(console, printable(note), "dim")
+
+
+def show_claims(finding: Finding, console: Console) -> None:
+    """Print a study's claims, and what was measured of them."""
+    place = printable(f"protocol {finding.protocol}, study {finding.study}")
+    _say(console, f"{printable(finding.title)}\n{place}, {finding.runs} runs", "bold")
+    for number, judged in enumerate(finding.judged, 1):
+        _say(console, printable(f"{number}. {claimed_line(judged)}: {judged.word}"))
+    show_table(claims_table(finding), console)

@@ -1,0 +1,94 @@
+"""A protocol's `data` block: the embedded task, or images through timm's readers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from benchmark.spec import bounds
+from benchmark.spec.records import NUMBER, ClassCount, ImageCount, NotNegative, Positive, Record
+from families.spec import quoted
+
+
+class CuedDigits(Record):
+    """The embedded task (benchmark/data/cued_digits.py): sizes of the evaluation sets, noise of the shifted one.
+
+    `imbalance` is how many times as often the first class is asked for as the last one in training, falling geometrically
+    between them (evaluation stays balanced); `hues` the share of the colour circle that the eight colours are spread over.
+    """
+
+    name: Literal["cued_digits"]
+    val_images: ImageCount
+    test_images: ImageCount
+    noise_std: NotNegative
+    imbalance: Positive = Field(default=1, ge=1)
+    hues: Positive = Field(default=1, le=1)
+
+    @property
+    def num_classes(self) -> int:
+        """The ten digits."""
+        return 10
+
+
+class Split(Record):
+    """A part of a data set: its name in timm's data set factory, and how many images it has (checked before training)."""
+
+    split: str
+    images: ImageCount
+
+
+class ShiftedSet(Record):
+    """A shifted test set: image folders at `path`, below the data folder or beside it, of `classes` of the training classes.
+
+    `named_by` tells how its folders name them: as the training set's folders do, or by their index in that order.
+    Accuracy is that over the set's own classes: the model's other outputs are left out (ImageNet-A and -R: Hendrycks et al.
+    2021, arXiv 1907.07174 and 2006.16241).
+    """
+
+    path: str
+    images: ImageCount
+    classes: ClassCount
+    named_by: Literal["class", "index"] = "class"
+
+
+class Images(Record):
+    """Photographs through timm's data set factory (benchmark/data/images.py), found in `--data DIR`.
+
+    `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or "hfds/NAME". Either `held_out` of the
+    training images are val, or `val` names a split of its own. Evaluation resizes the shorter side to the model's input size
+    / crop_pct and crops the centre.
+    """
+
+    name: Literal["images"]
+    source: str = ""
+    num_classes: ClassCount
+    train: Split
+    test: Split
+    val: Split | None = None
+    held_out: Annotated[int, NUMBER, Field(ge=0, le=bounds.IMAGES.most)] = 0
+    crop_pct: Positive = Field(default=0.875, le=1)
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    shifted: dict[str, ShiftedSet] = {}
+
+    @model_validator(mode="after")
+    def _one_val(self) -> Images:
+        if (self.val is None) == (self.held_out == 0):
+            raise ValueError("either held_out images of train are val, or val names a split")
+        if self.held_out >= self.train.images:
+            raise ValueError(f"held_out {self.held_out} leaves none of {self.train.images} training images")
+        if {"train", "val", "test"} & set(self.shifted):
+            raise ValueError("shifted: train, val and test are names of their own")
+        if self.streamed and self.held_out:
+            raise ValueError(f"source {quoted(self.source)} is streamed: nothing can be held out of it; val names a split")
+        return self
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the source is read in its own order, without access by index."""
+        return self.source.split("/")[0].lower() in ("wds", "hfids", "tfds")
+
+    @property
+    def training_images(self) -> int:
+        """Images of an epoch."""
+        return self.train.images - self.held_out

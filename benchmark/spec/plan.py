@@ -1,0 +1,199 @@
+"""A study becomes runs: equal ones merge, and what others need comes before them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from benchmark.spec.arm import Arm
+from benchmark.spec.definitions import Definitions, needed
+from benchmark.spec.protocol import Protocol
+from benchmark.spec.run import EVALUATED, TEACHER, Cell, Run
+from benchmark.spec.study import Study
+from benchmark.spec.teachers import filled
+from families.spec import UserError
+
+
+@dataclass
+class Item:
+    """A run with every cell it serves; `requires` are the keys of the runs that come before it."""
+
+    run: Run
+    cells: list[Cell]
+    requires: tuple[str, ...] = ()
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.key = self.run.key
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One transferred student against its baseline: the cells of all seeds, and the keys that identify it."""
+
+    family: str
+    size: str
+    arm: str
+    keys: frozenset[str]
+    baseline_keys: frozenset[str]
+
+
+@dataclass
+class Plan:
+    """The runs of a request, teachers first, and its comparisons."""
+
+    protocol: str
+    study: str
+    items: dict[str, Item]
+    comparisons: list[Comparison]
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell, in the order of the runs."""
+        return [cell for item in self.items.values() for cell in item.cells]
+
+    @property
+    def stages(self) -> list[list[Item]]:
+        """Runs that can go at the same time: teachers, then students, which train beside their baselines, and so on."""
+        level: dict[str, int] = {}
+        students = int(any(item.run.role == TEACHER for item in self.items.values()))
+        for key, item in self.items.items():  # what is needed stands before
+            alone = 0 if item.run.role == TEACHER else students
+            level[key] = max((1 + level[each] for each in item.requires), default=alone)
+        return [[self.items[key] for key in level if level[key] == n] for n in sorted(set(level.values()))]
+
+    @property
+    def distinct_comparisons(self) -> int:
+        """Transfer comparisons that differ in any run: the number that simultaneous intervals allow for."""
+        return len({(comparison.keys, comparison.baseline_keys) for comparison in self.comparisons})
+
+
+def together(items: Iterable[Item]) -> list[list[Item]]:
+    """Runs that train together: the arms of one teacher and seed, which share data order and batch.
+
+    A run without a teacher joins those of a teacher whose cells it is the baseline of; other roles than students go alone.
+    """
+    groups: dict[tuple[object, ...], list[Item]] = {}
+    for item in items:
+        run, given = item.run, item.run.transfer
+        which: object = item.key
+        if run.role == "student":
+            which = _places([item]) if run.teacher is None else tuple(sorted(run.teacher.items()))
+        drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else None
+        # What one reader reads: a run alone would read no other blocks, nor with other ones dropped.
+        reader = (given.blocks, given.teacher_precision, given.compile_teacher, drop_path, given.part != "map")
+        groups.setdefault((run.companions, which, reader), []).append(item)
+    hosts: dict[object, list[tuple[tuple[object, ...], frozenset[tuple[str, str]]]]] = {}
+    for key, group in groups.items():
+        if group[0].run.role == "student" and group[0].run.teacher is not None:
+            hosts.setdefault(key[0], []).append((key, _places(group)))
+    for key in [key for key, group in groups.items() if group[0].run.role == "student" and group[0].run.teacher is None]:
+        own = _places(groups[key])
+        host = next((host for host, places in hosts.get(key[0], ()) if own & places), None)
+        if host is not None:
+            groups[host] += groups.pop(key)
+    return list(groups.values())
+
+
+def _places(items: Iterable[Item]) -> frozenset[tuple[str, str]]:
+    return frozenset((cell.family, cell.size) for item in items for cell in item.cells)
+
+
+def make_plan(
+    protocol_name: str, protocol: Protocol, study_name: str, study: Study,
+    teachers: Iterable[tuple[str, str]], seeds: Sequence[int], defined: Definitions | None = None,
+) -> Plan:  # fmt: skip
+    """The runs of `study` for each (family, size) in `teachers`, the baselines its transfers are compared with, and all that
+    these need first. `defined`: the protocol's, where there are some that other plans share.
+
+    Raises UserError for a request that cannot be run.
+    """
+    items: dict[str, Item] = {}
+    places: dict[str, str] = {}
+    keys_of: dict[Cell, str] = {}
+    known = defined or Definitions(protocol)
+
+    def add(cell: Cell) -> str:
+        if cell not in keys_of:
+            requires = tuple(add(each) for each in needed(protocol, cell))
+            run = known.run_of(cell)
+            if places.setdefault(cell.path, run.key) != run.key:
+                raise UserError(f"two different runs claim {cell.path}")
+            items.setdefault(run.key, Item(run, [], requires)).cells.append(cell)
+            keys_of[cell] = run.key
+        return keys_of[cell]
+
+    comparisons = []
+    for family, size in teachers:
+        for arm in map(Arm.parse, arms_of(protocol, study, family, size, known)):
+            keys, baselines = [], []
+            for seed in seeds:
+                keys.append(add(Cell(protocol_name, family, size, arm.name, seed)))
+                if arm.transfers:
+                    baselines.append(add(Cell(protocol_name, family, size, arm.baseline.name, seed)))
+            if arm.transfers:
+                comparisons.append(Comparison(family, size, arm.name, frozenset(keys), frozenset(baselines)))
+    return Plan(protocol_name, study_name, items, comparisons)
+
+
+def joined(plans: Sequence[Plan]) -> Plan:
+    """One plan of several of one protocol: each run once, with every cell that any of them has it for."""
+    items: dict[str, Item] = {}
+    for plan in plans:
+        for key, item in plan.items.items():
+            cells = items.setdefault(key, Item(item.run, [], item.requires)).cells
+            cells += [cell for cell in item.cells if cell not in cells]
+    comparisons = [one for plan in plans for one in plan.comparisons]
+    return Plan(plans[0].protocol, ",".join(plan.study for plan in plans), items, comparisons)
+
+
+def arms_of(protocol: Protocol, study: Study, family: str, size: str, defined: Definitions | None = None) -> tuple[str, ...]:
+    """A study's arms for one teacher, each `*` filled in: for blocks by quarters of the depth after `first-` and `last-` and by
+    each block after `only-`, else by each of the family's native components, other families that have some (and say what those
+    start at in this size), the protocol's other data sets or ways to pre-train a teacher.
+
+    An arm with variants that is the same run as one listed before, of the same student and method, is left out.
+    Raises UserError for an arm that this teacher can not have.
+    """
+    texts = dict.fromkeys(text for arm in study.arms for text in filled(protocol, arm, family, size))
+    if not any("+" in text for text in texts):
+        return tuple(texts)
+    found: list[str] = []
+    seen: set[tuple[str, str, str]] = set()
+    defined = defined or Definitions(protocol)
+    for text in texts:
+        arm = Arm.parse(text)
+        this = (arm.student, arm.method, defined.run_of(Cell("", family, size, text, 0)).key)
+        if "+" not in text or this not in seen:
+            found.append(text)
+        seen.add(this)
+    return tuple(found)
+
+
+def units(items: Sequence[Item], workers: int, most: int, alone: Collection[str] = ()) -> list[list[Item]]:
+    """What workers take at a time: groups of runs that train together, the longest first.
+
+    A group of more than `most` runs is split, and one that is more than half of a worker's share, so that no worker is left
+    without; a teacher then runs once for each part. Runs whose keys are in `alone`, since a worker died over them, are
+    units of their own: which of them was the reason would otherwise never be known. They come last.
+    """
+    limit = sum(map(effort, items)) / (2 * workers) if workers > 1 else math.inf
+    found = [[item] for item in items if item.key in alone]
+    for group in together(item for item in items if item.key not in alone):
+        share = math.ceil(_total(group) / limit) if limit else 1
+        parts = max(math.ceil(len(group) / most), min(len(group), share))
+        found += [group[number::parts] for number in range(parts)]
+    return sorted(found, key=lambda unit: (any(item.key in alone for item in unit), -_total(unit)))
+
+
+def effort(item: Item) -> float:
+    """A run's relative cost: steps times images times parameters of the blocks; none for what is only evaluated."""
+    run, geometry = item.run, item.run.student.geometry
+    if run.role in EVALUATED:
+        return 0.0
+    return run.protocol.recipe.steps * run.protocol.recipe.batch_size * geometry.depth * geometry.embed_dim**2
+
+
+def _total(unit: Sequence[Item]) -> float:
+    return sum(map(effort, unit))

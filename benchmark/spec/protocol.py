@@ -1,0 +1,264 @@
+"""Protocols: data, geometries, recipes and evaluation, as YAML files that can extend one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from benchmark.spec import bounds
+from benchmark.spec.arm import Loss
+from benchmark.spec.data_sets import CuedDigits, Images
+from benchmark.spec.recipe import Normalisation, Recipe
+from benchmark.spec.records import (
+    NUMBER,
+    BatchSize,
+    Depth,
+    Name,
+    NotNegative,
+    Percent,
+    Pixels,
+    Points,
+    Positive,
+    Record,
+    RunCount,
+    Seed,
+    Width,
+    validated,
+)
+from benchmark.spec.yaml_files import find_file, read_yaml, shipped
+from families.spec import UnknownName, UserError
+
+DEFAULT_PROTOCOL = "mini"
+
+
+MOST_EXTENDED = 20  # files, one by way of the other
+
+
+class Pretraining(Record):
+    """A way to pre-train a teacher; one whose val top-1 is below the floor is an error."""
+
+    recipe: Recipe
+    floor: Percent
+
+
+class Teaching(Pretraining):
+    """How a protocol pre-trains its own teachers; `others` are further ways, by the names that arms call them by."""
+
+    others: dict[Name, Pretraining] = {}
+
+    def by(self, name: str) -> Pretraining:
+        """The way called `name`, the usual one for none. Raises UnknownName."""
+        if name and name not in self.others:
+            raise UnknownName("recipe of this protocol's teachers", name, self.others)
+        return self.others[name] if name else self
+
+
+class Size(Record):
+    """A scaled-down geometry."""
+
+    embed_dim: Width
+    depth: Depth
+
+
+class Scale(Record):
+    """Geometries of a protocol that does not use the teachers' own. `head_dim` is a factor on the teacher's head_dim, so
+    that a family with narrow heads keeps them."""
+
+    img_size: Pixels
+    patch_size: Pixels
+    head_dim: Positive
+    sizes: dict[str, Size]
+
+    @model_validator(mode="after")
+    def _whole_patches(self) -> Scale:
+        if self.img_size % self.patch_size:
+            raise ValueError(f"img_size: {self.img_size} is not a multiple of patch_size: {self.patch_size}")
+        return self
+
+
+class TransferSettings(Record):
+    """What is transferred: `blocks` is "all", or a count of first blocks (negative: all but that many last ones);
+    `weight` is the distillation loss's; `teacher_precision` the teacher's, where it is not the recipe's; `compile_teacher` runs
+    it through torch.compile; `teacher_drop_path` drops the student's residual branches in the teacher too while training, as
+    Li et al.'s released code does (it is deterministic otherwise)."""
+
+    blocks: Literal["all"] | Annotated[int, NUMBER, Field(ge=-bounds.DEPTH.most, le=bounds.DEPTH.most)]
+    loss: Loss
+    weight: Positive
+    teacher_precision: Literal["float32", "bfloat16"] | None = None
+    compile_teacher: bool = False
+    teacher_drop_path: bool = False
+
+    @field_validator("blocks")
+    @classmethod
+    def _some_blocks(cls, blocks: Literal["all"] | int) -> Literal["all"] | int:
+        if blocks == 0:
+            raise ValueError("0 transfers no block; all, a count of first ones, or minus how many last ones stay out")
+        return blocks
+
+    def indices(self, depth: int) -> tuple[int, ...]:
+        """The transferred blocks of a model of this depth. Raises UserError when there are none or too few blocks."""
+        count = depth if self.blocks == "all" else self.blocks if self.blocks > 0 else depth + self.blocks
+        if not 0 < count <= depth:
+            raise UserError(f"transfer.blocks: {self.blocks} of {depth} blocks leaves {count} to transfer")
+        return tuple(range(count))
+
+
+class Protocol(Record):
+    """Data, geometries, recipes and evaluation: everything that runs of one comparison have in common.
+
+    Without `scale` models have the teachers' own geometry; without `teacher` the teachers are the pre-trained ones. `recipes`
+    gives a method (none, copy, distill, finetune) a recipe of its own in place of `recipe` (null: none, after all).
+    `evaluation_batch` bounds memory; images of one such batch lend each other their attention in the control that does so.
+    `together` bounds how many runs train in one process (each holds its model and optimiser in memory). `datasets` are other
+    tasks to transfer to from the same teachers, by the names that arms call them by: a file gives their `data` block, or names
+    the protocol whose block it is; all else is this protocol's. Their images lie in a folder of that name below the data
+    folder or beside it.
+    """
+
+    title: str
+    says: str
+    data: CuedDigits | Images = Field(discriminator="name")
+    normalisation: Normalisation
+    head: Literal["token", "avg"]
+    scale: Scale | None = None
+    teacher: Teaching | None = None
+    recipe: Recipe
+    recipes: dict[Literal["none", "copy", "distill", "finetune"], Recipe] = {}
+    transfer: TransferSettings
+    seeds: tuple[Seed, ...] = Field(min_length=1)
+    curve_points: Points
+    checkpoint_seconds: NotNegative = 2.0
+    together: RunCount = 12
+    evaluation_batch: BatchSize = Field(default=500, gt=1)
+    datasets: dict[Name, Protocol] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_of_epochs(cls, content: Any) -> Any:
+        if not isinstance(content, dict):
+            return content
+        found = _with_steps(content)
+        if isinstance(content.get("datasets"), dict):
+            own = {key: value for key, value in content.items() if key != "datasets"}
+            blocks = {
+                name: each.get("data", each) if isinstance(each, dict) else each for name, each in content["datasets"].items()
+            }
+            found = found | {"datasets": {name: own | {"data": data} for name, data in blocks.items()}}
+        return found
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Protocol:
+        taught = [] if self.teacher is None else [each.recipe for each in (self.teacher, *self.teacher.others.values())]
+        for recipe in (self.recipe, *self.recipes.values()):
+            if recipe.objective != "labels":
+                raise ValueError("recipe.objective: students learn from labels; it is for teachers")
+        for recipe in (self.recipe, *self.recipes.values(), *taught):
+            if recipe.epochs is not None:
+                raise ValueError("epochs need data whose images are counted; give steps")
+            if isinstance(self.data, CuedDigits) and recipe.augment is not None:
+                raise ValueError("recipe.augment: cued_digits has no augmentation")
+        if self.scale is not None and self.teacher is None:
+            raise ValueError("teacher: at a scale of the protocol's own there are no pre-trained teachers; give their recipe")
+        return self
+
+    def recipe_of(self, method: str) -> Recipe:
+        """The recipe of a method: its own, or the one of all."""
+        return self.recipes.get(method, self.recipe)  # type: ignore[call-overload, no-any-return]
+
+    def on(self, dataset: str) -> Protocol:
+        """The protocol with one of its other tasks in place of its own, itself for none. Raises UnknownName."""
+        if dataset and dataset not in self.datasets:
+            raise UnknownName("data set of this protocol", dataset, self.datasets)
+        return self.datasets[dataset] if dataset else self
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed is listed twice")
+        return seeds
+
+
+def _with_steps(content: dict[str, Any]) -> dict[str, Any]:
+    """A protocol file's content with its recipes' epochs turned into steps of whole batches; the rest as it is."""
+    data: Any = content.get("data")
+
+    def stepped(recipe: Any) -> Any:
+        if not isinstance(recipe, dict) or recipe.get("epochs") is None:
+            return recipe
+        if recipe.get("steps") is not None:
+            raise ValueError("a recipe gives epochs or steps, not both (write null for the one that is not meant)")
+        try:  # as pydantic reads numbers
+            images, size = int(data["train"]["images"]) - int(data.get("held_out", 0)), int(recipe["batch_size"])
+            steps = max(1, round(float(recipe["epochs"]) * (images // size)))
+        except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError):  # their own records say what is wrong
+            return recipe | {"steps": 1}
+        if images // size < 1 <= images:
+            raise ValueError(f"a batch of {size} is more than the {images} training images")
+        return recipe | {"steps": steps, "epochs": None}
+
+    changed = dict(content)
+    if "recipe" in content:
+        changed["recipe"] = stepped(content["recipe"])
+    if isinstance(content.get("recipes"), dict):
+        given = {method: recipe for method, recipe in content["recipes"].items() if recipe is not None}
+        changed["recipes"] = {method: stepped(recipe) for method, recipe in given.items()}
+    if isinstance(content.get("teacher"), dict):
+        changed["teacher"] = content["teacher"] | {"recipe": stepped(content["teacher"].get("recipe"))}
+        if isinstance(content["teacher"].get("others"), dict):
+            changed["teacher"]["others"] = {
+                name: each | {"recipe": stepped(each.get("recipe"))} if isinstance(each, dict) else each
+                for name, each in content["teacher"]["others"].items()
+            }
+    return changed
+
+
+def load_protocol(word: str) -> tuple[str, Protocol]:
+    """(name, protocol) by name or YAML path. Raises UnknownName or UserError, one line each.
+
+    A file that `extends` another one (a name, or a path from its own folder) takes that one's content; of a section that
+    both have, it replaces the keys that it gives.
+    """
+    path = find_file("protocol", word, shipped("protocols"))
+    return path.stem, validated(Protocol, _extended(path), str(path) if path.stem != word else f"protocol {word}")
+
+
+def _extended(path: Path, below: tuple[Path, ...] = (), resolved: bool = True) -> Any:
+    """A protocol file's content with that of the one it extends; with `resolved`, other data sets that are named by a protocol
+    have become its `data` block."""
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        if below:
+            raise UserError(f"{path}: {below[0].name} extends it, but it has no keys")
+        return content
+    if resolved and isinstance(content.get("datasets"), dict):
+        given = {name: _data_of(path, each) if isinstance(each, str) else each for name, each in content["datasets"].items()}
+        content = content | {"datasets": given}
+    if "extends" not in content:
+        return content
+    base = _named_beside(path, str(content["extends"]))
+    if base.resolve() in (path.resolve(), *below):
+        raise UserError(f"{path}: extends itself by way of {base}")
+    if len(below) >= MOST_EXTENDED:
+        raise UserError(f"{path}: extends another file, as {MOST_EXTENDED} before it do; at most that many")
+    inherited = _extended(base, (path.resolve(), *below), resolved)
+    merged = dict(inherited)
+    for key, value in content.items():
+        if key != "extends":
+            both = isinstance(value, dict) and isinstance(inherited.get(key), dict)
+            merged[key] = inherited[key] | value if both else value
+    return merged
+
+
+def _data_of(path: Path, word: str) -> Any:
+    content = _extended(_named_beside(path, word), resolved=False)
+    return content.get("data") if isinstance(content, dict) else None
+
+
+def _named_beside(path: Path, word: str) -> Path:
+    """The protocol that a file calls by name, or by a path from its own folder."""
+    known = shipped("protocols")
+    return find_file("protocol", word if word in known else str(path.parent / word), known)

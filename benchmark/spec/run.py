@@ -1,0 +1,147 @@
+"""A run: everything that can change its number, and nothing else; and the cells that name its place in the results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import Field
+
+from benchmark.spec.arm import Part, Reinit
+from benchmark.spec.data_sets import CuedDigits, Images
+from benchmark.spec.recipe import Normalisation, Recipe
+from benchmark.spec.records import Record
+from families.spec import STANDARD
+
+TEACHER = "teacher"  # the arm of a teacher that the protocol trains
+
+
+EVALUATED = ("ensemble", "match")  # roles of what is not trained
+
+
+class Conditions(Record):
+    """The part of a protocol that can change one run's number."""
+
+    data: CuedDigits | Images = Field(discriminator="name")
+    normalisation: Normalisation
+    head: Literal["token", "avg"]
+    recipe: Recipe
+    evaluation_batch: int = 500
+
+    @cached_property
+    def batches(self) -> str:
+        """What its batches are but for their size in pixels, and the precision that they are computed in."""
+        recipe = self.recipe
+        batch = (recipe.batch_size, recipe.precision, recipe.augment, recipe.smoothing, self.evaluation_batch)
+        return str((self.data, self.normalisation, batch))
+
+
+class Geometry(Record):
+    """What teacher and student share; pixels for the sizes of image and patch."""
+
+    img_size: int
+    patch_size: int
+    embed_dim: int
+    depth: int
+    num_heads: int
+
+
+class Architecture(Record):
+    """The model that is trained: geometry, native components with their initial values, and the timm model hosting them
+    with the arguments that switch off the components it is not given."""
+
+    geometry: Geometry
+    components: dict[str, Any] = {}
+    host: str = STANDARD.model
+    switched_off: dict[str, Any] = {}
+
+
+class Transfer(Record):
+    """What the student gets from its teacher, in which blocks; loss and weight are distillation's. With method "match" it gets
+    nothing, and its maps are compared with the teacher's. A teacher without a precision of its own runs in the student's.
+    part, sinks and source are Arm's."""
+
+    method: Literal["none", "copy", "distill", "match"] = "none"
+    blocks: tuple[int, ...] = ()
+    loss: str | None = None
+    weight: float | None = None
+    source: str = "teacher"
+    teacher_precision: Literal["float32", "bfloat16"] | None = None
+    compile_teacher: bool = False
+    teacher_drop_path: bool = False
+    part: Part = "map"
+    sinks: Literal["keep", "drop", "redistribute"] = "keep"
+
+
+Role = Literal["student", "teacher", "finetune", "ensemble", "match"]
+
+
+def digest(record: Record) -> str:
+    text = json.dumps(record.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Run(Record):
+    """Everything that can change the number, and nothing else. Equal runs have equal keys and are trained once.
+
+    Attributes:
+        protocol, student, transfer, seed: the conditions, the model, what it is given.
+        role: a student, a teacher that is pre-trained here, a teacher that is fine-tuned (`student` is its architecture), the
+            ensemble of a finished student with a fine-tuned teacher, or the comparison of a student's maps with its
+            teacher's (match); these two are evaluated and not trained.
+        teacher: what attention or weights come from: `run`, the key of the run that trained it, and `weights`, timm's name or the
+            authors' file, with `revision` or `sha256` where pinned, if it was pre-trained elsewhere; `folded` what was folded
+            into them. Or `untrained`, a digest of its architecture, and the `seed` of its weights. What is evaluated adds the key
+            of its finished `student`, an ensemble also, as `ensemble`, that of the teacher beside it.
+        reinit: what of a teacher that is fine-tuned starts anew.
+    """
+
+    protocol: Conditions
+    student: Architecture
+    seed: int
+    role: Role = "student"
+    transfer: Transfer = Transfer()
+    teacher: dict[str, str] | None = None
+    reinit: Reinit = "none"
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the canonical JSON. Fields at their default are left out, so that a field added later changes no key."""
+        return digest(self)
+
+    @property
+    def stream(self) -> str:
+        """What its data order and random numbers are drawn from."""
+        return f"{self.role}:{self.seed}"
+
+    @property
+    def companions(self) -> str:
+        """Equal for runs that can train together: they see the same batches, in the same precision."""
+        return f"{self.stream} {self.protocol.batches} {self.student.geometry.img_size}"
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """A place in the results: labels that are no part of a run's identity."""
+
+    protocol: str
+    family: str
+    size: str
+    arm: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        """Where its result lies, below the results folder."""
+        return f"{self.protocol}/{self.family}/{self.size}/{self.arm}-s{self.seed}.json"
+
+    @property
+    def name(self) -> str:
+        """As commands take it."""
+        return self.path.removesuffix(".json")
+
+    def __str__(self) -> str:
+        return f"{self.family} {self.size} {self.arm} s{self.seed}"

@@ -1,0 +1,158 @@
+"""Studies: the arms that are trained for some teachers, and the claims that they test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+import families
+from benchmark.spec.arm import Arm, star_filled
+from benchmark.spec.records import Record, validated
+from benchmark.spec.yaml_files import find_file, read_yaml, shipped
+from families.spec import Family, UserError, quoted
+
+
+class Teachers(Record):
+    """Which teachers a study is for: of these families (None: of all), with native components or without any, or with the one
+    named, of several sizes. A family that a request names is taken as it is."""
+
+    families: tuple[str, ...] | None = None
+    native: bool | str | None = None
+    several_sizes: bool = False
+
+    def chosen(self, names: Iterable[str], spec: Callable[[str], Family]) -> list[str]:
+        """Of the families called `names` those that it is for; `spec` gives what a family's file says."""
+        found = []
+        for name in names:
+            native = [component.name for component in spec(name).native]
+            fits = self.families is None or name in self.families
+            fits &= self.native is None or (
+                self.native in native if isinstance(self.native, str) else bool(native) == self.native
+            )
+            if fits and (not self.several_sizes or len(spec(name).sizes) > 1):
+                found.append(name)
+        return found
+
+
+Expected = Literal["above", "below", "not-above", "not-below", "same", "same-family", "same-size"]
+
+
+class Test(Record):
+    """What a claim says of measured differences, in words that a report can compare with what was measured.
+
+    Attributes:
+        of: differences, as in `matched-copy - matched-none - standard-copy + standard-none`: arms with signs between them. A `*`
+            in an arm stands for each value that the teacher has, the same one throughout a difference.
+        expect: the side of 0 on which each difference is claimed to be, or not to be; `same`: all of one teacher on one side,
+            whichever it is; `same-family`: all of one family, at all its sizes; `same-size`: all teachers of a size. None:
+            nothing is claimed, the numbers stand for themselves.
+        families: whose teachers it is about; None: all that have results.
+        failing: a difference, too: claimed is only something of teachers that have it below 0, for whom a transfer fails.
+        metric: what is compared: top-1 on the test set, or on each of the shifted ones, in percentage points; or the KL of
+            maps from the teacher's, in nats, a mean over blocks.
+    """
+
+    __test__: ClassVar[bool] = False  # or pytest takes it for one of its own
+
+    of: tuple[str, ...] = Field(min_length=1)
+    expect: Expected | None = None
+    families: tuple[str, ...] | None = None
+    failing: str | None = None
+    metric: Literal["top1", "shifted", "kl"] = "top1"
+
+    @model_validator(mode="after")
+    def _differences(self) -> Test:
+        try:
+            given = (*self.of, *([] if self.failing is None else [self.failing]))
+            for arm in (arm for difference in given for arm in signed_terms(difference)):
+                Arm.parse(star_filled(arm))
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+def signed_terms(difference: str) -> dict[str, float]:
+    """The arms of a difference, as in `standard-copy - standard-none`, each with its weight, 1 or -1. Raises UserError."""
+    first, *rest = difference.split() or [""]
+    signs, arms = rest[::2], [first, *rest[1::2]]
+    if len(signs) != len(arms) - 1 or not signs or not set(signs) <= {"+", "-"} or len(set(arms)) < len(arms):
+        raise UserError(
+            f"{quoted(difference)} is no difference, such as 'standard-copy - standard-none', of arms that are not the same"
+        )
+    return dict(zip(arms, [1.0, *(1.0 if sign == "+" else -1.0 for sign in signs)], strict=True))
+
+
+class Claim(Record):
+    """What somebody says of what a study measures.
+
+    Attributes:
+        says: the claim in one sentence, without figures: those stand in results/published.yaml.
+        by: who says so; None: a question of this suite's own.
+        rows: the numbers of the experiments among those of both papers (docs/claims.md); published figures have them too.
+        tests: what it says of measured differences; none where nothing is told of them.
+    """
+
+    says: str
+    by: str | None = None
+    rows: tuple[int, ...] = ()
+    tests: tuple[Test, ...] = ()
+
+
+class Study(Record):
+    """Which arms are trained for which teachers, and what is asked of them.
+
+    A `*` in an arm's variant stands for each value that the teacher has (benchmark.plan.arms_of). `choose` names the variant
+    whose best value the report chooses on val, of the baseline too, to compare both by their best. `tables` are printed
+    besides the usual ones, if there is something in them. `asks` is what the study tests, `claims` what is said of that, and
+    `limits` tells by the name of a protocol what that can and cannot say about it.
+    """
+
+    title: str
+    arms: tuple[str, ...] = Field(min_length=1)
+    teachers: Teachers = Teachers()
+    choose: Literal["weight", "lr"] | None = None
+    tables: tuple[Literal["sizes", "closed", "shifted", "cost"], ...] = ()
+    asks: str = ""
+    claims: tuple[Claim, ...] = ()
+    limits: dict[str, str] = {}
+
+    @field_validator("arms")
+    @classmethod
+    def _arms(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for arm in arms:
+                Arm.parse(star_filled(arm))
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        if len(set(arms)) < len(arms):
+            raise ValueError("an arm is listed twice")
+        return arms
+
+
+def load_study(word: str) -> tuple[str, Study]:
+    """(name, study) by name or YAML path. Raises UnknownName or UserError, one line each."""
+    path = find_file("study", word, shipped("studies"))
+    where = str(path) if path.stem != word else f"study {word}"
+    if path.stem == "claims":
+        raise UserError(f"{where}: the reports call their page of claims so; give this file another name")
+    study = validated(Study, read_yaml(path), where)
+    for test in (test for claim in study.claims for test in claim.tests):
+        for family in test.families or ():
+            try:
+                families.spec(family)
+            except UserError as error:
+                raise UserError(f"{where}: claims: {error}") from None
+    return path.stem, study
+
+
+def load_studies(words: str) -> dict[str, Study]:
+    """Studies by name, of several names or YAML paths with commas between them, each once. Raises UserError, one line."""
+    found: dict[str, Study] = {}
+    for word in dict.fromkeys(word.strip() for word in words.split(",")):
+        name, study = load_study(word)
+        if name in found:
+            raise UserError(f"--study {words}: two studies are called {name}")
+        found[name] = study
+    return found

@@ -1,0 +1,92 @@
+"""Read YAML files without trusting them, and find the shipped ones by name."""
+
+from __future__ import annotations
+
+import errno
+import re
+import stat
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from benchmark.spec import bounds
+from benchmark.spec.records import MOST_TOLD
+from families.spec import UnknownName, UserError, quoted
+
+MOST_BYTES = 10 * 2**20  # of a record: a result file has some 10 KB
+
+
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """A file's content. Raises OSError also if it is not a regular file (reading a pipe could block) or has more bytes."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"more than {most / 2**20:g} MB", str(path))
+    return content
+
+
+FOLDER = Path(__file__).parent.parent
+
+
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a protocol's or study's file without its ending
+
+
+MOST_YAML = bounds.MEGABYTE
+
+
+def shipped(kind: Literal["protocols", "studies"]) -> dict[str, Path]:
+    """Name -> file of what the package brings."""
+    return {path.stem: path for path in sorted((FOLDER / kind).glob("*.yaml"))}
+
+
+def find_file(kind: str, word: str, known: Mapping[str, Path]) -> Path:
+    if word in known:
+        return known[word]
+    path = Path(word)
+    if path.suffix not in (".yaml", ".yml") or not _is_file(path):
+        raise UnknownName(kind, word, [*known, "a YAML file's path"])
+    if not FILE_NAME.fullmatch(path.stem):
+        letters = "letters, digits, dot, dash and underscore, at most 100, a letter or digit first"
+        raise UserError(f"{kind} {quoted(word)}: a file's name, which results and reports bear, has {letters}")
+    if path.stem in known and path.resolve() != known[path.stem].resolve():
+        raise UserError(f"{path}: {path.stem!r} is the name of a shipped {kind}; give the file another one")
+    return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long for the file system, or with a null byte
+        return False
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Safe; libyaml's where PyYAML was built with it, as its wheels are: ten times as fast. A key that stands twice in a mapping
+    is an error, where YAML's readers else keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        twice = next((key for key, count in keys.items() if count > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"key {quoted(twice)} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
+
+
+def read_yaml(path: Path) -> Any:
+    """A file's content. Raises UserError, one line, for one that is no YAML, larger than a megabyte, or nested too deeply."""
+    try:
+        loader = _Loader(read_bytes(path, MOST_YAML))
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise UserError(f"{path}: not readable as YAML: nested too deeply") from None
+    except Exception as error:  # for a value that its tag does not fit, as a day that does not exist, PyYAML raises anything
+        told = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: not readable as YAML: {told[:MOST_TOLD]}") from None

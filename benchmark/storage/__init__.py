@@ -1,0 +1,1 @@
+"""Result files, the work folder, provenance, whole writes and locks."""

@@ -1,0 +1,72 @@
+"""What made a number: code, versions, machine and dates."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmark.storage.files import read_json
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+CODE, FROZEN = ("benchmark", "families"), "frozen.json"
+
+
+def utc_now() -> str:
+    """The time, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def provenance(started: str, finished: str, data: str | None = None) -> dict[str, Any]:
+    """The record of what makes a number now."""
+    packages = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+    return {
+        **code_version(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "started": started,
+        "finished": finished,
+    } | ({} if data is None else {"data": data})
+
+
+@functools.lru_cache(maxsize=1)
+def code_version() -> dict[str, Any]:
+    """commit, dirty, and a digest of the code itself, which also holds outside a git checkout. Read once a process: a
+    run is made by the code that was loaded. A frozen copy has commit and dirty from where it was taken."""
+    copied = read_json(ROOT / FROZEN)
+    if copied is not None:
+        return copied | {"code": code_digest(ROOT)}
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--", *CODE)
+    return {"commit": commit, "dirty": None if changes is None else bool(changes), "code": code_digest(ROOT)}
+
+
+def code_digest(root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in code_files(root):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def code_files(root: Path) -> Iterator[Path]:
+    for folder in CODE:
+        yield from sorted(path for path in (root / folder).rglob("*") if path.suffix in (".py", ".yaml"))
+
+
+def _git(*args: str) -> str | None:
+    if not (ROOT / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

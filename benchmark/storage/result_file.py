@@ -1,0 +1,190 @@
+"""Result files (schema 1): one run in one cell, validated on reading."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from benchmark.spec.arm import Reinit
+from benchmark.spec.bounds import LARGEST
+from benchmark.spec.records import Percent, Record
+from benchmark.spec.run import Architecture, Cell, Conditions, Role, Run, Transfer
+from benchmark.spec.yaml_files import read_bytes
+from benchmark.storage.files import parsed
+from families.spec import MOST_SHOWN, quoted
+
+
+class NamedConditions(Conditions):
+    """The run's part of its protocol, with the protocol's name."""
+
+    name: str
+
+
+class Labelled(Record):
+    """A run with the labels of the cell it was written for."""
+
+    family: str
+    size: str
+    arm: str
+    seed: int
+    protocol: NamedConditions
+    student: Architecture
+    transfer: Transfer = Transfer()
+    role: Role = "student"
+    teacher: dict[str, str] | None = None
+    reinit: Reinit = "none"
+
+    @cached_property
+    def run(self) -> Run:
+        """The run without labels. (A teacher's seed is its own.)"""
+        conditions = Conditions(**{name: getattr(self.protocol, name) for name in Conditions.model_fields})
+        kept = {name: getattr(self, name) for name in Run.model_fields}
+        return Run(**(kept | {"protocol": conditions}))
+
+
+Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+
+
+NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
+
+
+class Score(Record):
+    """top1 and top5 in percent, mean cross-entropy."""
+
+    top1: Percent
+    top5: Percent
+    loss: Finite
+
+
+class Metrics(Score):
+    """The test set's score, each shifted set's, and by transferred block the attention's match and dropped mass."""
+
+    shift: dict[str, Score] = {}
+    attention_kl: list[Finite] | None = None
+    dropped_mass: list[Finite] | None = None
+
+
+class Point(Record):
+    """A learning curve's point: mean training loss since the point before, and top-1 on val."""
+
+    step: Annotated[int, Field(ge=0)]
+    loss: Finite
+    val_top1: Percent
+
+
+class TeacherRecord(Record):
+    """What the student learnt from; `top1` and `how` it was measured are null where it was not."""
+
+    source: Annotated[str, Field(max_length=1000)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    revision: str | None = None
+    top1: Percent | None = None
+    how: str | None = None
+
+
+class Cost(Record):
+    """Of training: wall seconds, device, training images per second, peak memory of the process (cpu) or device.
+
+    Seconds are those of the run's own steps, with its share of batch and teacher where several trained in one process:
+    `together` in the process that ended the run. (Null: measured before runs trained together; then evaluation on the way
+    is counted in.) `ranks` shared each batch where it is more than one; seconds are then those of one of them.
+    """
+
+    seconds: NotNegative
+    device: str
+    images_per_second: NotNegative
+    peak_memory_mb: NotNegative
+    together: int | None = None
+    ranks: int | None = None
+
+
+class Provenance(Record):
+    """What made the number. `dirty` speaks of the code alone; null where the code is no git checkout. `data` is a digest of the
+    images' names and sizes, null for embedded data."""
+
+    commit: str | None
+    dirty: bool | None
+    code: str
+    versions: dict[str, str]
+    host: str
+    started: str
+    finished: str
+    data: str | None = None
+
+
+class Payload(Record):
+    """What a finished run leaves, without labels."""
+
+    metrics: Metrics
+    val: Score
+    curve: list[Point]
+    teacher: TeacherRecord | None
+    cost: Cost
+    provenance: Provenance
+
+
+class Result(Payload):
+    """One result file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
+
+    schema_: Literal[1] = Field(alias="schema")
+    key: str
+    run: Labelled
+
+    @functools.cached_property
+    def cell(self) -> Cell:
+        """The place that the labels name."""
+        run = self.run
+        return Cell(run.protocol.name, run.family, run.size, run.arm, run.seed)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that is no valid result, and why, in one line."""
+
+    path: Path
+    reason: str
+
+
+def read_result(path: Path) -> Result | Rejected:
+    """A result file, or why it is none: no file of at most 10 MB, not JSON, truncated, another schema, or a key that is not
+    its run's."""
+    try:
+        text = read_bytes(path)
+        result = Result.model_validate_json(text, strict=True)
+    except OSError as error:
+        return Rejected(path, f"not readable: {error.strerror}")
+    except ValidationError as error:
+        return Rejected(path, _why_invalid(text, error))
+    if result.run.run.key != result.key:
+        return Rejected(path, f"its key {result.key} is not that of its run, {result.run.run.key}")
+    if not path.as_posix().endswith(result.cell.path):
+        return Rejected(path, f"its labels belong to {result.cell.path}")
+    return result
+
+
+def _why_invalid(text: bytes, error: ValidationError) -> str:
+    try:
+        content = parsed(text)
+    except ValueError as wrong:
+        return f"not JSON: {str(wrong)[:MOST_SHOWN]}"
+    if not isinstance(content, dict) or content.get("schema") != 1:
+        schema = content.get("schema", "none") if isinstance(content, dict) else "none"
+        return f"schema {schema if isinstance(schema, int) else quoted(schema)}, not 1"
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))[:MOST_SHOWN]}: {first['msg']}"
+
+
+def labelled(cell: Cell, run: Run, payload: dict[str, Any]) -> dict[str, Any]:
+    """The result file of a cell. Raises pydantic's ValidationError for a payload that is not valid."""
+    fields = run.model_dump(mode="json")
+    labels = {"family": cell.family, "size": cell.size, "arm": cell.arm, "seed": cell.seed}
+    record = fields | labels | {"protocol": fields["protocol"] | {"name": cell.protocol}}
+    result = Result.model_validate({"schema": 1, "key": run.key, "run": record, **payload})
+    return result.model_dump(mode="json", by_alias=True)

@@ -1,0 +1,1 @@
+"""Contract check, timing, inspection of attention, and export."""

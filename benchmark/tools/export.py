@@ -1,0 +1,141 @@
+"""A finished model for other tools: a folder that timm loads by its path, as from Hugging Face's hub, and a timm checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import timm
+import torch
+from timm.models import save_for_hf
+from torch import nn
+
+import families
+from benchmark.spec.run import Cell, Run
+from benchmark.training.models import load_state, student_of, teachers_input, timm_args, trained
+from families.spec import STANDARD, Ref, UserError
+
+CHECKPOINT, TOLERANCE = "checkpoint.pth", 1e-5
+
+
+REFUSED = {
+    "ensemble": "an ensemble is two models: export the student, and finetune",
+    "match": "nothing is trained by it: export the student that it compares",
+}
+
+
+def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, Any]) -> Path:
+    """Write a finished run's model into a new folder: model.safetensors and config.json (timm's layout of Hugging Face's hub),
+    checkpoint.pth (its state dict, for timm's `checkpoint_path`) and a README with what `told` says of it.
+
+    Raises UserError for a model that alone is not what was measured, that no timm name describes, or for a folder that is there.
+    """
+    if run.role in REFUSED:
+        raise UserError(f"{cell.name}: {REFUSED[run.role]}")
+    if run.transfer.method == "copy":
+        raise UserError(
+            f"{cell.name}: Copy needs its teacher's attention at test time, so the student alone is not what was measured; a"
+            " student of Distillation, or one without transfer, can be exported"
+        )
+    if not weights.is_file():
+        raise UserError(f"{cell.name}: its weights are not at {weights} any more")
+    if folder.exists():
+        raise UserError(f"--out {folder}: it is there already; give another folder")
+    model = finished(run, cell, weights)
+    with TemporaryDirectory() as temporary:
+        made = Path(temporary) / "exported"
+        for name, args in _described(run, cell):
+            if _written(run, cell, model, made, name, args):
+                break
+            shutil.rmtree(made, ignore_errors=True)
+        else:
+            raise UserError(
+                f"{cell.name}: no architecture of timm's has exactly these components, so that it could be loaded back"
+            )
+        (made / "README.md").write_text(_readme(cell, told, name, args), encoding="utf-8", newline="\n")
+        try:
+            shutil.copytree(made, folder)
+            for path in folder.iterdir():  # safetensors' own is for its writer alone
+                path.chmod((folder / "README.md").stat().st_mode)
+        except OSError as error:
+            raise UserError(f"--out {folder}: {error.strerror}") from None
+    return folder
+
+
+def finished(run: Run, cell: Cell, weights: Path) -> nn.Module:
+    """The model of a finished run with its last weights, in eval mode."""
+    if run.role != "student":
+        return trained(run, cell.family, cell.size, weights)
+    model = student_of(run)
+    load_state(model, weights)
+    return model.eval().requires_grad_(False)
+
+
+def _described(run: Run, cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Timm's names and arguments that may give the model: its own, and without those that are no plain values the teacher's."""
+    teacher = families.spec(cell.family).teacher(cell.size)
+    native = teacher.model.partition(".")[0]
+    if run.role != "student":
+        yield native, {**teacher.args, **timm_args(run)}
+        return
+    args = {**(run.student.switched_off if run.student.components else STANDARD.standard), **timm_args(run)}
+    for given in run.student.components.values():
+        args |= given["args"]
+    plain = {name: value for name, value in args.items() if not isinstance(value, dict)}
+    assert all(set(value) == {Ref.__name__} for value in args.values() if isinstance(value, dict))
+    yield run.student.host, plain
+    yield native, plain
+
+
+def _written(run: Run, cell: Cell, model: nn.Module, folder: Path, name: str, args: dict[str, Any]) -> bool:
+    """Whether the model could be written under this name, and loads back with equal outputs, from folder and checkpoint."""
+    size, input_of = run.student.geometry.img_size, teachers_input(run, cell.family)
+    if run.role == "student":
+        input_of = run.protocol.normalisation
+    twin = timm.create_model(name, pretrained=False, **args)
+    if twin.load_state_dict(model.state_dict(), strict=False) != _FITS:
+        return False
+    described = {
+        "input_size": [3, size, size],
+        "mean": list(input_of.mean),
+        "std": list(input_of.std),
+        "crop_pct": getattr(run.protocol.data, "crop_pct", 1.0),
+        "interpolation": getattr(run.protocol.data, "interpolation", "bicubic"),
+    }
+    save_for_hf(twin, str(folder), model_config={"model_args": args, "pretrained_cfg": described}, safe_serialization=True)
+    torch.save({"state_dict": model.state_dict()}, folder / CHECKPOINT)
+    with torch.no_grad():
+        x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+        expected = model(x)
+        loaded = (
+            timm.create_model(f"local-dir:{folder}", pretrained=True),
+            timm.create_model(name, checkpoint_path=str(folder / CHECKPOINT), **args),
+        )
+        return all(float((each.eval()(x) - expected).abs().max()) <= TOLERANCE for each in loaded)
+
+
+_FITS = nn.Linear(1, 1).load_state_dict(nn.Linear(1, 1).state_dict())  # nothing missing, nothing unexpected
+
+
+def _readme(cell: Cell, told: dict[str, Any], name: str, args: dict[str, Any]) -> str:
+    teacher = families.spec(cell.family).teacher(cell.size)
+    lines = "\n".join(f"- {what}: {value}" for what, value in told.items() if value is not None)
+    return f"""# {cell.name}
+
+{lines}
+- licence of the weights of {cell.family} {cell.size}, where such were used: {teacher.licence}
+
+```python
+import timm
+
+model = timm.create_model("local-dir:PATH/TO/THIS/FOLDER", pretrained=True)
+backbone = timm.create_model("local-dir:PATH/TO/THIS/FOLDER", pretrained=True, features_only=True)
+same = timm.create_model({name!r}, checkpoint_path="PATH/TO/THIS/FOLDER/{CHECKPOINT}", **{json.dumps(args)})
+```
+
+Images are normalised as config.json says (`timm.data.resolve_model_data_config(model)`).
+"""

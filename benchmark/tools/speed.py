@@ -1,0 +1,382 @@
+"""What a step of training costs: plain, Copy, Distillation and the written-out maps, timed in turn in one run; and what a
+plan will cost by such a measurement.
+
+Students start as they do in a run and images are random: arithmetic does not depend on them. The steps are those that runs
+take (`train.Student.step`), with the data pipeline measured apart.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+import families
+from benchmark import data
+from benchmark.data import DataLocation
+from benchmark.spec.definitions import architecture
+from benchmark.spec.plan import Item, units
+from benchmark.spec.protocol import Protocol
+from benchmark.spec.recipe import Recipe
+from benchmark.spec.run import EVALUATED, Geometry, Transfer
+from benchmark.storage.files import read_json, write_json
+from benchmark.storage.provenance import code_version, provenance, utc_now
+from benchmark.storage.work_folder import Workspace
+from benchmark.training.run_trainer import peak_memory
+from benchmark.training.student import Student
+from benchmark.transfer.attention_transfer import AttentionTransfer
+from benchmark.transfer.reference import kept_maps, replaced_maps, unfused
+from benchmark.transfer.teacher_reader import TeacherReader, holds_maps
+from families.core.attention import align, layout
+from families.spec import UserError
+
+METHODS = ("plain", "copy", "distill")
+
+
+YARDSTICKS = ("explicit_copy", "explicit_distill")
+
+
+WARM_UP = 2
+
+
+IMG_SIZE = 224  # of the real teachers
+
+
+NO_END = 10**9
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured: a family's teacher and student at their own geometry, or at a protocol's.
+
+    Attributes:
+        matched: with the native components; else the standard student.
+        blocks: how many first blocks are transferred; None: all.
+        precision: of student and teacher; `teacher_precision` where the teacher has its own.
+        threads: of torch on the CPU.
+        held: maps or routes; None: what `holds_maps` says.
+    """
+
+    family: str
+    size: str
+    matched: bool
+    geometry: dict[str, int]
+    batch: int
+    blocks: int | None
+    device: str
+    precision: str
+    teacher_precision: str | None
+    compile_teacher: bool
+    threads: int
+    held: bool | None
+
+
+def protocol_setting(protocol: Protocol, family: str, size: str, matched: bool, device: str) -> Setting:
+    """What runs of a protocol do: its geometry, batch and recipe, one thread a worker."""
+    geometry = architecture(protocol, families.spec(family), size, {}).geometry.model_dump()
+    given, recipe = protocol.transfer, protocol.recipe
+    return Setting(
+        family=family,
+        size=size,
+        matched=matched,
+        geometry=geometry,
+        batch=recipe.batch_size,
+        blocks=len(given.indices(geometry["depth"])),
+        device=device,
+        precision=recipe.precision,
+        teacher_precision=given.teacher_precision,
+        compile_teacher=given.compile_teacher,
+        threads=1,
+        held=None,
+    )
+
+
+def setting_of(family: str, size: str, batch: int | None, img_size: int | None, **more: Any) -> Setting:
+    """The setting of a request at the teacher's own geometry. Raises UnknownName for a family or size that is none,
+    UserError for blocks or an image size that the model cannot have."""
+    geometry = families.spec(family).teacher(size).geometry
+    patch, blocks = geometry["patch_size"], more["blocks"]
+    if img_size is not None:
+        if img_size < 1 or img_size % patch:
+            raise UserError(f"--img-size {img_size}: a multiple of the patch size {patch}")
+        geometry = geometry | {"img_size": img_size}
+    if blocks is not None and not 0 < blocks <= geometry["depth"]:
+        raise UserError(f"--blocks {blocks}: from 1 to {geometry['depth']}")
+    return Setting(family=family, size=size, geometry=geometry, batch=batch or 8, **more)
+
+
+class Bench:
+    """One student and one teacher, and a step of each of `kinds`."""
+
+    def __init__(self, setting: Setting, kinds: Sequence[str]) -> None:
+        torch.set_num_threads(setting.threads)
+        self.device = torch.device(setting.device)
+        adapter, geometry = families.load(setting.family), setting.geometry
+        blocks = tuple(range(setting.blocks or geometry["depth"]))
+        teacher = adapter.teacher(setting.size, False, None, **geometry).to(self.device)
+        native = adapter.native if setting.matched else ()
+        model = adapter.student(setting.size, 1000, native=native, **geometry).to(self.device)
+        self.blocks, self.kinds, self.tokens = blocks, tuple(kinds), len(layout(model))
+        if align(layout(teacher), layout(model)).teacher is not None:  # maps are written out for equal tokens alone
+            self.kinds = tuple(kind for kind in kinds if kind in METHODS)
+        if any(kind in YARDSTICKS for kind in self.kinds):
+            self.explicit_teacher, self.explicit = unfused(teacher), unfused(model).train()
+            self.explicit_optimizer = torch.optim.AdamW(self.explicit.parameters(), lr=1e-5)
+        if any(kind in METHODS for kind in self.kinds):
+            recipe = Recipe(
+                steps=NO_END, batch_size=setting.batch, lr=1e-5, warmup=0, weight_decay=0.05, precision=setting.precision
+            )  # type: ignore[arg-type]
+            self.student = Student(model, Transfer(), None, recipe)
+            model.train()
+            self.bonds = {"plain": self.student.bond}
+        if any(kind in ("copy", "distill") for kind in self.kinds):
+            self.reader = TeacherReader(teacher, blocks, setting.teacher_precision, setting.compile_teacher, setting.held)
+            distil = Transfer(method="distill", blocks=blocks, loss="ce", weight=1.0)
+            self.bonds["copy"] = AttentionTransfer(Transfer(method="copy", blocks=blocks), model, self.reader)
+            self.bonds["distill"] = AttentionTransfer(distil, model, self.reader)
+        draw = torch.Generator().manual_seed(0)
+        size = geometry["img_size"]
+        self.x = torch.randn(setting.batch, 3, size, size, generator=draw).to(self.device)
+        self.y = torch.randint(1000, (setting.batch,), generator=draw).to(self.device)
+        self.autocast = functools.partial(
+            torch.autocast, self.device.type, dtype=torch.bfloat16, enabled=setting.precision == "bfloat16"
+        )
+
+    def step(self, kind: str) -> dict[str, float]:
+        """Seconds by phase of one step."""
+        marks = [("", self._now())]
+
+        def mark(phase: str) -> None:
+            marks.append((phase, self._now()))
+
+        if kind in METHODS:
+            self.student.bond = self.bonds[kind]
+            with self.autocast():
+                reading = {} if kind == "plain" else self.reader.read(self.x)
+            mark("teacher")
+            self.student.begin(0)
+            self.student.learn(self.x, self.y, reading, mark=mark)
+            self.student.update()
+            mark("update")
+        else:
+            self._explicit_step(kind, mark)
+        return {phase: now - before for (_, before), (phase, now) in itertools.pairwise(marks)}
+
+    def _explicit_step(self, kind: str, mark: Callable[[str], None]) -> None:
+        with torch.no_grad(), kept_maps(self.explicit_teacher) as maps, self.autocast():
+            self.explicit_teacher.forward_features(self.x)  # type: ignore[operator]
+        mark("teacher")
+        self.explicit_optimizer.zero_grad()
+        if kind == "explicit_copy":
+            copied = [maps[b] if b in self.blocks else None for b in range(len(maps))]
+            with replaced_maps(self.explicit, copied), self.autocast():
+                loss = F.cross_entropy(self.explicit(self.x).float(), self.y)
+        else:
+            with kept_maps(self.explicit) as own, self.autocast():
+                loss = F.cross_entropy(self.explicit(self.x).float(), self.y)
+            for block in self.blocks:
+                loss = loss - (maps[block] * own[block].float().clamp_min(1e-12).log()).sum(-1).mean()
+        mark("forward")
+        loss.backward()
+        mark("backward")
+        self.explicit_optimizer.step()
+        mark("update")
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+def measure(setting: Setting, rounds: int, yardstick: bool, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Time `rounds` steps of each kind, one of each kind a round, and weigh each kind's memory in a process of its own.
+
+    Gives `plain`, `copy`, `distill` and the yardsticks with median seconds and quartiles, their ratio to plain (of the
+    medians; quartiles over rounds), images/s, peak memory in MiB above what importing takes, and median seconds by phase;
+    `second_copy` and `second_distill`, what an arm costs beside another one that has paid for teacher and batch; `teacher`.
+    """
+    began = utc_now()
+    progress("peak memory")
+    memory = {kind: _in_own_process(setting, kind) for kind in (METHODS + YARDSTICKS if yardstick else METHODS)}
+    bench = Bench(setting, [kind for kind in memory if memory[kind] is not None])
+    kinds = bench.kinds
+    times: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for number in range(-WARM_UP, rounds):
+        progress(f"round {number + 1} of {rounds}" if number >= 0 else "warm-up")
+        for kind in kinds:
+            phases = bench.step(kind)
+            if number >= 0:
+                times[kind].append(phases)
+    totals = {kind: [sum(each.values()) for each in times[kind]] for kind in kinds}
+    own = {kind: [sum(each.values()) - each["teacher"] for each in times[kind]] for kind in ("copy", "distill")}
+    totals |= {f"second_{kind}": own[kind] for kind in own}
+    totals["teacher"] = [each["teacher"] for kind in ("copy", "distill") for each in times[kind]]
+    found: dict[str, Any] = {kind: _summary(totals[kind], totals["plain"], setting.batch) for kind in totals}
+    for kind in kinds:
+        found[kind]["phases"] = {
+            phase: round(statistics.median(each[phase] for each in times[kind]), 6) for phase in times[kind][0]
+        }
+        weight, plain = memory[kind], memory["plain"]
+        assert weight is not None and plain is not None
+        found[kind] |= {"peak_memory_mb": weight, "memory_ratio": round(weight / plain, 3)}
+    held = holds_maps(bench.device, bench.tokens) if setting.held is None else setting.held
+    about = {"setting": asdict(setting), "rounds": rounds, "tokens": bench.tokens, "formulation": "maps" if held else "parts"}
+    return {**found, **about, "provenance": provenance(began, utc_now())}
+
+
+def _summary(seconds: Sequence[float], plain: Sequence[float], batch: int) -> dict[str, Any]:
+    median = statistics.median(seconds)
+    ratios = [one / other for one, other in zip(seconds, list(plain) * 2, strict=False)]
+    return {
+        "seconds": round(median, 7),
+        "quartiles": _quartiles(seconds),
+        "ratio": round(median / statistics.median(plain), 4),
+        "ratio_quartiles": _quartiles(ratios),
+        "images_per_second": round(batch / median, 2),
+    }
+
+
+def _quartiles(values: Sequence[float]) -> list[float]:
+    if len(values) < 2:
+        return [round(values[0], 6)] * 2
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return [round(low, 6), round(high, 6)]
+
+
+def _in_own_process(setting: Setting, kind: str) -> float | None:
+    """Peak memory in MiB of two steps, above what importing takes; None for a kind that this setting has not.
+
+    Raises UserError when the step cannot be taken here.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_weigh, args=(setting, kind, sender))
+    process.start()
+    sender.close()
+    try:
+        found: float | str | None = receiver.recv()
+    except EOFError:
+        found = "its process was killed (out of memory?)"
+    process.join()
+    if isinstance(found, str):
+        raise UserError(f"a step of {kind.replace('_', ' ')} cannot be taken here: {found}")
+    return found
+
+
+def _weigh(setting: Setting, kind: str, sender: Any) -> None:
+    device = torch.device(setting.device)
+    before = peak_memory(device)
+    try:
+        bench = Bench(setting, [kind])
+        for _ in range(2 if bench.kinds else 0):
+            bench.step(kind)
+    except Exception as error:  # whatever it is, the user is told
+        sender.send(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+        return
+    sender.send(round((peak_memory(device) - before) / 2**20, 1) if bench.kinds else None)
+
+
+def measure_data(protocol: Protocol, place: DataLocation, seconds: float = 2.0) -> dict[str, Any]:
+    """Images/s that one core makes of a protocol's training batches. Raises UserError for images that are not there."""
+    torch.set_num_threads(1)
+    size = protocol.scale.img_size if protocol.scale else IMG_SIZE
+    batches = data.load(protocol.data, place, size, protocol.normalisation).train("speed", protocol.recipe, 0)
+    next(batches)
+    count, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        count += len(next(batches)[1])
+    return {"source": protocol.data.name, "images_per_second_per_worker": round(count / (time.perf_counter() - began), 1)}
+
+
+def measure_images(folder: Path, img_size: int, seconds: float = 5.0) -> dict[str, Any]:
+    """Images/s that one worker makes of a folder of images in class folders, by stage: read and decode alone, then with
+    the augmentation of Li et al. 2024 (RandAugment m9 mstd.5 inc1, erase .25) through timm. Raises UserError."""
+    from timm.data import create_dataset, create_transform
+
+    try:
+        images = create_dataset("", root=str(folder))
+    except (RuntimeError, FileNotFoundError, AssertionError) as error:
+        raise UserError(f"--images {folder}: {' '.join(str(error).split())}") from None
+    augment = create_transform(
+        img_size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25, interpolation="bicubic"
+    )
+    torch.set_num_threads(1)
+    rates = {}
+    for stage, transform in (("decode", lambda image: image.load()), ("augment", augment)):
+        images.transform = transform
+        count, began = 0, time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            images[count % len(images)]
+            count += 1
+        rates[stage] = round(count / (time.perf_counter() - began), 1)
+    return {
+        "source": str(folder),
+        "images_per_second_per_worker": rates["augment"],
+        "decode_images_per_second": rates["decode"],
+    }
+
+
+def limits(found: Mapping[str, Any], pipeline: Mapping[str, Any]) -> dict[str, float]:
+    """How many loader workers keep each method fed: images/s that it takes over images/s that one worker makes."""
+    rate = pipeline["images_per_second_per_worker"]
+    return {kind: round(found[kind]["images_per_second"] / rate, 3) for kind in METHODS}
+
+
+def save(workspace: Workspace, protocol: str, found: dict[str, Any]) -> Path:
+    """Keep a measurement of a protocol's steps for later estimates."""
+    setting = found["setting"]
+    student = "matched" if setting["matched"] else "standard"
+    path = workspace.folder / "speed" / protocol / f"{setting['family']}-{setting['size']}-{student}-{setting['device']}.json"
+    write_json(path, found | {"protocol": protocol})
+    return path
+
+
+def estimate(workspace: Workspace, name: str, protocol: Protocol, todo: Sequence[Item], jobs: int, device: str) -> dict[str, Any]:
+    """Hours that runs will take, by what `bench speed --protocol` measured of the protocol as it is now, on this device and
+    at a run's geometry (a matched student's by a matched one where there is one, else by a standard one).
+
+    Gives `process_hours` of all workers together, `hours` until the last is done, and how many runs are covered. Runs that
+    train together pay their teacher once. Evaluation, start and the data pipeline are not counted.
+    """
+    measured: dict[tuple[Geometry, bool], dict[str, Any]] = {}
+    for path in sorted((workspace.folder / "speed" / name).glob(f"*-{device}.json")):
+        found = read_json(path)
+        setting = Setting(**found["setting"]) if found else None
+        if found and setting:
+            current = protocol_setting(protocol, setting.family, setting.size, setting.matched, device)
+            if setting == current:
+                measured[Geometry(**setting.geometry), setting.matched] = found
+    used: list[dict[str, Any]] = []
+    seconds, loads = 0.0, [0.0] * jobs
+    for teachers in (True, False):
+        stage = [item for item in todo if (item.run.role == "teacher") == teachers]
+        for unit in units(stage, jobs, protocol.together):
+            here, once = 0.0, 0.0
+            for item in unit:
+                geometry, matched = item.run.student.geometry, bool(item.run.student.components)
+                known = measured.get((geometry, matched)) or measured.get((geometry, not matched))
+                if known is None or item.run.role in EVALUATED:
+                    continue
+                used.append(known)
+                steps, method = item.run.protocol.recipe.steps, item.run.transfer.method
+                here += steps * known["plain" if method == "none" else f"second_{method}"]["seconds"]
+                once = max(once, 0.0 if method == "none" else steps * known["teacher"]["seconds"])
+            seconds += here + once
+            loads[loads.index(min(loads))] += here + once
+        loads = [max(loads)] * jobs  # students wait for all teachers
+    return {
+        "runs": len(todo),
+        "covered": len(used),
+        "process_hours": seconds / 3600,
+        "hours": max(loads) / 3600,
+        "same_code": all(found["provenance"]["code"] == code_version()["code"] for found in used),
+    }

@@ -1,0 +1,1 @@
+"""Models, steps, runs that train together, evaluation and checkpoints."""

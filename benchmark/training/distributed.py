@@ -1,0 +1,112 @@
+"""Processes that train one run together, on one node or several: who they are, and the little that they tell each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """A process among those that share a run's batches; alone unless said otherwise.
+
+    Attributes:
+        rank, size: its number, and how many there are.
+        local: its number on its node, which chooses its GPU.
+        talk: the group by which they talk, which may take as long as it likes: the first one may have to wait for others'
+            runs. (Gradients go by the default group, whose timeout ends what hangs.)
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+    talk: Any = field(default=None, compare=False)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all ranks of a CPU tensor."""
+        if self.size > 1:
+            dist.all_reduce(values, group=self.talk)
+        return values
+
+    def mean(self, value: float) -> float:
+        """The mean over all ranks."""
+        return value if self.size == 1 else float(self.total(torch.tensor(value, dtype=torch.float64))) / self.size
+
+    def any(self, value: bool) -> bool:
+        """Whether it is true of some rank."""
+        return value if self.size == 1 else bool(self.total(torch.tensor(int(value))) > 0)
+
+    def tell(self, value: Any) -> Any:
+        """What rank 0 says."""
+        said = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(said, src=0, group=self.talk)
+        return said[0]
+
+    def all(self, value: Any) -> list[Any]:
+        """What each rank says, by rank."""
+        said = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(said, value, group=self.talk)
+        return said
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.size > 1:
+            dist.barrier(group=self.talk)
+
+
+def found() -> Ranks:
+    """A process's place, as submitit or torchrun gave it."""
+    import submitit
+
+    try:
+        tasks = submitit.JobEnvironment().num_tasks
+    except RuntimeError:  # no job of submitit's
+        tasks = 1
+    if tasks > 1 and not dist.is_initialized():
+        os.environ.pop("MASTER_PORT", None)  # a batch script's would be shared by all jobs on the node
+        environment = submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        if environment.world_size == environment.local_world_size:
+            os.environ["MASTER_ADDR"] = "127.0.0.1"  # one node: no name has to be resolved
+    rank, size, local = (int(os.environ.get(name) or default) for name, default in _VARIABLES)
+    return Ranks(rank, size, local)
+
+
+_VARIABLES = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """Within: the ranks can tell each other things. Gradients on a GPU go by nccl, all else by gloo."""
+    global _joined  # noqa: PLW0603
+    ranks = found()
+    if ranks.size == 1 or _joined is not None:
+        yield _joined or ranks
+        return
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", init_method="env://")
+    _joined = replace(ranks, talk=dist.new_group(backend="gloo", timeout=timedelta(days=365)))
+    try:
+        yield _joined
+    finally:
+        _joined = None
+        dist.destroy_process_group()
+
+
+_joined: Ranks | None = None
+
+
+ALONE = Ranks()

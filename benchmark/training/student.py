@@ -1,0 +1,148 @@
+"""A student: model, optimiser, schedule and its tie to a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
+from timm.scheduler import CosineLRScheduler
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from benchmark.spec.recipe import Recipe
+from benchmark.spec.run import Transfer
+from benchmark.training.distributed import ALONE, Ranks
+from benchmark.training.inputs import precision_of
+from benchmark.training.simmim import SimMIM
+from benchmark.transfer.attention_transfer import AttentionTransfer
+from benchmark.transfer.stochastic_depth import StochasticDepth
+from benchmark.transfer.teacher_reader import TeacherAttention, TeacherReader
+
+NO_DECAY = ("*_token", "*pos_embed", "*relative_position_bias_table")  # and whatever is one-dimensional, in every class
+
+
+class Student:
+    """A model that learns: its optimiser, its schedule and its tie to a teacher.
+
+    Args:
+        model: on its device.
+        transfer, reader: what is transferred, and the teacher it comes from (None without transfer).
+        recipe: of the training.
+        ranks: the processes that share its batches.
+    """
+
+    def __init__(
+        self, model: nn.Module, transfer: Transfer, reader: TeacherReader | None, recipe: Recipe, ranks: Ranks = ALONE
+    ) -> None:
+        self.model, self.recipe = model, recipe
+        self.average = None if recipe.ema is None else ModelEmaV3(model, decay=recipe.ema)
+        model.set_grad_checkpointing(recipe.grad_checkpointing)  # type: ignore[operator]
+        self.bond = AttentionTransfer(transfer, model, reader)
+        self.depth = StochasticDepth(model, recipe.drop_path)
+        self.optimizer = create_optimizer_v2(self._groups(), opt="adamw", lr=recipe.lr, betas=recipe.betas)
+        self.masked = None
+        if recipe.objective == "masked":
+            dim, patch = int(model.embed_dim), int(model.patch_embed.patch_size[0])  # type: ignore[arg-type, union-attr, index]
+            self.masked = SimMIM(dim, patch, recipe.mask_ratio).to(next(model.parameters()).device)
+            beside = {"params": list(self.masked.parameters()), "weight_decay": recipe.weight_decay}
+            self.optimizer.add_param_group(beside)
+        warmup = round(recipe.warmup * recipe.steps)
+        self.schedule = CosineLRScheduler(
+            self.optimizer, t_initial=max(1, recipe.steps - warmup), warmup_t=warmup,
+            warmup_lr_init=recipe.lr / (warmup + 1), warmup_prefix=True, t_in_epochs=False,
+        )  # fmt: skip
+        self.shared = None
+        if ranks.size > 1:  # a copied block's own q, k or bias table may get no gradient
+            self.shared = DistributedDataParallel(model, find_unused_parameters=transfer.method == "copy")
+        self.forward: Callable[[Tensor], Tensor] = self.shared or model
+        if recipe.compile:
+            for block in model.blocks:  # type: ignore[union-attr]
+                block.attn.forward = torch.compiler.disable(block.attn.forward)
+            self.forward = torch.compile(self.forward)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """One rule for every class: what is spared weight decay, and with layer decay (Clark et al. 2020, arXiv 2003.10555; BEiT)
+        a rate that falls from head and last norm by `layer_decay` per block down to the embeddings."""
+        model, recipe = self.model, self.recipe
+        spared = [name for name, _ in model.named_parameters() if any(fnmatchcase(name, each) for each in NO_DECAY)]
+        if recipe.layer_decay is None:
+            return list(param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=spared))
+        depth = len(list(model.blocks))  # type: ignore[arg-type]
+        groups: dict[tuple[int, bool], dict[str, Any]] = {}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                below, decays = layers_below_head(name, depth), parameter.dim() > 1 and name not in spared
+                decay, scale = recipe.weight_decay if decays else 0.0, recipe.layer_decay**below
+                group = groups.setdefault((below, decays), {"params": [], "weight_decay": decay, "lr_scale": scale})
+                group["params"].append(parameter)
+        return list(groups.values())
+
+    def begin(self, number: int) -> None:
+        """Make ready for step `number`: its learning rate, no gradients."""
+        self.schedule.step_update(number)
+        self.optimizer.zero_grad()
+
+    def learn(
+        self, x: Tensor, y: Tensor, reading: TeacherAttention, draws: Tensor | None = None, share: float = 1.0, last: bool = True,
+        mark: Callable[[str], None] = lambda phase: None,
+    ) -> Tensor:  # fmt: skip
+        """Add the gradients of a batch or of a `share` of it: normalised images x [B, 3, H, W] with targets y, labels [B] or
+        probabilities [B, classes]. Gives the loss; `draws` as StochasticDepth's; `last` tells that nothing is added after.
+
+        `mark` is told the name of each phase as it ends.
+        """
+        smoothing = self.recipe.smoothing if y.dim() == 1 else 0.0  # mixed targets are smoothed already
+        with ExitStack() as within:
+            if self.shared is not None and not last:
+                within.enter_context(self.shared.no_sync())
+            within.enter_context(self.depth.dropping(draws))
+            with precision_of(self.recipe, x.device):
+                within.enter_context(self.bond.guiding(reading))
+                if self.masked is not None:
+                    loss = self.masked.loss(self.model, x, y, smoothing)
+                else:
+                    loss = F.cross_entropy(self.forward(x).float(), y, label_smoothing=smoothing) + self.bond.loss()
+            mark("forward")
+            (loss if share == 1 else loss * share).backward()
+        mark("backward")
+        return loss.detach()
+
+    def update(self) -> None:
+        """Take the step that the gradients say."""
+        if self.recipe.clip_grad is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within: the model has its averaged weights, where the recipe averages."""
+        if self.average is None:
+            yield
+            return
+        try:
+            self._swap()
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        assert self.average is not None
+        both = ([*model.parameters(), *model.buffers()] for model in (self.model, self.average.module))
+        for own, averaged in zip(*both, strict=True):
+            own.data, averaged.data = averaged.data, own.data
+
+
+def layers_below_head(name: str, depth: int) -> int:
+    """How far a parameter of a model of `depth` blocks lies below the head: 0 for the head and the norm before it."""
+    parts = name.split(".")
+    if parts[0] == "blocks":
+        return depth - int(parts[1])
+    return 0 if parts[0] in ("head", "norm", "fc_norm") else depth + 1

@@ -1,0 +1,1 @@
+"""How attention gets from a teacher to its student."""

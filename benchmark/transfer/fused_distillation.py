@@ -1,0 +1,114 @@
+"""A student's attention and its cross-entropy to the teacher's map in one pass, with their gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from families.core.attention import Map, Route, part
+
+PART_ELEMENTS = {"cpu": 2**21}  # size of the pieces in which unheld maps are passed through; others: PART_ELEMENTS_ELSEWHERE
+
+
+PART_ELEMENTS_ELSEWHERE = 2**27
+
+
+def attend_and_compare(student: Route, v: Tensor, teacher: Route | Map) -> tuple[Tensor, Tensor]:
+    """The student's attention output [B, heads, tokens, head_dim] and its cross-entropy to the teacher's map, a scalar.
+
+    Both come from one set of the student's logits s, with a gradient of their own: where g is the gradient of the output
+    and c that of a row's cross-entropy, ds = P_s (g v^T - (g . output)) + c (P_s - P_t), since a row of P_t sums to 1. With a
+    Map from the teacher the student's map is held for the backward pass; with a Route no map is: both are passed through
+    in parts, and computed again in the backward pass.
+    """
+    bias = student.bias
+    if bias is not None:
+        bias = bias.reshape((1,) * (4 - bias.dim()) + bias.shape)
+    found: tuple[Tensor, Tensor] = _Distilled.apply(student.q, student.k, v, bias, student.scale, teacher)
+    return found
+
+
+class _Distilled(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, teacher: Route | Map
+    ) -> tuple[Tensor, Tensor]:
+        ctx.scale, ctx.teacher, ctx.dtypes = scale, teacher, (q.dtype, k.dtype, v.dtype)
+        dtype = torch.promote_types(q.dtype, torch.float32)
+        held = isinstance(teacher, Map)
+        with torch.autocast(q.device.type, enabled=False):
+            # One dense copy each: q, k and v are views of one projection.
+            q, k, v = (t.to(dtype).clone(memory_format=torch.contiguous_format) for t in (q, k, v))
+            q.mul_(scale)
+            parts = _parts(q, held)
+            out, total, kept = None if len(parts) == 1 else torch.empty_like(v), q.new_zeros(()), []
+            for images, queries in parts:
+                logits = _logits(q, k, bias, images, queries)
+                target = teacher.rows(images, queries).to(dtype)
+                highest = logits.amax(-1)
+                total -= torch.dot(target.reshape(-1), logits.reshape(-1))
+                weights = logits.softmax(-1)
+                total += (highest - weights.amax(-1).log()).sum()  # logsumexp of the logits
+                product = weights @ v[images]
+                if out is None:
+                    out = product
+                else:
+                    out[images, :, queries] = product
+                if held:
+                    kept.append(weights)
+            assert out is not None
+            ctx.save_for_backward(q, k, v, bias, out, *kept)
+            return out.to(ctx.dtypes[2]), total / q[..., 0].numel()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, bias, out, *kept = ctx.saved_tensors
+        with torch.autocast(q.device.type, enabled=False):
+            grad, each = grads[0].to(q.dtype).contiguous(), grads[1].to(q.dtype) / q[..., 0].numel()
+            level = (grad * out).sum(-1, keepdim=True) - each
+            parts = _parts(q, bool(kept))
+            dq = dk = dv = None
+            if len(parts) > 1:
+                dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+            dbias = None if bias is None or not ctx.needs_input_grad[3] else torch.zeros_like(bias)
+            for images, queries in parts:
+                weights = kept[0] if kept else _logits(q, k, bias, images, queries).softmax(-1)
+                here = grad[images, :, queries]
+                to_v = weights.transpose(-2, -1) @ here
+                ds = here @ v[images].transpose(-2, -1)
+                ds.sub_(level[images, :, queries]).mul_(weights)
+                ds.addcmul_(ctx.teacher.rows(images, queries).to(q.dtype), each, value=-1)
+                to_q, to_k = ds @ k[images], ds.transpose(-2, -1) @ q[images, :, queries]
+                if dq is None or dk is None or dv is None:
+                    dq, dk, dv = to_q, to_k, to_v
+                else:
+                    dq[images, :, queries] = to_q
+                    dk[images] += to_k
+                    dv[images] += to_v
+                if dbias is not None:
+                    into = part(dbias, images, queries)
+                    into += ds.sum_to_size(into.shape)
+            assert dq is not None and dk is not None and dv is not None
+            dq.mul_(ctx.scale)
+        kinds = ctx.dtypes
+        return dq.to(kinds[0]), dk.to(kinds[1]), dv.to(kinds[2]), dbias, None, None
+
+
+def _logits(q: Tensor, k: Tensor, bias: Tensor | None, images: slice, queries: slice) -> Tensor:
+    logits = q[images, :, queries] @ k[images].transpose(-2, -1)  # q is scaled already
+    return logits if bias is None else logits.add_(part(bias, images, queries))
+
+
+def _parts(q: Tensor, whole: bool) -> list[tuple[slice, slice]]:
+    """Slices of images and queries: all at once, or such that a part of the map keeps to the device's limit."""
+    count, heads, tokens, _ = q.shape
+    limit = PART_ELEMENTS.get(q.device.type, PART_ELEMENTS_ELSEWHERE)
+    images = count if whole else max(1, limit // (heads * tokens * tokens))
+    queries = tokens if whole else min(tokens, max(1, limit // (heads * tokens)))
+    return [
+        (slice(first, min(count, first + images)), slice(row, min(tokens, row + queries)))
+        for first in range(0, count, images)
+        for row in range(0, tokens, queries)
+    ]

@@ -1,0 +1,95 @@
+"""Run a frozen teacher once a batch, for all of its students."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.transfer.cpu_layout import prepack
+from benchmark.transfer.stochastic_depth import StochasticDepth
+from families.core.attention import Map, Route, layout, open_attention, read_routes
+
+HELD_TOKENS = {"cpu": 1024}  # per device type, up to how many tokens maps are held (docs/speed.md); elsewhere they are not
+
+
+TeacherAttention = dict[int, Any]  # block -> Route | Map, all the teacher's tokens
+
+
+def holds_maps(device: torch.device, tokens: int) -> bool:
+    """Whether maps are held on this device for this many tokens: faster on a CPU, at B x heads x tokens^2 numbers a block."""
+    return tokens <= HELD_TOKENS.get(device.type, 0)
+
+
+class TeacherReader:
+    """A frozen teacher, read once a batch for all of its students.
+
+    Args:
+        teacher: timm model, in eval mode. It is changed in place: its attention is opened and, on a CPU, its weights are
+            laid out (`prepack`).
+        blocks: the blocks of which routes are wanted; the teacher runs no further than the last of them.
+        precision: float32 or bfloat16, the teacher's own; None: that of whoever reads.
+        compiled: run the teacher through torch.compile (seconds to minutes at the first batch).
+        held: maps (True) or routes (False); None: what `holds_maps` says.
+        drop_path: rate of stochastic depth in the teacher, where a read is given the students' draws.
+        values: read whole routes with their values, for students that get another part than the map; no map is held then.
+
+    Attributes:
+        average: by block the mean map over images, [1, heads, tokens, tokens], once `learn_average` was called.
+    """
+
+    def __init__(
+        self, teacher: nn.Module, blocks: Sequence[int], precision: str | None = None, compiled: bool = False,
+        held: bool | None = None, drop_path: float = 0.0, values: bool = False,
+    ) -> None:  # fmt: skip
+        self.teacher, self.blocks, self.precision, self.values = teacher, sorted(blocks), precision, values
+        self.held = False if values else held
+        self.average: dict[int, Map] = {}
+        self.depth = StochasticDepth(teacher, drop_path)
+        open_attention(teacher)
+        if not compiled and next(teacher.parameters()).device.type == "cpu":
+            prepack(teacher)
+        self._routes: Callable[[Tensor, bool], list[Any]] = torch.compile(self._forward) if compiled else self._forward
+
+    def read(self, images: Tensor, draws: Tensor | None = None) -> TeacherAttention:
+        """The teacher's route or map in each block, for `images` [B, 3, H, W], normalised for it; `draws` as StochasticDepth."""
+        held = holds_maps(images.device, len(layout(self.teacher))) if self.held is None else self.held
+        with torch.inference_mode(), self._own_precision(images.device.type), self.depth.dropping(draws):
+            routes = self._routes(images, held)
+        if not held:  # out of inference mode, so that autograd may keep them, and apart from the v beside them
+            routes = [_cloned(route) for route in routes]
+        return dict(zip(self.blocks, routes, strict=True))
+
+    def _forward(self, images: Tensor, held: bool) -> list[Any]:
+        return read_routes(self.teacher, images, self.blocks, held, self.values)
+
+    def learn_average(self, batches: Iterable[Tensor], everyone: Callable[[Any], list[Any]] = lambda own: [own]) -> None:
+        """Take the mean map over all images of `batches` [B, 3, H, W], normalised for the teacher; `everyone` gives what each
+        process has found, where several have a part of the images (or none)."""
+        count, sums = 0, dict[int, Tensor]()
+        for images in batches:
+            count += len(images)
+            for block, route in self.read(images).items():
+                own = route.map().double().sum(0, keepdim=True).cpu()
+                sums[block] = sums[block] + own if block in sums else own
+        found = everyone((count, sums))
+        whole = sum(counted for counted, _ in found)
+        device = next(self.teacher.parameters()).device
+        for block in self.blocks:
+            parts = [part[block] for _, part in found if part]
+            self.average[block] = Map((torch.stack(parts).sum(0) / whole).float().to(device))
+
+    def _own_precision(self, device: str) -> Any:
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def _cloned(route: Route) -> Route:
+    given = (route.q, route.k, route.bias, route.v)
+    q, k, bias, v = (None if each is None else each.clone() for each in given)
+    assert q is not None and k is not None
+    return Route(q, k, bias, route.scale, v)

@@ -1,0 +1,1 @@
+"""The mechanism behind all adapters: models, attention, initialisation and weights."""

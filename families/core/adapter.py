@@ -1,0 +1,128 @@
+"""A family's models and attention: the API that users and tools call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from families.core.attention import read_routes
+from families.core.checkpoints import WeightsError
+from families.core.fetch import fetch
+from families.core.initialise import initialise
+from families.core.weights import find_weights, load_pretrained
+from families.spec import STANDARD, Component, Family, Host, Initial, Ref
+
+
+class Adapter:
+    """One family: pre-trained teachers, standard and matched students, normalisation and attention maps.
+
+    Attributes:
+        name: the family's name, its file's.
+        spec: what the file declares.
+        native: native component -> description; pass it, or a part of it, as `student(native=...)`.
+    """
+
+    def __init__(self, name: str, spec: Family) -> None:
+        self.name, self.spec = name, spec
+        self.native = {component.name: component.description for component in spec.native}
+
+    def teacher(
+        self,
+        size: str,
+        pretrained: bool = True,
+        weights: Path | str | None = None,
+        seed: int | str = 0,
+        **timm_overrides: Any,
+    ) -> nn.Module:
+        """The frozen teacher in eval mode, without a head unless `num_classes` is given.
+
+        `weights` is its file, or a weights folder (see `find_weights`); without it the file is fetched once, into the
+        folder attention-transfer-bench of torch's hub folder. With `pretrained=False` it has random weights, and
+        `timm_overrides` (img_size, patch_size, embed_dim, depth, num_heads, ...) give the same architecture at any size.
+        Raises UnknownName for a size the family has not, WeightsError when pre-trained weights cannot be had or are not
+        this teacher's, ValueError for overrides of a pre-trained model.
+        """
+        if not pretrained:
+            model = self.architecture(size, seed, **{"num_classes": 0, **timm_overrides})
+        elif timm_overrides:
+            raise ValueError(f"pretrained weights have one geometry; pass pretrained=False to override {list(timm_overrides)}")
+        else:
+            model = load_pretrained(self.spec.teacher(size), self._weights(size, weights))
+        return model.eval().requires_grad_(False)
+
+    def _weights(self, size: str, weights: Path | str | None) -> Path:
+        teacher, name = self.spec.teacher(size), f"{self.name}-{size}"
+        if weights is None:
+            return fetch(teacher, name, Path(torch.hub.get_dir()) / "attention-transfer-bench")
+        path = Path(weights)
+        found = path if path.is_file() else find_weights(path, self.name, size)
+        if found is None:
+            raise WeightsError(
+                f"{path}: no weights of {name}; run `bench fetch --family {self.name} --sizes {size} --weights {path}`,"
+                f" or put the file at {path / name}.<its suffix>"
+            )
+        return found
+
+    def architecture(self, size: str, seed: int | str = 0, **timm_overrides: Any) -> nn.Module:
+        """The teacher's architecture with random, trainable weights; native components start at the family's values.
+
+        Its random stream is apart from the students': one that started as its teacher did would be half way there.
+        """
+        teacher = self.spec.teacher(size)
+        components = self.spec.components(size)
+        return _build(teacher.model, {**teacher.args, **timm_overrides}, components, f"teacher:{seed}")
+
+    def student(
+        self, size: str, num_classes: int, seed: int | str = 0, native: Iterable[str] = (), **timm_overrides: Any
+    ) -> nn.Module:
+        """A randomly initialised student of the teacher's geometry: standard, or matched with `native=adapter.native`.
+
+        `timm_overrides` as for `teacher`; `global_pool` chooses the head's input (timm: "token" or "avg").
+        """
+        components = self.spec.components(size, native)
+        geometry = self.spec.teacher(size).geometry
+        return build_student(self.spec.host, components, seed, num_classes=num_classes, **{**geometry, **timm_overrides})
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """[B, 3, H, W] with values in 0..1 -> the family's own normalisation."""
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.spec.mean, self.spec.std))
+        return (images - mean) / std
+
+    def attention_maps(self, model: nn.Module, x: Tensor) -> list[Tensor]:
+        """One map [B, heads, tokens, tokens] a block for normalised input [B, 3, H, W]; rows sum to 1."""
+        with torch.no_grad():
+            return [route.map() for route in read_routes(model, x)]
+
+
+def build_student(host: Host, components: Mapping[str, Component], seed: int | str, **timm_args: Any) -> nn.Module:
+    """The standard student plus `components`, each of which `host` can hold; without any it is timm's plain ViT."""
+    host = host if components else STANDARD
+    args = {**host.standard, **timm_args}
+    for component in components.values():
+        args |= component.args
+    return _build(host.model, args, components, seed)
+
+
+def _build(model: str, args: Mapping[str, Any], components: Mapping[str, Component], seed: int | str) -> nn.Module:
+    resolved = {key: _resolve(value) for key, value in args.items()}
+    initial: dict[str, Initial] = {}
+    for component in components.values():
+        initial |= component.initial  # type: ignore[arg-type]
+    if ":" in model:
+        return initialise(_named(model)(**resolved), seed, initial)
+    return initialise(timm.create_model(model, pretrained=False, **resolved), seed, initial)
+
+
+def _resolve(value: Any) -> Any:
+    return _named(value.path) if isinstance(value, Ref) else value
+
+
+def _named(path: str) -> Any:
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,259 @@
+"""Real teachers' weights: found in a folder, checked, and loaded strictly or not at all.
+
+A file that timm hosts goes through timm's own loading, at the number of classes it was published with: at any other, timm
+loads non-strictly and a wrong file would pass. timm also resamples patch and position embeddings of another size without a
+word, so shapes are compared first. An authors' file is converted by its family's layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+
+from families.core.checkpoints import (
+    AGAIN,
+    WeightsError,
+    check_plain,
+    one_line,
+    read_checkpoint,
+    refuse_at_sight,
+    shown,
+    some,
+    unreadable,
+    word,
+)
+from families.spec import Layout, Official, Teacher
+
+RECORD = "fetched.json"  # beside a fetched file: where it came from
+
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
+
+
+_UNFINISHED = (".part", ".incomplete", ".json")
+
+
+_TIMMS_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
+
+
+def find_weights(folder: Path, family: str, size: str) -> Path | None:
+    """A teacher's file in a weights folder, or None: `<family>-<size>.<any suffix>`, or the file with a checkpoint's suffix
+    inside the folder `<family>-<size>`. Unfinished downloads and JSON are passed over.
+
+    Raises WeightsError, which names them, for several.
+    """
+    name = f"{family}-{size}"
+    found = [path for path in _files(folder) if path.name.startswith(f"{name}.")]
+    found += [path for path in _files(folder / name) if path.name.endswith(SUFFIXES)]
+    if len(found) > 1:
+        raise WeightsError(f"{folder}: several files for {name}: {', '.join(map(str, found))}; keep one")
+    return found[0] if found else None
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(_UNFINISHED))
+
+
+def file_digest(path: Path) -> str:
+    """The file's sha256 in hex, computed once for as long as the file is untouched."""
+    stat = path.stat()
+    return _digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache
+def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def source_of(teacher: Teacher) -> str:
+    """Where a teacher's weights come from: the authors' address, or `hub:` and the hub repository that timm names."""
+    if teacher.official is not None:
+        return teacher.official.url
+    return f"hub:{timm.get_pretrained_cfg(teacher.model).hf_hub_id}"
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What was written beside a weights file when it was fetched, if it is still that file; else nothing."""
+    record = recorded(path.parent)
+    return record if record and record["sha256"] == file_digest(path) else {}
+
+
+def recorded(folder: Path) -> dict[str, Any]:
+    """What was written in a folder when its file was last fetched, whatever became of the file; nothing of a damaged record."""
+    path = folder / RECORD
+    try:
+        record: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        return {}
+    kinds = {"source": str, "sha256": str, "revision": str | None}
+    whole = isinstance(record, dict) and all(isinstance(record.get(name), kind) for name, kind in kinds.items())
+    return record if whole else {}
+
+
+def record_of(teacher: Teacher, path: Path) -> dict[str, str | None]:
+    """What a run writes about the weights it loaded: source, revision (None where nothing vouches for it) and sha256."""
+    record = read_record(path)
+    known = record.get("source") == source_of(teacher)
+    return {"source": source_of(teacher), "revision": record.get("revision") if known else None, "sha256": file_digest(path)}
+
+
+def load_pretrained(teacher: Teacher, path: Path) -> nn.Module:
+    """The teacher with the file's weights, in eval mode and without a head.
+
+    Raises WeightsError, naming file and key, for a file that is not exactly this teacher's.
+    """
+    args = {key: value for key, value in teacher.args.items() if key != "num_classes"}
+    if teacher.official is None:
+        return _load_hosted(teacher, args, path).eval()
+    model: nn.Module = timm.create_model(teacher.model, pretrained=False, num_classes=0, **args)
+    _check_geometry(teacher, model, path)
+    load_official(model, teacher.official, path)
+    return model.eval()
+
+
+def load_official(model: nn.Module, official: Official, path: Path) -> None:
+    """Load an authors' checkpoint into a headless timm model.
+
+    Raises WeightsError naming the file for one that is unreadable, of another digest or layout, or whose keys, shapes or
+    values are not such as the model's.
+    """
+    refuse_at_sight(path)
+    if official.sha256 is not None and file_digest(path) != official.sha256:
+        raise WeightsError(f"{path}: sha256 is {file_digest(path)}, not {official.sha256}; delete the file and fetch it again")
+    checkpoint = read_checkpoint(path)
+    try:
+        state = convert(checkpoint, official.layout)
+        _check_tensors(path, state)
+        model.load_state_dict(state)
+        _check_finite(path, state)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise WeightsError(f"{path}: not the layout of {official.url}: {one_line(error)}") from error
+
+
+def convert(checkpoint: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
+    """An authors' checkpoint as a timm state dict. Raises KeyError when it has none of the containers."""
+    container = next((name for name in layout.containers if isinstance(checkpoint.get(name), Mapping)), None)
+    if container is None:
+        raise KeyError(f"none of {', '.join(layout.containers)} among its keys {some(checkpoint)}")
+    state = {}
+    for key, value in checkpoint[container].items():
+        if not word(key).startswith(layout.only):
+            continue
+        name = word(key).removeprefix(layout.only)
+        for prefix in layout.strip:
+            name = name.removeprefix(prefix)
+        if not any(fnmatchcase(name, pattern) for pattern in layout.drop):
+            state[name] = value
+    return state
+
+
+def _load_hosted(teacher: Teacher, args: Mapping[str, Any], path: Path) -> nn.Module:
+    with torch.device("meta"):
+        native = timm.create_model(teacher.model, pretrained=False, **{k: v for k, v in args.items() if k != "img_size"})
+    _check_geometry(teacher, native, path)
+    arrays = path.suffix == ".npz"
+    (_check_arrays if arrays else _check_shapes)(path, native)
+    overlay = {"file": str(path), "custom_load": arrays}
+    try:
+        model: nn.Module = timm.create_model(teacher.model, pretrained=True, pretrained_cfg_overlay=overlay, **args)
+    except Exception as error:
+        raise WeightsError(f"{path}: does not fit {teacher.model}: {one_line(error)}") from error
+    model.reset_classifier(0)  # type: ignore[operator]
+    return model
+
+
+def _check_geometry(teacher: Teacher, model: nn.Module, path: Path) -> None:
+    """What shapes do not show: a model of another head count takes the same file and computes something else."""
+    built: Any = model
+    found = {
+        "num_heads": built.blocks[0].attn.num_heads,
+        "embed_dim": built.embed_dim,
+        "depth": len(built.blocks),
+        "patch_size": built.patch_embed.patch_size[0],
+    }
+    for name, value in found.items():
+        if value != teacher.geometry[name]:
+            raise WeightsError(
+                f"{path}: not loaded, since the family's file says {name} {teacher.geometry[name]} and timm's"
+                f" {teacher.model} has {value}; give {name} in the teacher's args"
+            )
+
+
+def _check_shapes(path: Path, native: nn.Module) -> None:
+    content = read_checkpoint(path)
+    container = next((name for name in _TIMMS_CONTAINERS if isinstance(content.get(name), Mapping)), None)
+    state = {word(key).removeprefix("module."): value for key, value in (content[container] if container else content).items()}
+    anchor = "patch_embed.proj.weight"
+    if anchor not in state:
+        raise WeightsError(f"{path}: no key {anchor!r}, so not the file that timm hosts; its keys: {some(state)}")
+    _check_tensors(path, state)
+    for name, value in native.state_dict().items():
+        if name in state and state[name].shape != value.shape:
+            raise WeightsError(f"{path}: key {name!r} has shape {_shape(state[name])}, the model's has {_shape(value)}")
+    _check_finite(path, state)
+
+
+def _shape(value: Tensor) -> str:
+    return str(tuple(value.shape))
+
+
+def _check_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            what = f"key {shown(name)} holds a {type(value).__name__}, not a tensor"
+            raise WeightsError(f"{path}: {what}; get the file from its authors")
+    check_plain(path, state)
+
+
+def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
+    for name, value in state.items():
+        try:
+            finite = bool(torch.isfinite(value).all())
+        except RuntimeError as error:
+            raise WeightsError(f"{path}: key {shown(name)} has values of {value.dtype}, which are not read") from error
+        if not finite:
+            raise WeightsError(f"{path}: key {shown(name)} has values that are not finite; {AGAIN}")
+
+
+def _check_arrays(path: Path, native: nn.Module) -> None:
+    """From an .npz, timm copies what it looks for and resizes it: as many numbers as the model has leave no room for that."""
+    refuse_at_sight(path)
+    expected = sum(value.numel() for value in native.parameters())
+    try:
+        with zipfile.ZipFile(path) as arrays:
+            claims = {part.filename: _claimed(arrays, part) for part in arrays.infolist()}
+        found = sum(claims.values())
+        if found == expected:
+            with np.load(path, allow_pickle=False) as file:
+                state = {name: torch.from_numpy(file[name]) for name in file.files}
+    except Exception as error:
+        raise WeightsError(f"{path}: {unreadable(error, AGAIN)}") from error
+    if found != expected:
+        raise WeightsError(f"{path}: {found} numbers in {len(claims)} arrays ({some(claims)}); the model has {expected}")
+    _check_finite(path, state)
+
+
+def _claimed(arrays: zipfile.ZipFile, part: zipfile.ZipInfo) -> int:
+    """How many numbers an array of an .npz says it has. Raises ValueError for no numbers, or more than there is room for."""
+    with arrays.open(part) as file:
+        header = getattr(np.lib.format, "read_array_header_{}_{}".format(*np.lib.format.read_magic(file)))
+        shape, _, kind = header(file)
+    numbers: int = math.prod(shape)
+    if kind.kind not in "biuf" or numbers * kind.itemsize > part.file_size:
+        raise ValueError(f"{shown(part.filename)} claims {numbers:.4g} of {kind} in {part.file_size} bytes")
+    return numbers

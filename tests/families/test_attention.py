@@ -1,0 +1,330 @@
+"""The mechanism beyond the contract: other token layouts, sources of attention, precision, misuse."""
+
+import functools
+
+import pytest
+import timm
+import torch
+
+import families
+from benchmark.spec.run import Transfer
+from benchmark.tools.check import TINY
+from benchmark.transfer import teacher_reader as formulations
+from benchmark.transfer.attention_transfer import AttentionTransfer
+from benchmark.transfer.fused_distillation import attend_and_compare
+from benchmark.transfer.losses import cross_entropy, kl_divergence
+from benchmark.transfer.reference import explicit_maps
+from benchmark.transfer.teacher_reader import TeacherReader, holds_maps
+from families.core.attention import Map, Route, align, layout, open_attention, read_routes, recording
+
+ARGS = {**TINY, "global_pool": "token"}
+
+
+def perturbed(model, seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=draw) * 0.2)
+    return model.eval()
+
+
+def images(count=3):
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+
+
+def pair(family="deit", size="base", native=()):
+    adapter = families.load(family)
+    return perturbed(adapter.teacher(size, pretrained=False, **ARGS)), perturbed(
+        adapter.student(size, 5, native=native, **ARGS), 1
+    )
+
+
+def copied(student, teacher, x, **transfer):
+    bond = AttentionTransfer(Transfer(method="copy", blocks=(0, 1, 2), **transfer), student, teacher)
+    with torch.no_grad(), bond.guiding(x):
+        return student(x)
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_dinov3_qkvb", "eva02_base_patch14_224", "beit_base_patch16_224"])
+def test_routes_of_classes_beyond_the_registry(name):
+    """Rotary embeddings, split projections and per-block tables all reach the route."""
+    extra = {"ref_feat_shape": (4, 4)} if name.startswith("eva02") else {}
+    model = perturbed(timm.create_model(name, **TINY, num_classes=0, **extra)).double()
+    x = images().double()
+    maps = [route.map() for route in read_routes(model, x)]
+    for block in model.blocks:
+        block.attn.fused_attn = False
+    seen = []
+    for block in model.blocks:
+        block.attn.attn_drop.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    model.forward_features(x)
+    for mine, theirs in zip(maps, seen, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=0)
+
+
+def test_a_student_with_tokens_the_teacher_lacks():
+    """Their rows keep the student's own attention; the others get the teacher's, without any mass on them."""
+    teacher, student = pair("dinov2_reg")[0], None
+    plain = perturbed(families.load("deit").teacher("base", pretrained=False, **ARGS))
+    student = perturbed(families.load("dinov2_reg").student("base", 5, native=["layer_scale", "registers"], **ARGS), 1)
+    assert layout(teacher)[1:5] == ["reg0", "reg1", "reg2", "reg3"]
+    found = align(layout(plain), layout(student))
+    assert found.teacher is None
+    assert found.student_extra == (1, 2, 3, 4)
+    own = Route(torch.randn(1, 3, 21, 16), torch.randn(1, 3, 21, 16), None, 0.25)
+    guide = Route(torch.randn(1, 3, 17, 16), torch.randn(1, 3, 17, 16), None, 0.25)
+    v = torch.randn(1, 3, 21, 16)
+    bond = AttentionTransfer(Transfer(method="copy", blocks=(0,)), student, plain)
+    with bond.guiding({0: guide}):
+        out = bond.sites[0].attend(own.q, own.k, v)
+    expected = own.map()
+    core = list(found.student)
+    expected[..., core, :] = 0
+    for row, token in enumerate(core):
+        expected[..., token, core] = guide.map()[..., row, :]
+    torch.testing.assert_close(out, expected @ v, atol=1e-5, rtol=0)
+    assert copied(student, plain, images()).isfinite().all()
+
+
+def test_a_teacher_without_class_token():
+    teacher = perturbed(timm.create_model("vit_base_patch16_siglip_224", **TINY, num_classes=0))
+    student = pair()[1]
+    assert layout(teacher)[0] == "patch0,0"
+    assert align(layout(teacher), layout(student)).student_extra == (0,)
+    assert copied(student, teacher, images()).isfinite().all()
+
+
+def test_different_grids_and_shapes_are_refused():
+    teacher, _ = pair()
+    finer = families.load("deit").student("base", 5, **(ARGS | {"patch_size": 4}))
+    with pytest.raises(ValueError, match="grids must be equal"):
+        AttentionTransfer(Transfer(method="copy", blocks=(0,)), finer, teacher)
+    flat = families.load("deit").student("base", 5, **(ARGS | {"img_size": (16, 64)}))
+    with pytest.raises(ValueError, match="16 patches to patch3,3 and student 16 to patch1,7"):
+        AttentionTransfer(Transfer(method="copy", blocks=(0,)), flat, teacher)
+    other = families.load("deit").student("base", 5, **(ARGS | {"num_heads": 6}))
+    with pytest.raises(ValueError, match=r"heads \[3, 6\]"):
+        AttentionTransfer(Transfer(method="copy", blocks=(0,)), other, teacher)
+
+
+def test_controls_carry_nothing_of_the_image():
+    teacher, student = pair()
+    x = images()
+    true, shuffled, uniform = (copied(student, teacher, x, source=s) for s in ("teacher", "other-image", "uniform"))
+    assert not torch.allclose(true, shuffled, atol=1e-3)
+    neighbour = AttentionTransfer(Transfer(method="copy", blocks=(0, 1, 2)), student, teacher)
+    with torch.no_grad(), neighbour.guiding(x.roll(1, 0)):
+        torch.testing.assert_close(student(x), shuffled)
+    for held in (True, False):
+        reader = TeacherReader(teacher, (0, 1, 2), held=held)
+        bond = AttentionTransfer(Transfer(method="copy", blocks=(0, 1, 2), source="uniform"), student, reader)
+        for route in bond.handed_over(bond.read(x)).values():
+            torch.testing.assert_close(route.map(), torch.full_like(route.map(), 1 / 17))
+    assert not torch.allclose(true, uniform, atol=1e-3)
+    with pytest.raises(ValueError, match="at least 2 images"):
+        copied(student, teacher, x[:1], source="other-image")
+
+
+@pytest.mark.parametrize("family", ["deit", "beitv2", "dinov2_reg"])
+def test_bfloat16(family):
+    """Under autocast, Copy and Distillation stay close to float32 and gradients flow, with a bias in float32 too."""
+    teacher, student = pair(family, native=families.load(family).native)
+    x = images()
+    exact = copied(student, teacher, x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = copied(student, teacher, x)
+    assert (rough.float() - exact).abs().max() < 0.05 * exact.abs().max()
+    bond = AttentionTransfer(Transfer(method="distill", blocks=(0, 1, 2), loss="ce", weight=1.0), student, teacher)
+    losses = []
+    for enabled in (False, True):
+        student.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled), bond.guiding(x):
+            student(x)
+            loss = bond.loss()
+        assert loss.dtype == torch.float32
+        losses.append(loss.item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    with torch.autocast("cpu", dtype=torch.bfloat16), bond.guiding(x):
+        student(x)
+        bond.loss().backward()
+    assert student.blocks[0].attn.qkv.weight.grad.isfinite().all()
+
+
+def test_only_the_chosen_blocks():
+    """Copy leaves other blocks alone; the distillation loss sums over the chosen ones, times its weight."""
+    teacher, student = pair()
+    x = images()
+    routes = read_routes(teacher, x)
+    bond = AttentionTransfer(Transfer(method="distill", blocks=(0, 2), loss="ce", weight=3.0), student, teacher)
+    with torch.no_grad():
+        own = read_routes(student, x)
+        with bond.guiding(x):
+            student(x)
+            found = bond.loss()
+    expected = 3.0 * (cross_entropy(routes[0], own[0]) + cross_entropy(routes[2], own[2]))
+    torch.testing.assert_close(found, expected)
+    sites = open_attention(student)
+    with AttentionTransfer(Transfer(method="copy", blocks=(1,)), student, teacher).guiding(x):
+        assert [site.on_values is not None for site in sites] == [False, True, False]
+    assert all(site.on_values is None for site in sites)
+
+
+def test_kl_divergence_is_zero_between_equal_maps():
+    route, other = read_routes(pair()[0], images())[:2]
+    assert kl_divergence(route, route).item() == pytest.approx(0, abs=1e-6)
+    p, q = route.map(), other.map()
+    explicit = (p * (p.log() - q.log())).sum(-1).mean()
+    torch.testing.assert_close(kl_divergence(route, other), explicit)
+
+
+def test_what_has_no_route_is_refused():
+    site, q = open_attention(pair()[1])[0], torch.randn(1, 3, 17, 16)
+    with pytest.raises(ValueError, match="causal"):
+        site.attend(q, q, q, is_causal=True)
+    with pytest.raises(ValueError, match="no blocks"):
+        open_attention(torch.nn.Linear(2, 2))
+
+
+def test_sites_are_plain_again_after_recording():
+    student = pair()[1]
+    sites = open_attention(student)
+    with recording(sites, (0, 2)) as seen:
+        student(images())
+    assert sorted(seen) == [0, 2]
+    assert all(site.on_route is None and site.on_values is None for site in sites)
+
+
+# ---- the fast paths
+
+BIASES = [None, (2, 9, 9), (1, 2, 9, 9), (3, 2, 9, 9), (1, 1, 1, 9)]
+
+
+@pytest.mark.parametrize("shape", BIASES)
+@pytest.mark.parametrize("held", [True, False])
+def test_one_set_of_logits_for_attention_and_loss(shape, held, monkeypatch):
+    """Output, loss and all gradients equal autograd's of the map written out; unheld maps pass through in small parts."""
+    monkeypatch.setitem(formulations.PART_ELEMENTS, "cpu", 50)
+    draw = torch.Generator().manual_seed(4)
+
+    def random(*size):
+        return torch.randn(*size, generator=draw, dtype=torch.float64)
+
+    q, k, v = (part.requires_grad_() for part in random(3, 9, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0))
+    bias = None if shape is None else random(*shape).requires_grad_()
+    teacher = Route(random(3, 2, 9, 4), random(3, 2, 9, 4), None if shape is None else random(*shape), 0.7)
+    student, towards = Route(q, k, bias, 0.5), random(3, 2, 9, 4)
+    leaves = [each for each in (q, k, v, bias) if each is not None]
+    out, loss = attend_and_compare(student, v, teacher.held() if held else teacher)
+    found = torch.autograd.grad((out * towards).sum() + 3 * loss, leaves)
+    bias_of = [0.0 if b is None else b for b in (bias, teacher.bias)]
+    mine = (q @ k.transpose(-2, -1) * 0.5 + bias_of[0]).softmax(-1)
+    theirs = (teacher.q @ teacher.k.transpose(-2, -1) * 0.7 + bias_of[1]).softmax(-1)
+    written = -(theirs * mine.log()).sum(-1).mean()
+    torch.testing.assert_close(out, mine @ v)
+    torch.testing.assert_close(loss, written)
+    wanted = torch.autograd.grad((mine @ v * towards).sum() + 3 * written, leaves)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_held_maps_and_routes_offer_the_same():
+    route = read_routes(pair("beitv2")[0].double(), images().double())[1]
+    held, v, tokens = route.held(), torch.randn(3, 3, 17, 16, dtype=torch.float64), (0, 3, 5)
+    assert isinstance(held, Map)
+    for one, other in (
+        (route.attend(v), held.attend(v)),
+        (route.select(tokens).map(), held.select(tokens).map()),
+        (route.other_image().map(), held.other_image().map()),
+        (route.uniform().map(), held.uniform().map()),
+        (route.rows(slice(1, 3), slice(2, 9)), held.rows(slice(1, 3), slice(2, 9))),
+    ):
+        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(route.other_image().map()[1], route.map()[0])
+
+
+def test_the_teacher_does_no_work_that_nobody_reads():
+    """It stops in the last block that is read, before the map's product; no later block, no norm and no head runs."""
+    teacher, student = pair()
+    ran = []
+    for name, module in teacher.named_modules():
+        module.register_forward_hook(lambda module, args, output, name=name: ran.append(name))
+    reader = TeacherReader(teacher, (1,))
+    reading = reader.read(images())
+    assert list(reading) == [1]
+    assert "blocks.1.attn.qkv" in ran and "blocks.0.mlp.fc2" in ran
+    idle = ("blocks.1.attn.proj", "blocks.1.mlp", "blocks.2", "norm.", "fc_norm", "head")
+    assert not [name for name in ran if f"{name}.".startswith(idle)]
+    with AttentionTransfer(Transfer(method="copy", blocks=(1,)), student, reader).guiding(reading):
+        student(images()).sum().backward()
+    assert student.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("family", ["deit", "beitv2"])
+def test_copied_blocks_compute_no_q_and_k(family, monkeypatch):
+    """Only v's share of the projection runs, and no bias table is looked up; another class does all of it, to the same end."""
+    native = [name for name in families.load(family).native if name != "rel_pos_bias"]
+    teacher, student = pair(family, native=native)
+    if family == "beitv2":
+        student = timm.create_model("beit_base_patch16_224", **TINY, num_classes=5, use_rel_pos_bias=True)
+    bond, x, widths = AttentionTransfer(Transfer(method="copy", blocks=(0, 1, 2)), student, teacher), images(), []
+    real = torch.nn.functional.linear
+    attention, reading = type(student.blocks[0].attn), bond.read(x)
+
+    def counted(given, weight, *args, **kwargs):
+        widths.append(len(weight))
+        return real(given, weight, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", counted)
+    monkeypatch.setattr(attention, "_get_rel_pos_bias", None, raising=False)
+    with bond.guiding(reading):
+        fast = student(x)
+    assert 48 in widths and 144 not in widths
+    monkeypatch.undo()
+    monkeypatch.setattr(attention, "skips_q_and_k", False)
+    with bond.guiding(x):
+        torch.testing.assert_close(student(x), fast)
+
+
+def test_a_teacher_in_its_own_precision():
+    teacher, _ = pair("beitv2")
+    x = images()
+    exact, rough = (TeacherReader(teacher, (0, 2), precision).read(x) for precision in (None, "bfloat16"))
+    assert not torch.equal(exact[2].weights, rough[2].weights)
+    torch.testing.assert_close(exact[2].weights, rough[2].weights.float(), atol=0.05, rtol=0)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(TeacherReader(teacher, (0, 2), "float32").read(x)[2].weights, exact[2].weights)
+
+
+@pytest.mark.parametrize("family", ["deit", "clip", "beitv2"])
+def test_a_teacher_laid_out_for_the_cpu_computes_the_same(family):
+    """In float32, as runs have it: maps equal those written out; keys stay timm's; float64 and autocast still work."""
+    teacher, x = pair(family)[0], images()
+    wanted, keys = explicit_maps(teacher, x), set(teacher.state_dict())
+    reading = TeacherReader(teacher, (0, 1, 2)).read(x)
+    assert type(teacher.blocks[0].mlp.fc1) is not torch.nn.Linear
+    for block, expected in enumerate(wanted):
+        torch.testing.assert_close(reading[block].weights, expected, atol=1e-5, rtol=0)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(TeacherReader(teacher, (2,)).read(x)[2].weights.float(), wanted[2], atol=0.05, rtol=0)
+    assert set(teacher.state_dict()) == keys
+    with torch.no_grad():
+        teacher.blocks[0].mlp.fc2.weight.mul_(2)
+    assert not torch.allclose(TeacherReader(teacher, (0, 1, 2)).read(x)[2].weights, wanted[2], atol=1e-3)
+    with torch.no_grad():
+        teacher.blocks[0].mlp.fc2.weight.div_(2)
+    doubled = TeacherReader(teacher.double(), (0, 1, 2)).read(x.double())
+    torch.testing.assert_close(doubled[2].weights.float(), wanted[2], atol=1e-5, rtol=0)
+
+
+def test_a_compiled_teacher(monkeypatch):
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    teacher, x = pair("beitv2")[0], images()
+    wanted = explicit_maps(teacher, x)
+    for held in (True, False):
+        reading = TeacherReader(teacher, (0, 1), compiled=True, held=held).read(x)
+        torch.testing.assert_close(reading[1].map(), wanted[1], atol=1e-5, rtol=0)
+
+
+def test_where_maps_are_held():
+    assert holds_maps(torch.device("cpu"), 197)
+    assert not holds_maps(torch.device("cpu"), 1370) and not holds_maps(torch.device("cuda"), 197)

@@ -1,0 +1,431 @@
+"""Tables against numbers worked out by hand, in each of their forms."""
+
+import csv
+import io
+import math
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from scipy import stats
+
+import families
+from benchmark.analysis.leaderboard import SAME, leaderboard
+from benchmark.analysis.statistics import Estimate, unequal_spread
+from benchmark.reporting.csv import frame, to_csv
+from benchmark.reporting.latex import latex
+from benchmark.reporting.markdown import markdown
+from benchmark.reporting.published import PublishedFigures
+from benchmark.reporting.tables import tables
+from benchmark.reporting.tables.published import published_table
+from benchmark.reporting.tables.table import Column, Gap, Table, Verdict, printed, shown
+from benchmark.reporting.text import as_line, as_text, printable
+from benchmark.spec.records import validated
+from benchmark.spec.study import Study, load_study
+from families.spec import UserError
+
+from .. import hostile, made
+
+# Arms of DeiT III base: variances 4, 1, 1, 4, 1, 1 over three seeds.
+DEIT3 = {
+    ("deit3", "base", "standard-none"): [68, 70, 72],
+    ("deit3", "base", "standard-copy"): [79, 80, 81],
+    ("deit3", "base", "standard-distill"): [59, 60, 61],
+    ("deit3", "base", "matched-none"): [58, 60, 62],
+    ("deit3", "base", "matched-copy"): [84, 85, 86],
+    ("deit3", "base", "matched-distill"): [59, 60, 61],
+}
+TERM = math.sqrt(4 / 3 + 1 / 3)  # standard error of each gap
+DF = (5 / 3) ** 2 / ((4 / 3) ** 2 / 2 + (1 / 3) ** 2 / 2)
+COMPARISONS = 4
+HALF = stats.t.ppf(1 - 0.05 / COMPARISONS / 2, DF) * TERM
+PLAIN = stats.t.ppf(0.975, DF) * TERM
+
+
+def board_of(cells, study="main", comparisons=COMPARISONS, protocol="mini", **metrics):
+    listed = load_study(study) if isinstance(study, str) else ("mine", study)
+    return leaderboard((protocol, "A test."), listed, made.results(cells, protocol, **metrics), comparisons)
+
+
+def by_name(board):
+    return {table.name: table for table in tables(board)}
+
+
+def only_row(table):
+    assert len(table.rows) == 1
+    return table.rows[0]
+
+
+def test_the_leaderboard_by_hand():
+    row = only_row(by_name(board_of(DEIT3))["leaderboard"])
+    assert (row["family"], row["teachers"]) == ("deit3", 1)
+    assert row["standard-copy"] == Verdict("success", (10.0,))
+    assert row["standard-distill"] == Verdict("failure", (-10.0,))
+    assert row["matched-copy"] == Verdict("success", (25.0,))
+    assert row["matched-distill"] == Verdict("inconclusive", (0.0,))
+    assert [shown(row[arm]) for arm in ("standard-copy", "standard-distill", "matched-distill")] == [
+        "✓ success (+10.0)", "✗ failure (-10.0)", "~ inconclusive (+0.0)",
+    ]  # fmt: skip
+
+
+def test_teachers_by_hand():
+    row = only_row(by_name(board_of(DEIT3))["teachers"])
+    assert row["standard-none"] == 70 and row["matched-none"] == 60
+    gap = row["standard-copy"]
+    assert isinstance(gap, Gap) and gap.n == 3
+    assert (gap.estimate.value, gap.estimate.simultaneous, gap.estimate.plain) == pytest.approx((10, HALF, PLAIN))
+    assert shown(gap) == f"+10.0 ± {HALF:.1f} ✓ success"
+    own = stats.t.ppf(1 - 0.05 / 8, DF) * TERM  # one teacher: its own variances are the pooled ones
+    assert gap.estimate.unpooled == pytest.approx(own)
+
+
+def test_native_components_by_hand():
+    row = only_row(by_name(board_of(DEIT3))["native"])
+    assert row["components"] == "layer_scale, patch_pos_embed"
+    values = {key: row[key].value for key in ("control", "reversal_copy", "reversal_distill", "total_copy", "total_distill")}
+    assert values == pytest.approx(
+        {"control": -10, "reversal_copy": 25 - 10, "reversal_distill": 0 - -10, "total_copy": 15, "total_distill": -10}
+    )
+    four = math.sqrt(2 * (4 / 3 + 1 / 3))
+    df = four**4 / (2 * ((4 / 3) ** 2 / 2 + (1 / 3) ** 2 / 2))
+    assert row["reversal_copy"].plain == pytest.approx(stats.t.ppf(0.975, df) * four)
+    assert row["control"].plain == pytest.approx(stats.t.ppf(0.975, 4) * math.sqrt(8 / 3))
+
+
+def test_a_family_without_native_components_is_its_own_match():
+    """The same runs under two names: shown as such, counted as no test, and pooled with the standard arms alone."""
+    deit = {("deit", "base", arm.replace("matched", "standard")): tops for (_, _, arm), tops in list(DEIT3.items())[:3]}
+    twins = {("deit", size, arm.replace("standard", "matched")): tops for (_, size, arm), tops in deit.items()}
+    board = board_of(deit | twins)
+    found = by_name(board)
+    assert only_row(found["leaderboard"])["matched-copy"] == SAME
+    assert only_row(found["teachers"])["matched-distill"] == SAME
+    assert only_row(found["native"]) == {"teacher": "deit base", "components": "none"} | dict.fromkeys(
+        ("control", "reversal_copy", "reversal_distill", "total_copy", "total_distill"), SAME
+    )
+    both = board_of(deit | twins | {("deit3", "base", "matched-none"): [10, 30, 50]})
+    pooled = both.comparisons_of.gap("mini", "deit", "base", "matched-copy")
+    assert pooled == board.comparisons_of.gap("mini", "deit", "base", "standard-copy")
+
+
+def test_what_copy_bypasses_is_marked():
+    """BEiT v2's bias is one of several components; a family of which it were all gets no reversal by Copy."""
+    cells = {("beitv2", "base", arm): tops for (_, _, arm), tops in DEIT3.items()}
+    row = only_row(by_name(board_of(cells))["native"])
+    assert "rel_pos_bias†" in row["components"] and "layer_scale," in row["components"]
+    assert isinstance(row["reversal_copy"], Estimate)
+
+
+def test_one_run_is_a_number_and_missing_arms_are_dashes():
+    cells = {("deit3", "base", "standard-none"): [70.0], ("deit3", "base", "standard-copy"): [80.0]}
+    found = by_name(board_of(cells))
+    row = only_row(found["teachers"])
+    assert [shown(row[arm]) for arm in ("standard-none", "standard-copy", "matched-copy")] == ["70.0 (n=1)", "+10.0 (n=1)", "–"]
+    lead = only_row(found["leaderboard"])
+    assert [shown(lead[arm]) for arm in ("standard-copy", "matched-copy")] == ["no verdict (+10.0)", "–"]
+    assert only_row(by_name(board_of({("deit3", "base", "standard-copy"): [80.0]}))["teachers"])["standard-copy"] == (
+        "top-1 80.0, no baseline"
+    )
+
+
+def test_a_tie_is_inconclusive():
+    cells = {("deit3", "base", "standard-none"): [70, 70, 70], ("deit3", "base", "standard-copy"): [70, 70, 70]}
+    assert shown(only_row(by_name(board_of(cells))["teachers"])["standard-copy"]) == "+0.0 ± 0.0 ~ inconclusive"
+
+
+def test_teachers_that_share_a_baseline():
+    """DeiT III and CLIP base have one standard student: its runs' variance counts once, each gap has its own Copy runs."""
+    base = [68, 70, 72]
+    cells = {(family, "base", "standard-none"): base for family in ("deit3", "clip")}
+    cells |= {("deit3", "base", "standard-copy"): [79, 80, 81], ("clip", "base", "standard-copy"): [60, 64, 65]}
+    rows = {row["teacher"]: row["standard-copy"].estimate for row in by_name(board_of(cells))["teachers"].rows}
+    assert rows["deit3 base"].value == 10 and rows["clip base"].value == pytest.approx(-7)
+    pooled = (2 * 1 + 2 * 7) / 4  # variances 1 and 7
+    assert rows["deit3 base"].se == rows["clip base"].se == pytest.approx(math.sqrt(4 / 3 + pooled / 3))
+    df = (4 / 3 + pooled / 3) ** 2 / ((4 / 3) ** 2 / 2 + (pooled / 3) ** 2 / 4)  # 2 of the one baseline, 4 of two Copy arms
+    assert rows["deit3 base"].df == pytest.approx(df)
+
+
+def test_families_that_share_their_runs_share_rows():
+    arms = {"standard-none": [68, 70, 72], "standard-copy": [79, 80, 81]}
+    cells = {(family, size, arm): tops for family in ("deit", "dino") for size in ("small", "base") for arm, tops in arms.items()}
+    found = by_name(board_of(cells))
+    assert [row["family"] for row in found["leaderboard"].rows] == ["deit, dino"]
+    assert found["leaderboard"].rows[0]["teachers"] == 2
+    assert [row["teacher"] for row in found["teachers"].rows] == ["deit, dino small", "deit, dino base"]
+    assert [row["family"] for row in found["sizes"].rows] == ["deit, dino"]
+
+
+def test_sizes_that_contradict_each_other():
+    def at(size, copy, distill):
+        arms = {"standard-none": 70, "standard-copy": 70 + copy, "standard-distill": 70 + distill}
+        return {("deit3", size, arm): [level - 1, level, level + 1] for arm, level in arms.items()}
+
+    row = only_row(by_name(board_of(at("base", 20, 25) | at("large", -20, 20)))["sizes"])
+    assert (row["family"], row["sizes"]) == ("deit3", "base, large")
+    assert (row["standard-copy"], row["standard-distill"], row["matched-copy"]) == ("contradicting", "consistent", None)
+    change = row["standard-copy_change"]
+    assert change.value == pytest.approx(-40)
+    # Variance 1 in every cell, pooled over two: each arm's term is 1 x (1/3 + 1/3) on 4 degrees of freedom.
+    assert change.se == pytest.approx(math.sqrt(4 / 3)) and change.df == pytest.approx(8)
+    lead = only_row(by_name(board_of(at("base", 20, 25) | at("large", -20, 20)))["leaderboard"])
+    assert shown(lead["standard-copy"]) == "± mixed (-20.0 to +20.0)"
+    assert only_row(by_name(board_of(at("base", 20, 0) | at("large", 20, 20)))["sizes"])["standard-distill"] == "undecided"
+
+
+def test_the_leaderboard_is_ranked():
+    def of(family, gap):
+        return {
+            (family, "base", arm): [level - 1, level, level + 1]
+            for arm, level in (("standard-none", 50), ("standard-copy", 50 + gap))
+        }
+
+    ranked = by_name(board_of(of("clip", -5) | of("deit3", 12) | of("mae", 3)))["leaderboard"]
+    assert [row["family"] for row in ranked.rows] == ["deit3", "mae", "clip"]
+
+
+def test_a_verdict_that_pooling_carries_is_marked():
+    """CLIP's own seeds lie far apart; pooled with many quiet teachers its gap passes, by its own variance it does not."""
+    quiet = ["deit3", "mae", "mocov3", "dinov2", "beitv2"]
+    cells = {(family, "base", "standard-none"): [69.9, 70, 70.1] for family in (*quiet, "clip")}
+    cells |= {(family, "base", "standard-copy"): [79.9, 80, 80.1] for family in quiet}
+    cells |= {("clip", "base", "standard-copy"): [73, 78, 83]}
+    board = board_of(cells)
+    rows = {row["teacher"]: row["standard-copy"] for row in by_name(board)["teachers"].rows}
+    assert shown(rows["clip base"]).endswith("✓ success°") and shown(rows["deit3 base"]).endswith("✓ success")
+    assert "another verdict by each cell's own variance (1 of 6)" in board.footnote
+
+
+def test_arms_whose_teachers_spread_unequally_are_named():
+    """p is that of scipy's Brown-Forsythe test."""
+    spread = {"deit3": 1, "mae": 1, "clip": 9}
+    samples = {family: [80 + by * step for step in (-2, -1, 0, 1, 2)] for family, by in spread.items()}
+    cells = {(family, "base", "standard-copy"): tops for family, tops in samples.items()}
+    cells |= {(family, "base", "standard-none"): [69, 70, 71] for family in samples}
+    found = unequal_spread(made.table(cells))
+    assert found == {"standard-copy": pytest.approx(stats.levene(*samples.values(), center="median").pvalue)}
+    (note,) = board_of(cells).notes
+    assert note.startswith("standard-copy: runs spread unequally between teachers (Brown-Forsythe p ")
+    assert not board_of(DEIT3).notes
+
+
+def test_shifted_sets_by_hand():
+    cells = {("deit3", "base", "standard-none"): [70, 70, 70], ("deit3", "base", "standard-copy"): [80, 80, 80]}
+    results = made.results({next(iter(cells)): [70, 70, 70]}, shift={"noise": 40.0})
+    results += made.results({("deit3", "base", "standard-copy"): [80, 80, 80]}, shift={"noise": 35.0})
+    board = leaderboard(("mini", ""), load_study("main"), results, 4)
+    rows = by_name(board)["shifted"].rows
+    assert [(row["arm"], row["test"], row["noise"]) for row in rows] == [("standard-none", 70, 40), ("standard-copy", 80, 35)]
+    assert rows[0]["noise_gap"] is None and rows[1]["noise_gap"].value == -5
+
+
+def test_other_teachers_by_hand():
+    cells = {("deit3", "base", "standard-none"): [69, 70, 71]}
+    for seed, level in ((0, 80), (1, 83), (2, 77)):
+        cells["deit3", "base", "standard-copy" + (f"+teacher=s{seed}" if seed else "")] = [level - 1, level, level + 1]
+    row = only_row(by_name(board_of(cells, "teachers"))["teacher-seeds"])
+    assert [row[f"s{seed}"].value for seed in range(3)] == pytest.approx([10, 13, 7])
+    assert (row["sd"], row["range"]) == pytest.approx((3, 6))
+
+
+def test_the_share_of_the_gap_closed():
+    """Li et al.: scratch 83.0, fine-tuned 85.7, Copy 85.1 is 77.8 % of it."""
+    cells = {
+        ("mae", "large", arm): [top1] * 3 for arm, top1 in (("standard-none", 83.0), ("finetune", 85.7), ("standard-copy", 85.1))
+    }
+    board = board_of(cells, "finetuned", protocol="li2024")
+    row = only_row(by_name(board)["closed"])
+    assert row["closed"] == pytest.approx(77.8, abs=0.05)
+    share = {"source": "L", "what": "share", "metric": "closed", "value": 77.8, "protocol": "li2024", "family": "mae"}
+    share |= {"size": "large", "arm": "standard-copy"}
+    others = [{"metric": "top1"}, {"metric": "gap"}, {"arm": "standard-distill"}, {"protocol": "mini"}, {"metric": "sd"}]
+    content = {"sources": {"L": {"cite": "Li"}}, "figures": [share, *(share | other for other in others)]}
+    table = published_table(validated(PublishedFigures, content, "here"), [board])
+    measured = [row["measured"] for row in table.rows]
+    assert measured == ["77.8", "85.1 (n=3)", "+2.1 ± 0.0 ✓ success", "not measured", "not measured", "not measured"]
+
+
+def test_published_figures_name_their_source():
+    figure = {"source": "X", "what": "share", "metric": "closed", "value": 1}
+    for content, words in (
+        ({"figures": [figure]}, "source 'X', which"),
+        ({"figures": [figure | {"metric": "recall"}]}, "metric"),
+    ):
+        with pytest.raises(UserError, match=words):
+            validated(PublishedFigures, content, "here")
+
+
+def test_an_ensembles_gap_is_to_the_ensemble_without_transfer():
+    """It is better than the student alone, and worse than that student's own ensemble."""
+    levels = {"standard-none": 83.0, "finetune": 85.7, "standard-copy": 85.1}
+    levels |= {"standard-none+ensemble=finetuned": 86.1, "standard-copy+ensemble=finetuned": 85.9}
+    cells = {("mae", "large", arm): [level - 0.1, level, level + 0.1] for arm, level in levels.items()}
+    board = board_of(cells, "ensemble", protocol="li2024")
+    gaps = {row["arm"]: row["gap"] for row in by_name(board)["teachers"].rows}
+    assert gaps["standard-copy+ensemble=finetuned"].estimate.value == pytest.approx(-0.2)
+    assert [row["arm"] for row in by_name(board)["closed"].rows] == ["standard-copy"]
+
+
+def test_other_checkpoints_are_no_sizes():
+    def of(size, gap):
+        arms = {"standard-none": 50, "standard-copy": 50 + gap}
+        return {("beitv2", size, arm): [level - 1, level, level + 1] for arm, level in arms.items()}
+
+    found = by_name(board_of(of("base", 20) | of("large", 20) | of("base_ft", -20), protocol="imagenet"))
+    assert len(found["teachers"].rows) == 3
+    lead = only_row(found["leaderboard"])
+    assert (lead["teachers"], lead["standard-copy"]) == (2, Verdict("success", (20.0, 20.0)))
+    assert (only_row(found["sizes"])["sizes"], only_row(found["sizes"])["standard-copy"]) == ("base, large", "consistent")
+
+
+def test_arms_of_another_board_have_no_verdict_and_bring_no_teacher():
+    cells = DEIT3 | {("deit3", "base", "standard-copy+teacher=s1"): [79, 80, 81]}
+    cells |= {("clip", "base", arm): tops for (_, _, arm), tops in DEIT3.items()}
+    results = made.results(cells)
+    elsewhere = {"standard-copy", "standard-distill", "matched-copy", "matched-distill"}
+    board = leaderboard(("mini", ""), load_study("teachers"), results, 4, elsewhere=elsewhere)
+    assert [row.label for row in board.rows] == ["deit3 base"]
+    gaps = {entry.arm.name: entry.gap for entry in board.rows[0].entries}
+    df = (5 / 3) ** 2 / ((4 / 3) ** 2 / 2 + (1 / 3) ** 2 / 4)  # two teachers' Copy arms, one baseline
+    plain = stats.t.ppf(0.975, df) * TERM
+    assert gaps["standard-copy"].verdict is None
+    assert shown(Gap(gaps["standard-copy"], 3)) == f"+10.0 ± {plain:.1f} (plain 95 %)"
+    assert gaps["standard-copy+teacher=s1"].verdict == "success"
+    assert board.runs == 3 * 7
+
+
+def test_teachers_share_a_row_by_their_transfers_alone():
+    """DeiT III and CLIP have one baseline, and are still two where nothing else is measured."""
+    cells = {(family, "base", "standard-none"): [70.0] for family in ("deit3", "clip")}
+    places = [("deit3", "base"), ("clip", "base")]
+    board = leaderboard(("mini", ""), load_study("main"), made.results(cells), 4, places)
+    assert [row.label for row in board.rows] == ["deit3 base", "clip base"]
+
+
+def test_a_family_of_inert_components_shows_no_reversal_by_copy(monkeypatch):
+    spec = families.spec("beitv2")
+    bias = tuple(component for component in spec.native if component.inert_under_copy)
+    monkeypatch.setattr(families, "spec", lambda name: replace(spec, native=bias))
+    board = board_of(DEIT3)
+    row = only_row(by_name(board)["native"])
+    assert row["reversal_copy"] == "inert under Copy" and isinstance(row["reversal_distill"], Estimate)
+    table = board.table.set_index("arm")
+    assert math.isnan(table.loc["matched-copy", "reversal"]) and table.loc["matched-distill", "reversal"] == 10
+
+
+def test_a_baseline_of_one_run():
+    cells = {("deit3", "base", "standard-none"): [70.0], ("deit3", "base", "standard-copy"): [79, 80, 81]}
+    assert shown(only_row(by_name(board_of(cells))["teachers"])["standard-copy"]) == "+10.0 (baseline n=1)"
+
+
+def test_ties_of_rounding_are_the_files():
+    """What files and page hold with four decimals decides, not the last bit of a sum."""
+    assert shown(28.349999999999987) == shown(28.35) and shown(17.650000000000006) == shown(17.65)
+    assert shown(Estimate(-0.00001)) == "+0.0"
+
+
+def test_rows_are_shared_by_runs_and_not_by_their_number():
+    """DeiT and DINO have one student; each lacks another seed of it."""
+    copies = {("deit", "base", "standard-copy"): [None, 97, 98], ("dino", "base", "standard-copy"): [96, 97, None]}
+    base = {(family, "base", "standard-none"): [20, 21, 22] for family in ("deit", "dino")}
+    assert [row.label for row in board_of(base | copies).rows] == ["deit base", "dino base"]
+    assert [row.label for row in board_of(base | {place: [96, 97, 98] for place in copies}).rows] == ["deit, dino base"]
+
+
+def test_what_a_teacher_with_registers_costs():
+    """14 tokens in the teacher, 10 in the student."""
+    cells = {("dinov2_reg", "base", arm): [20, 21] for arm in ("standard-none", "standard-copy")}
+    row = only_row(by_name(board_of(cells))["cost"])
+    alone, taught = (4 * (12 * n * 64**2 + 2 * n**2 * 64) + 10 * 64 * 3 * 8**2 for n in (10, 14))
+    assert row["ratio"] == pytest.approx((alone + taught) / alone)
+
+
+def test_what_inference_costs():
+    """Tokens N = 10, width 64, 4 blocks: 12 N d^2 + 2 N^2 d multiply-accumulates a block, and N d 3 p^2 of the embedding."""
+    row = only_row(by_name(board_of(DEIT3))["cost"])
+    alone = (4 * (12 * 10 * 64**2 + 2 * 10**2 * 64) + 10 * 64 * 3 * 8**2) / 1e6
+    assert row["standard-none_mmacs"] == row["standard-distill_mmacs"] == pytest.approx(alone)
+    assert row["standard-copy_mmacs"] == pytest.approx(2 * alone) and row["ratio"] == pytest.approx(2)
+
+
+# ---- the forms
+
+SAMPLE = Table(
+    "sample", "100 % of a_b & c", (Column("name", "name", left=True), Column("gap", "gap", 2), Column("n", "n")),
+    ({"name": "x_1 | y", "gap": Estimate(-1.234, plain=0.5, simultaneous=0.75), "n": 1200},
+     {"name": "distill-s0 <none>", "gap": None, "n": 3}),
+    ("Half of 95 %.",),
+)  # fmt: skip
+
+
+def test_markdown():
+    assert markdown(SAMPLE).splitlines() == [
+        "| name | gap | n |", "|---|---:|---:|", "| x_1 \\| y | -1.23 ± 0.50 | 1,200 |", "| distill-s0 &lt;none> | – | 3 |", "",
+        "Half of 95 %.",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [*hostile.TEXTS, hostile.MORE])
+def test_others_text_is_text_in_markdown(text):
+    told = printable(text)
+    for markdown_text, tags, expected in [
+        (f"Said: {as_text(text)} so", ["p"], f"Said: {told} so"),
+        (f"- {as_line(text)}", ["ul", "li"], told.strip()),
+        (f"1. {as_line(text)}: so", ["ol", "li"], f"{told.strip()}: so"),
+        (f"## {as_text(text)}", ["h2"], told.strip()),
+        (f"**{as_text(text.strip())}** so", ["p", "strong"], f"{told.strip()} so"),
+        (f"[{as_text(text)}](a)", ["p", "a"], told),
+    ]:
+        found, _, shown_text = hostile.rendered(markdown_text)
+        assert (found, " ".join(shown_text.split())) == (tags, " ".join(expected.split()))
+    cells = Table("name", "title", (Column("a", text, left=True), Column("b", "b")), ({"a": text, "b": 1},), (text,))
+    tags, _, shown_text = hostile.rendered(markdown(cells))
+    assert set(tags) == {"table", "thead", "tr", "th", "tbody", "td", "p"} and tags.count("td") == tags.count("th") == 2
+    assert " ".join(shown_text.split()) == " ".join(f"{told} b {told} 1 {told}".split())
+
+
+def test_nothing_that_a_terminal_acts_on_is_printed():
+    assert printable(hostile.MORE) == r"line after  # line tab \x1b[31mred\x1b[0m \x07 \u202eback \x00"
+    assert printable("\udcff \xa0é✓ 漢") == r"\udcff  é✓ 漢"
+    table = Table("name", hostile.MORE, (Column("a", "[red]" + hostile.MORE, left=True),), ({"a": "[bold]" + hostile.MORE},))
+    console = Console(width=400, record=True, force_terminal=False, file=io.StringIO())
+    console.print(printed(table))
+    text = console.export_text()
+    assert text.count(printable(hostile.MORE)) == 3 and "[red]" in text and "[bold]" in text
+    assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_csv_has_values_whole():
+    rows = list(csv.DictReader(io.StringIO(to_csv(frame(SAMPLE)))))
+    assert rows[0] == {
+        "name": "x_1 | y", "gap": "-1.2340", "gap_plain95_low": "-1.7340", "gap_plain95_high": "-0.7340",
+        "gap_simultaneous95_low": "-1.9840", "gap_simultaneous95_high": "-0.4840", "n": "1200",
+    }  # fmt: skip
+    assert rows[1]["gap"] == ""
+
+
+def test_latex_escapes():
+    text = latex(SAMPLE, "sample")
+    assert r"\caption{100 \% of a\_b \& c}" in text and r"\label{tab:sample}" in text
+    assert r"x\_1 $|$ y & $-$1.23 $\pm$ 0.50 & 1,200 \\" in text and r"distill-s0 $<$none$>$ & -- & 3 \\" in text
+    for rule in ("toprule", "midrule", "bottomrule"):
+        assert text.count(rf"\{rule}") == 1
+
+
+def test_terminal():
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(printed(SAMPLE))
+    assert "-1.23 ± 0.50" in console.export_text()
+
+
+def test_a_study_without_the_students_that_others_have():
+    """What is measured beside it has no place on its board."""
+    study = Study(title="Mine", arms=("standard-copy", "standard-distill"))
+    found = by_name(board_of(dict(list(DEIT3.items())[:3]), study))
+    assert "cost" not in found and only_row(found["teachers"])["standard-distill"].estimate.value == -10
+
+
+def test_a_study_of_ones_own():
+    study = Study(title="Mine", arms=("standard-none", "standard-copy"))
+    found = by_name(board_of(dict(list(DEIT3.items())[:2]), study))
+    assert set(found) == {"leaderboard", "teachers", "cost"}

@@ -1,0 +1,288 @@
+"""Runs, keys, merging: what is equal is trained once, and a key changes when, and only when, the number can."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+import families
+from benchmark.spec.arm import Arm
+from benchmark.spec.definitions import Definitions, run_of, teacher_run
+from benchmark.spec.plan import make_plan, together, units
+from benchmark.spec.protocol import Protocol, load_protocol
+from benchmark.spec.records import validated
+from benchmark.spec.run import Cell, Run
+from benchmark.spec.study import Study, load_study
+from benchmark.spec.teachers import teachers_of
+from benchmark.spec.yaml_files import shipped
+from families.spec import UnknownName, UserError
+
+from .. import made
+from ..conftest import tiny_protocol
+
+TINY = validated(Protocol, tiny_protocol(), "tiny")
+MAIN = load_study("main")[1]
+
+
+def student_run(protocol, family, size, arm, seed):
+    return run_of(protocol, Cell("tiny", family, size, arm.name, seed))
+
+
+def plan_for(names, sizes=None, seeds=(0, 1), study="main"):
+    return make_plan("tiny", TINY, study, load_study(study)[1], teachers_of(names, sizes), seeds)
+
+
+def test_a_family_with_native_parts():
+    plan = plan_for("deit3", "base", seeds=(0, 1, 2))
+    assert len(plan.items) == 6 * 3 + 1
+    assert plan.distinct_comparisons == 4
+    first, second = plan.stages
+    assert [item.run.role for item in first] == ["teacher"]
+    assert {item.requires for item in second} == {(first[0].key,), ()}
+
+
+def test_what_trains_together():
+    """The arms of one teacher and one seed; a baseline that serves several teachers joins one of them."""
+    items = plan_for("deit3,dinov2", "base", seeds=(0, 1)).stages[1]
+    groups = together(items)
+    assert sorted(len(group) for group in groups) == [5, 5, 6, 6]
+    for group in groups:
+        assert len({item.run.seed for item in group}) == 1
+        assert len({item.requires for item in group if item.requires}) == 1
+    assert sorted(item.key for group in groups for item in group) == sorted(item.key for item in items)
+    for group in groups:  # every run stands beside the arms of a teacher whose cells it fills
+        (place,) = {(cell.family, cell.size) for item in group if item.requires for cell in item.cells}
+        assert all(place in {(cell.family, cell.size) for cell in item.cells} for item in group)
+    teachers = plan_for("deit3,dinov2", "base").stages[0]
+    assert [len(group) for group in together(teachers)] == [1, 1]
+
+
+def test_units_of_work():
+    """Groups stay whole while there are enough of them; one group is shared out among idle workers."""
+    items = plan_for("deit3,dinov2", "base", seeds=(0, 1)).stages[1]
+    assert [len(unit) for unit in units(items, 1, 12)] == [6, 6, 5, 5]
+    one = together(items)[0]
+    shares = units(one, 2, 12)
+    assert max(map(len, units(items, 1, 4))) <= 4
+    assert [one[0]] in units(one, 1, 12, alone={one[0].key})
+    assert len(shares) == 4 and sorted(item.key for unit in shares for item in unit) == sorted(item.key for item in one)
+
+
+def test_families_without_native_parts_share_every_run():
+    """DeiT, DINO, iBOT and AugReg are one architecture on mini: one training, a cell in each family's folder."""
+    plan = plan_for("deit,dino,ibot,augreg", "base")
+    alone = plan_for("deit", "base")
+    assert set(plan.items) == set(alone.items)
+    assert len(alone.items) == 3 * 2 + 1
+    assert len(plan.cells) == 4 * len(alone.cells) == 4 * (6 * 2 + 1)
+    assert plan.distinct_comparisons == alone.distinct_comparisons == 2
+
+
+def test_one_baseline_serves_all_families_of_a_geometry():
+    plan = plan_for("all", "base")
+    baseline = [item for item in plan.items.values() if any(cell.arm == "standard-none" for cell in item.cells)]
+    assert len(baseline) == 2
+    assert {cell.family for cell in baseline[0].cells} == set(families.names())
+
+
+def test_narrow_heads_stay_narrow():
+    """MoCo v3's small model has twice DeiT's heads, and so has its student; its baseline is another one than DeiT's."""
+    small = [student_run(TINY, family, "small", Arm.parse("standard-none"), 0) for family in ("deit", "mocov3")]
+    assert [run.student.geometry.num_heads for run in small] == [3, 6]
+    base = [student_run(TINY, family, "base", Arm.parse("standard-none"), 0) for family in ("deit", "mocov3")]
+    assert base[0] == base[1]
+
+
+def test_the_key_is_frozen():
+    """This key must never change: results lie under it."""
+    text = """
+    protocol:
+      data: {name: cued_digits, val_images: 10, test_images: 20, noise_std: 0.5}
+      normalisation: {mean: [0, 0, 0], std: [1, 1, 1]}
+      head: token
+      recipe: {steps: 5, batch_size: 4, lr: 0.1, warmup: 0, weight_decay: 0}
+    student:
+      geometry: {img_size: 24, patch_size: 8, embed_dim: 48, depth: 2, num_heads: 3}
+      components: {layer_scale: {args: {init_values: 0.1}, initial: {"*.ls?.gamma": {Constant: {value: 0.1}}}}}
+    transfer: {method: distill, blocks: [0, 1], loss: ce, weight: 1}
+    teacher: {run: "0123456789abcdef"}
+    seed: 3
+    """
+    run = Run.model_validate(yaml.safe_load(text))
+    assert run.key == "f6781014a51e0a83"
+    spelt_out = Run.model_validate(run.model_dump(mode="json"))
+    assert spelt_out.key == run.key
+
+
+def test_what_changes_a_key():
+    base = student_run(TINY, "deit3", "base", Arm.parse("matched-distill"), 0)
+    content = tiny_protocol()
+    content["teacher"]["recipe"]["lr"] = 1e-3
+    other_teacher = validated(Protocol, content, "tiny")
+    assert student_run(other_teacher, "deit3", "base", Arm.parse("matched-distill"), 0).key != base.key
+    assert student_run(other_teacher, "deit3", "base", Arm.parse("matched-none"), 0) == student_run(
+        TINY, "deit3", "base", Arm.parse("matched-none"), 0
+    )
+    renamed = validated(Protocol, tiny_protocol(title="Another", says="-", seeds=[5], curve_points=1), "tiny")
+    assert student_run(renamed, "deit3", "base", Arm.parse("matched-distill"), 0).key == base.key
+    for text in ("matched-copy", "standard-distill", "matched-distill+budget=x2", "matched-distill+teacher=s1"):
+        assert student_run(TINY, "deit3", "base", Arm.parse(text), 0).key != base.key
+    assert student_run(TINY, "deit3", "base", Arm.parse("matched-distill"), 1).key != base.key
+    # BEiT v2's LayerScale starts at .1 in base and 1e-5 in large: the value is part of the identity.
+    beit = [student_run(TINY, "beitv2", size, Arm.parse("matched-none"), 0) for size in ("base", "large")]
+    assert beit[0].key != beit[1].key
+
+
+def test_teacher_and_student_seeds_are_apart():
+    plain = teacher_run(TINY, "deit", "base", 0)
+    assert plain.role == "teacher"
+    assert plain.key != teacher_run(TINY, "deit", "base", 1).key
+
+
+def test_arms_read_as_they_are_written():
+    arm = Arm.parse("standard-copy+budget=x0.5+source=other-image+teacher=s2")
+    assert (arm.budget, arm.source, arm.teacher) == (0.5, "other-image", 2)
+    assert arm.baseline.name == "standard-none+budget=x0.5"
+    for wrong, words in [
+        ("standart-copy", "student"),
+        ("standard-clone", "method"),
+        ("standard-copy+bugdet=x2", "did you mean 'budget'"),
+        ("standard-copy+budget=x0", "greater than 0"),
+        ("standard-copy+budget=x1", "write it 'standard-copy'"),
+        ("standard-none+source=uniform", "source goes with copy, distill, not with none"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            Arm.parse(wrong)
+
+
+def test_every_cell_leads_back_to_its_run():
+    plan = plan_for("all")
+    for item in plan.items.values():
+        for cell in item.cells:
+            assert run_of(TINY, cell).key == item.key
+
+
+def test_definitions_are_those_of_each_cell_alone():
+    """What is made once for many seeds is what each seed's cell gives."""
+    variants = ("+weights=finetuned", "+ensemble=finetuned", "+teacher=s1", "+budget=x2", "+source=uniform")
+    arms = ["teacher", "finetune", "standard-none", "matched-distill", *(f"standard-copy{variant}" for variant in variants)]
+    for name, protocol in (("tiny", TINY), ("imagenet", load_protocol("imagenet")[1])):
+        defined = Definitions(protocol)
+        for arm in arms if protocol.teacher else set(arms) - {"teacher", "standard-copy+teacher=s1"}:
+            runs = [defined.run_of(Cell(name, "deit3", "base", arm, seed)) for seed in (2, 0, 1)]
+            assert runs == [run_of(protocol, Cell(name, "deit3", "base", arm, seed)) for seed in (2, 0, 1)]
+            assert len({run.key for run in runs}) == 3
+
+
+def test_a_changed_copy_is_named_by_what_it_is():
+    """What a record was asked for once (a run's key, an arm's name, a result's run) is no copy's."""
+    run = run_of(TINY, Cell("tiny", "deit3", "base", "standard-copy", 0))
+    assert run.key == run.model_copy().key != run.model_copy(update={"seed": 1}).key
+    assert run.model_copy(update={"seed": 1}).key == run_of(TINY, Cell("tiny", "deit3", "base", "standard-copy", 1)).key
+    assert run.model_copy(update={"seed": 1}, deep=True).model_copy(update={"seed": 0}) == run
+    arm = Arm.parse("matched-copy+budget=x3")
+    assert (arm.name, arm.baseline.name) == ("matched-copy+budget=x3", "matched-none+budget=x3")
+    assert arm.standard.name == "standard-copy+budget=x3"
+    other = arm.model_copy(update={"budget": 1.0, "method": "distill"})
+    assert (other.name, other.baseline.name, other.standard.name) == ("matched-distill", "matched-none", "standard-distill")
+    (result,) = made.results({("deit3", "base", "standard-copy"): [50.0]})
+    moved = result.model_copy(update={"run": result.run.model_copy(update={"seed": result.run.run.seed + 7})})
+    assert (result.cell.seed, moved.cell.seed, moved.run.run.seed) == (0, 7, 7)
+    assert moved.run.run.key != result.key == result.run.run.key
+
+
+def test_one_definition_of_a_run_serves_every_plan():
+    """What plans share gives each what it has alone, whichever was made first."""
+    names = ("main", "native", "ensemble", "match", "main")
+    shared, places = Definitions(TINY), teachers_of("deit3,beitv2", "base")
+    for name in names:
+        study = load_study(name)[1]
+        alone = make_plan("tiny", TINY, name, study, places, [0, 1])
+        assert make_plan("tiny", TINY, name, study, places, [0, 1], shared) == alone
+
+
+def test_two_runs_for_one_path_are_refused(monkeypatch):
+    monkeypatch.setattr(Cell, "path", property(lambda self: f"{self.family}/{self.size}/{self.arm}"))
+    with pytest.raises(UserError, match="two different runs claim"):
+        plan_for("deit3", "base", seeds=(0, 1))
+
+
+def test_requests_name_what_is_wrong():
+    with pytest.raises(UnknownName, match="did you mean 'deit3'.*beitv2"):
+        teachers_of("diet3", None)
+    with pytest.raises(UnknownName, match="unknown size of dino: 'large'; valid: small, base"):
+        teachers_of("deit3,dino", "base,large")
+    with pytest.raises(UnknownName, match="unknown size: 'lrage'; did you mean 'large'"):
+        teachers_of("all", "base,lrage")
+    with pytest.raises(UnknownName, match="unknown size: 'huge'"):
+        teachers_of("all", "huge")
+    assert ("dino", "base") in teachers_of("all", "base") and ("dino", "small") not in teachers_of("all", "base")
+
+
+@pytest.mark.parametrize("name", shipped("protocols"))
+def test_shipped_protocols_fit_every_teacher(name):
+    protocol = load_protocol(name)[1]
+    for study in shipped("studies"):
+        content = load_study(study)[1]
+        words = (name, protocol, study, content, teachers_of("all", None, content.teachers), protocol.seeds)
+        if study == "teachers" and protocol.teacher is None:
+            with pytest.raises(UserError, match="the teachers are pre-trained, there is one of each"):
+                make_plan(*words)
+        else:
+            make_plan(*words)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"recipee": {}}, "unknown key 'recipee'; did you mean 'recipe'"),
+        ({"head": "cls"}, "head: Input should be 'token' or 'avg'"),
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "seeds: a seed is listed twice"),
+        ({"seeds": [-1]}, "seeds"),
+        ({"scale": tiny_protocol()["scale"] | {"sizes": {"base": {"embed_dimm": 4, "depth": 1}}}}, "did you mean 'embed_dim'"),
+        ({"transfer": {"blocks": "all", "loss": "ce", "weight": -1}}, "transfer.weight"),
+        (
+            {"recipe": {"steps": 4, "batch_size": 16, "lr": 1, "warmup": 0, "weight_decay": 0, "learning_rate": 2}},
+            "recipe.learning_rate",
+        ),
+    ],
+)
+def test_a_wrong_protocol_file_is_one_clear_line(change, words):
+    with pytest.raises(UserError, match=words) as caught:
+        validated(Protocol, tiny_protocol(**change), "file.yaml")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("file.yaml: ")
+
+
+def test_a_study_brings_its_baselines():
+    study = Study(title="-", arms=["matched-copy+budget=x2"])
+    plan = make_plan("tiny", TINY, "s", study, [("deit3", "base")], [0])
+    assert {cell.arm for cell in plan.cells} == {"teacher", "matched-copy+budget=x2", "matched-none+budget=x2"}
+
+
+def test_a_request_that_leaves_nothing_to_train():
+    with pytest.raises(UserError, match="4 steps times 0.01 leaves none"):
+        make_plan("tiny", TINY, "s", Study(title="-", arms=["standard-none+budget=x0.01"]), [("deit3", "base")], [0])
+    content = tiny_protocol()
+    content["scale"]["head_dim"] = 0.001
+    with pytest.raises(UserError, match="is not a multiple of head_dim 0"):
+        student_run(validated(Protocol, content, "tiny"), "deit3", "base", Arm.parse("standard-none"), 0)
+
+
+def test_what_a_family_file_says_of_its_host_is_identity(monkeypatch):
+    """A corrected switch changes the key, so that results of the wrong one show as stale."""
+    arm, spec = Arm.parse("matched-none"), families.spec("beitv2")
+    before = student_run(TINY, "beitv2", "base", arm, 0).key
+    host = replace(spec.host, standard={**spec.host.standard, "use_abs_pos_emb": False})
+    monkeypatch.setattr(families, "spec", lambda name: replace(spec, host=host))
+    assert student_run(TINY, "beitv2", "base", arm, 0).key != before
+
+
+def test_blocks_to_transfer():
+    settings = TINY.transfer
+    assert settings.indices(3) == (0, 1, 2)
+    assert settings.model_copy(update={"blocks": 2}).indices(12) == (0, 1)
+    assert settings.model_copy(update={"blocks": -3}).indices(12) == tuple(range(9))
+    with pytest.raises(UserError, match="leaves -1"):
+        settings.model_copy(update={"blocks": -3}).indices(2)

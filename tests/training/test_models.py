@@ -1,0 +1,116 @@
+"""Building models: initial values, fixed tables, alternatives, the adapter's own errors."""
+
+import pytest
+import timm
+import torch
+from timm.layers import build_sincos2d_pos_embed
+
+import families
+from benchmark.tools.check import TINY, geometry_is_timms
+from families.core.adapter import Adapter
+from families.spec import Component, Family, Teacher, UnknownName
+
+
+@pytest.mark.parametrize(("family", "swapped"), [("mae", False), ("mocov3", True)])
+def test_sincos_tables(family, swapped):
+    """MAE's table is timm's with columns first; MoCo v3's is its transpose. Both are frozen, with a zero class row."""
+    model = families.load(family).student("base", 5, native=["sincos_pos_embed"], **TINY)
+    table = model.pos_embed
+    assert not table.requires_grad
+    assert table[0, 0].abs().max() == 0
+    rows = columns = 4
+    half, dim = TINY["embed_dim"] // 2, TINY["embed_dim"] // 4
+    frequency = 10000 ** (-torch.arange(dim) / dim)
+    for row in range(rows):
+        for column in range(columns):
+            first, second = (row, column) if swapped else (column, row)
+            patch = table[0, 1 + row * columns + column]
+            torch.testing.assert_close(patch[:dim], torch.sin(first * frequency), atol=1e-5, rtol=0)
+            torch.testing.assert_close(patch[dim:half], torch.cos(first * frequency), atol=1e-5, rtol=0)
+            torch.testing.assert_close(patch[half : half + dim], torch.sin(second * frequency), atol=1e-5, rtol=0)
+            torch.testing.assert_close(patch[half + dim :], torch.cos(second * frequency), atol=1e-5, rtol=0)
+    reference = build_sincos2d_pos_embed([rows, columns], TINY["embed_dim"], interleave_sin_cos=False)
+    theirs = {tuple(row.tolist()) for row in reference.sort(dim=1).values.round(decimals=4)}
+    ours = {tuple(row.tolist()) for row in table[0, 1:].detach().sort(dim=1).values.round(decimals=4)}
+    assert len(ours) == len(theirs)
+
+
+def test_layer_scale_starts_at_upstreams_values():
+    """Not at timm's: DeiT III 1e-4, BEiT v2 .1 in base and 1e-5 in large, in students and in mini teachers."""
+    for family, size, name, value in [
+        ("deit3", "base", "ls1.gamma", 1e-4),
+        ("dinov2", "small", "ls1.gamma", 1e-5),
+        ("beitv2", "base", "gamma_2", 0.1),
+        ("beitv2", "large", "gamma_1", 1e-5),
+    ]:
+        adapter = families.load(family)
+        for model in (adapter.student(size, 5, native=adapter.native, **TINY), adapter.teacher(size, pretrained=False, **TINY)):
+            gamma = dict(model.named_parameters())[f"blocks.1.{name}"]
+            assert bool((gamma == value).all()), (family, size)
+
+
+def test_teachers_are_frozen_and_need_their_own_geometry():
+    adapter = families.load("deit3")
+    teacher = adapter.teacher("base", pretrained=False, **TINY)
+    assert not teacher.training
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    with pytest.raises(ValueError, match="pretrained=False"):
+        adapter.teacher("base", img_size=32)
+
+
+def test_unknown_words_name_the_nearest():
+    with pytest.raises(UnknownName, match="did you mean 'deit3'"):
+        families.load("diet3")
+    with pytest.raises(UnknownName, match="did you mean 'small_in1k'.*valid: base, large, small_in1k, small_in22k"):
+        families.load("deit3").student("smal", 5)
+    with pytest.raises(UnknownName, match="did you mean 'layer_scale'"):
+        families.load("deit3").student("base", 5, native=["layerscale"])
+
+
+def test_normalise_is_the_familys():
+    images = torch.rand(2, 3, 4, 4)
+    torch.testing.assert_close(families.load("augreg").normalise(images), images * 2 - 1)
+    clip = families.load("clip").normalise(images)
+    torch.testing.assert_close(clip[:, 2], (images[:, 2] - 0.40821073) / 0.27577711)
+
+
+def test_a_parameter_without_initial_value_is_an_error():
+    """A native component whose start value nobody gave: said, not guessed."""
+    careless = Family(
+        title="Careless",
+        paper="-",
+        recipe="-",
+        teachers=(Teacher("base", "deit3_base_patch16_224", 768, 12, 12, 16, "-"),),
+        native=(Component("layer_scale", "-", "-", args={"init_values": 1e-4}),),
+    )
+    with pytest.raises(ValueError, match=r"no initial value for parameter 'blocks.0.ls1.gamma'"):
+        Adapter("careless", careless).student("base", 5, native=["layer_scale"], **TINY)
+
+
+ALTERNATIVES = [(name, teacher.size) for name in families.names() for teacher in families.spec(name).alternatives]
+
+
+@pytest.mark.parametrize(("family", "size"), ALTERNATIVES, ids=lambda value: value)
+def test_an_alternative_is_what_timm_builds(family, size):
+    """Its geometry and normalisation are timm's, and no request for all sizes meets it."""
+    adapter = families.load(family)
+    assert size not in adapter.spec.sizes
+    assert geometry_is_timms(adapter, size)
+    teacher = adapter.spec.teacher(size)
+    if teacher.official is None:
+        assert timm.get_pretrained_cfg(teacher.model).hf_hub_id.startswith("timm/")
+
+
+def test_an_alternative_starts_as_its_size_does():
+    beitv2 = families.spec("beitv2")
+    for size in ("base", "large"):
+        assert beitv2.components(f"{size}_ft") == beitv2.components(size)
+    teacher = families.load("beitv2").teacher("base_ft", pretrained=False, **TINY)
+    assert bool((teacher.blocks[0].gamma_1 == 0.1).all())
+
+
+def test_a_label_names_one_teacher():
+    for name in families.names():
+        spec = families.spec(name)
+        assert len(spec.labels) == len(set(spec.labels)), name
+        assert ["_" in label for label in spec.labels] == [label not in spec.sizes for label in spec.labels], name
