@@ -107,7 +107,7 @@ class Leaderboard:
     """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm. Each is itself
     alone, so that what is made of it can be kept.
 
-    `says` is what the protocol's file says of its numbers; `results` are the ones counted, of shown teachers and their arms.
+    `description` is what the protocol's file says of its numbers; `results` are the ones counted, of shown teachers and their arms.
     `sizes` has families of several sizes: by transfer arm how their verdicts agree, and the gap's change from the first size
     to the last. `shifted` holds gaps on shifted test sets by (family, size, arm, set).
     """
@@ -115,7 +115,7 @@ class Leaderboard:
     protocol: str
     study: str
     title: str
-    says: str
+    description: str
     arms: tuple[str, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[tuple[str, int, dict[str, str | None]], ...]
@@ -189,7 +189,7 @@ def leaderboard(
     another board's, `elsewhere`, stand beside without a verdict, and give no teacher a row. `table` is students_table's, where
     several boards share it.
     """
-    (name, says), (study_name, listed) = protocol, study
+    (name, description), (study_name, listed) = protocol, study
     found = students_table(results, name) if table is None else table
     needed = dict.fromkeys(arm for text in listed.arms for arm in (Arm.parse(text).baseline.name, text))
     found = found[found["arm"].isin(list(needed))]
@@ -206,7 +206,7 @@ def leaderboard(
         protocol=name,
         study=study_name,
         title=listed.title,
-        says=" ".join(says.split()),
+        description=" ".join(description.split()),
         arms=listed.arms,
         rows=rows,
         verdicts=_family_verdicts(rows, listed),

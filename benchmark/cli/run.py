@@ -103,7 +103,7 @@ def execute(args: argparse.Namespace) -> int:
         try:
             return _lead(args, launcher, asked)
         finally:
-            ranks.tell(None)
+            ranks.broadcast(None)
 
 
 def _cluster_config(args: argparse.Namespace) -> ClusterConfig:
@@ -158,7 +158,7 @@ def _joined(args: argparse.Namespace) -> Any:
     if _started_together() == 1:
         from types import SimpleNamespace  # benchmark.ranks would bring torch, before it is known to be needed
 
-        return nullcontext(SimpleNamespace(first=True, tell=lambda said: said))
+        return nullcontext(SimpleNamespace(first=True, broadcast=lambda said: said))
     from benchmark.execution.setup import torch_device
     from benchmark.training.distributed import joined
 
@@ -171,7 +171,7 @@ def _help_out(ranks: Any) -> int:
     """Take part in what the first process orders, until it is done."""
     from benchmark.execution.worker import share_work
 
-    while (order := ranks.tell(None)) is not None:
+    while (order := ranks.broadcast(None)) is not None:
         share_work(order, ranks)
     return DONE
 
@@ -337,9 +337,9 @@ def _close(results: Path, reports: Path, asked: Request, console: Console) -> No
     for part in asked.parts:
         spelt = spelt_out(asked.protocol, part.study, part.teachers)
         whole = plan.distinct_comparisons  # of the request
-        board = leaderboard((plan.protocol, asked.protocol.says), (part.name, spelt), current, whole, part.teachers)
+        board = leaderboard((plan.protocol, asked.protocol.description), (part.name, spelt), current, whole, part.teachers)
         show(board, console)
-    console.print(asked.protocol.says.strip(), style="dim", markup=False, highlight=False)
+    console.print(asked.protocol.description.strip(), style="dim", markup=False, highlight=False)
     given = {part.name: part.study for part in asked.parts}
     write_reports(gather(results, (plan.protocol, asked.protocol), given), reports, console)
 

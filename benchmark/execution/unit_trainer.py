@@ -61,7 +61,7 @@ def train_unit(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
     group = _Group(order, ranks)
     try:
         group.begin(items)
-        ranks.wait()  # an older error is gone before anyone can write a new one
+        ranks.barrier()  # an older error is gone before anyone can write a new one
         group.train()
     except Preempted:
         group.give_back()
@@ -100,7 +100,7 @@ class _Group:
             with self._isolated(item):
                 report.begin(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}{shared}")
         # Only the first process writes, so it alone may have failed here: all go on with what it has.
-        self.going = {key: self.going[key] for key in self.ranks.tell(list(self.going))}
+        self.going = {key: self.going[key] for key in self.ranks.broadcast(list(self.going))}
 
     def train(self) -> None:
         from benchmark.training.co_trainer import CoTrainer, TrainingCallbacks, TrainingContext
@@ -173,7 +173,7 @@ class _Group:
                 )
             except Exception as error:
                 errors[item.key] = error
-        for key in dict.fromkeys(key for each in self.ranks.all(list(errors)) for key in each):
+        for key in dict.fromkeys(key for each in self.ranks.all_gather(list(errors)) for key in each):
             self.failed(self.going[key][0], errors.get(key) or RuntimeError("it could not be built in another process"))
             trainings.pop(key, None)
         return list(trainings.values())
@@ -208,7 +208,7 @@ class _Group:
                 _deliver(self.order, item, found, self.started, report)
             except Exception as raised:
                 error = raised
-        if self.ranks.tell(error is not None):
+        if self.ranks.broadcast(error is not None):
             self.failed(item, error or RuntimeError("it could not be delivered"))
         else:
             del self.going[item.key]

@@ -52,7 +52,7 @@ def work(order: Order) -> None:
 
     torch.set_num_threads(1)
     with joined(torch_device(order.setup.device)) as ranks:
-        share_work(ranks.tell(order) if order.announce else order, ranks)
+        share_work(ranks.broadcast(order) if order.announce else order, ranks)
 
 
 class Worker:
@@ -94,9 +94,9 @@ def share_work(order: Order, ranks: Ranks) -> None:
     try:
         _lead(order, ranks)
     except Exception:
-        ranks.tell([])
+        ranks.broadcast([])
         raise
-    ranks.tell([])  # not when leaving: the others leave too, and listen no more
+    ranks.broadcast([])  # not when leaving: the others leave too, and listen no more
 
 
 def _lead(order: Order, ranks: Ranks) -> None:
@@ -111,7 +111,7 @@ def _lead(order: Order, ranks: Ranks) -> None:
             continue
         with _taken(order, item, passed, wait=True) as taken:
             if order.notice.leave:
-                ranks.tell([])  # the others listen, and end in peace
+                ranks.broadcast([])  # the others listen, and end in peace
                 raise Preempted
             _settle(order, ranks, [item] if taken else [])
 
@@ -132,7 +132,7 @@ def _taken(order: Order, item: Item, passed: set[str], wait: bool) -> Iterator[b
 
 def _follow(order: Order, ranks: Ranks) -> None:
     items = {item.key: item for unit in order.units for item in unit}
-    while keys := ranks.tell(None):
+    while keys := ranks.broadcast(None):
         train_unit(order, ranks, [items[key] for key in keys])
 
 
@@ -160,7 +160,7 @@ def _settle(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
         except Exception as error:
             fail(order, item, error)
     if todo:
-        ranks.tell([item.key for item in todo])
+        ranks.broadcast([item.key for item in todo])
         train_unit(order, ranks, todo)
 
 

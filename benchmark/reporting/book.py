@@ -92,7 +92,7 @@ def _href(results: Path, folder: Path) -> str:
 
 def _section(board: Leaderboard, own: Sequence[Table], drawn: Sequence[Figure]) -> str:
     """A board in Markdown."""
-    lines = [as_text(f"Protocol {board.protocol}, study {board.study}, {board.runs} runs. {board.says}".strip()), ""]
+    lines = [as_text(f"Protocol {board.protocol}, study {board.study}, {board.runs} runs. {board.description}".strip()), ""]
     for table in own:
         lines += [f"### {table.title}", "", markdown(table)]
         lines += [f"Numbers: {linked(f'{board.stem}-{table.name}.csv')}", ""]

@@ -101,7 +101,7 @@ def _claims_overview(report: Report, found: Sequence[Finding]) -> Table:
     rows = [
         {
             "experiment": ", ".join(map(str, judged.claim.rows)) or None,
-            "claim": judged.claim.says,
+            "claim": judged.claim.description,
             "by": judged.who,
             "commands": Marked("; ".join(map(_code, finding.commands))) or None,
             "imagenet": Marked(_code(judged.on_imagenet)) if judged.on_imagenet else None,

@@ -130,8 +130,8 @@ def _board(measured: _Measured, study: tuple[str, Study, Study], ours: set[str])
     whole = _planned(measured, study_name, listed, [*teachers, *others])
     counted = {(one.keys, one.baseline_keys) for one in whole.comparisons if one.arm not in elsewhere}
     counted -= {(one.keys, one.baseline_keys) for one in whole.comparisons if one.arm in elsewhere}
-    says, own = (measured.name, protocol.says), (study_name, spelt)
-    return leaderboard(says, own, measured.results, len(counted), elsewhere=elsewhere, table=measured.table)
+    described, own = (measured.name, protocol.description), (study_name, spelt)
+    return leaderboard(described, own, measured.results, len(counted), elsewhere=elsewhere, table=measured.table)
 
 
 def _planned(measured: _Measured, study_name: str, study: Study, teachers: list[tuple[str, str]]) -> Plan:

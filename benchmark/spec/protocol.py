@@ -119,7 +119,7 @@ class Protocol(Record):
     """
 
     title: str
-    says: str
+    description: str
     data: CuedDigits | Images = Field(discriminator="name")
     normalisation: Normalisation
     head: Literal["token", "avg"]

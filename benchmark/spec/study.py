@@ -88,13 +88,13 @@ class Claim(Record):
     """What somebody says of what a study measures.
 
     Attributes:
-        says: the claim in one sentence, without figures: those stand in results/published.yaml.
+        description: the claim in one sentence, without figures: those stand in results/published.yaml.
         by: who says so; None: a question of this suite's own.
         rows: the numbers of the experiments among those of both papers (docs/claims.md); published figures have them too.
         tests: what it says of measured differences; none where nothing is told of them.
     """
 
-    says: str
+    description: str
     by: str | None = None
     rows: tuple[int, ...] = ()
     tests: tuple[Test, ...] = ()

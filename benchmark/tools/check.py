@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import families
 from benchmark.spec.run import Transfer
 from benchmark.transfer.attention_transfer import AttentionTransfer
-from benchmark.transfer.reference import explicit_maps, kept_maps, renormalised, replaced_maps, unfused
+from benchmark.transfer.reference import reference_maps, kept_maps, renormalised, replaced_maps, unfused
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import Adapter
 from families.core.attention import align, dropped_mass, layout, read_routes
@@ -82,7 +82,7 @@ def geometry_is_timms(adapter: Adapter, size: str) -> str:
 def maps_are_the_models(adapter: Adapter, size: str) -> str:
     """attention_maps gives the maps that the model computes without fused attention; rows sum to 1."""
     model, x = _teacher(adapter, size), _images(2)
-    expected = explicit_maps(model, x)
+    expected = reference_maps(model, x)
     before = model.forward_features(x)  # type: ignore[operator]
     maps = adapter.attention_maps(model, x)
     _same(len(maps), len(expected), "number of maps")
@@ -102,7 +102,7 @@ def copy_is_map_times_v(adapter: Adapter, size: str) -> str:
         with bond.guiding(x):
             copied = student(x)
         _, gradients = _gradients(student, bond, x, task=True)
-        handed = [renormalised(each, bond.alignment.teacher) for each in explicit_maps(teacher, x)]
+        handed = [renormalised(each, bond.alignment.teacher) for each in reference_maps(teacher, x)]
         explicit = unfused(student)
         with replaced_maps(explicit, handed, bond.alignment.student):
             worst = max(worst, _close(copied, explicit(x), "output"))
@@ -118,7 +118,7 @@ def distillation_is_cross_entropy(adapter: Adapter, size: str) -> str:
     worst = 0.0
     for student, teacher, reader in _pairs(adapter, size):
         bond = AttentionTransfer(_distil(), student, reader)
-        explicit, maps = unfused(student), explicit_maps(teacher, x)
+        explicit, maps = unfused(student), reference_maps(teacher, x)
         with kept_maps(explicit) as kept:
             task = _task_loss(explicit(x))
         terms = [
@@ -222,7 +222,7 @@ def tokens_are_aligned(adapter: Adapter, size: str) -> str:
     """What the standard student gets is the teacher's map with the tokens it has not dropped, renormalised."""
     teacher, standard, x = _teacher(adapter, size), _students(adapter, size)[0], _images(2)
     aligned = align(layout(teacher), layout(standard))
-    routes, maps = read_routes(teacher, x), explicit_maps(teacher, x)
+    routes, maps = read_routes(teacher, x), reference_maps(teacher, x)
     for route, full in zip(routes, maps, strict=True):
         kept = route if aligned.teacher is None else route.select(aligned.teacher)
         _close(kept.map(), renormalised(full, aligned.teacher), "map handed over")

@@ -84,7 +84,7 @@ class CoTrainer:
             with self._isolated(training):
                 training.resume()
         # All of them have read by now: rank 0 might otherwise write what another one has yet to read.
-        if len(set(self.ranks.all(tuple(training.state.step for training in self.alive)))) > 1:
+        if len(set(self.ranks.all_gather(tuple(training.state.step for training in self.alive)))) > 1:
             raise RuntimeError("the processes have read different checkpoints")
         self._learn_averages()
         try:
@@ -124,7 +124,7 @@ class CoTrainer:
                 with self._isolated(training), precision_of(self.recipe, self.device):
                     val = self.dataset.evaluate(self.dataset.sets()[0], self.evaluation_batch)
                     images = (normalised(each.to(self.device), training.teacher_input) for each, _ in val)
-                    reader.learn_average(images, self.ranks.all)
+                    reader.learn_average(images, self.ranks.all_gather)
 
     def _save(self) -> None:
         for training in list(self.alive) if self.ranks.first else ():

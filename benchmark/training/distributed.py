@@ -49,21 +49,21 @@ class Ranks:
         """Whether it is true of some rank."""
         return value if self.size == 1 else bool(self.total(torch.tensor(int(value))) > 0)
 
-    def tell(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What rank 0 says."""
         said = [value]
         if self.size > 1:
             dist.broadcast_object_list(said, src=0, group=self.talk)
         return said[0]
 
-    def all(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """What each rank says, by rank."""
         said = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(said, value, group=self.talk)
         return said
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all ranks are here."""
         if self.size > 1:
             dist.barrier(group=self.talk)

@@ -24,7 +24,7 @@ from families.core.weights import load_pretrained
 from families.spec import Component, Host
 
 # What starts anew with a part of the teacher: of each block the module, and BEiT's table of biases that all blocks share.
-ANEW = {"none": (), "attention": ("blocks.*.attn.*", "rel_pos_bias.*"), "mlp": ("blocks.*.mlp.*",)}
+REINIT_PATTERNS = {"none": (), "attention": ("blocks.*.attn.*", "rel_pos_bias.*"), "mlp": ("blocks.*.mlp.*",)}
 
 
 REMEDY = "delete it, and bench run trains its run again"  # of weights that a run of ours left
@@ -40,7 +40,7 @@ def model_of(run: Run, family: str, size: str, files: Mapping[str, Path]) -> nn.
         return adapter.architecture(size, seed=run.seed, **timm_args(run))
     if run.role == "finetune":
         fresh = adapter.architecture(size, seed=run.stream, **timm_args(run))
-        return _with_new_head(fresh, taught_by(run, family, size, files).state_dict(), ANEW[run.reinit])
+        return _with_new_head(fresh, taught_by(run, family, size, files).state_dict(), REINIT_PATTERNS[run.reinit])
     return student_of(run)
 
 

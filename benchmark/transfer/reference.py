@@ -34,7 +34,7 @@ def kept_maps(explicit: nn.Module) -> Iterator[list[Tensor]]:
         hook.remove()
 
 
-def explicit_maps(model: nn.Module, x: Tensor) -> list[Tensor]:
+def reference_maps(model: nn.Module, x: Tensor) -> list[Tensor]:
     """The maps of a model, one a block, for normalised input [B, 3, H, W]."""
     explicit = unfused(model)
     with torch.no_grad(), kept_maps(explicit) as kept:

@@ -35,7 +35,7 @@ def found(cells, study, protocol="mini", **metrics):
 
 def asking(*tests, **given):
     arms = dict.fromkeys(arm for test in tests for of in test["of"] for arm in signed_terms(of))
-    content = {"title": "mine", "arms": list(arms), "claims": [{"says": "so", "tests": list(tests)}]} | given
+    content = {"title": "mine", "arms": list(arms), "claims": [{"description": "so", "tests": list(tests)}]} | given
     return validated(Study, content, "mine")
 
 
@@ -180,7 +180,11 @@ def test_values_of_a_star_that_make_both_arms_one_are_left_out():
     of = "standard-copy+blocks=only-* - standard-copy+blocks=only-0"
     study = validated(
         Study,
-        {"title": "-", "arms": list(dict.fromkeys(a for *_, a in cells)), "claims": [{"says": "so", "tests": [{"of": [of]}]}]},
+        {
+            "title": "-",
+            "arms": list(dict.fromkeys(a for *_, a in cells)),
+            "claims": [{"description": "so", "tests": [{"of": [of]}]}],
+        },
         "-",
     )
     assert [one.estimate.value for one in found(cells, study).judged[0].measured] == [1, 2]
@@ -190,7 +194,9 @@ def test_a_star_is_one_value_throughout():
     of = "matched-copy+native=* - matched-none+native=*"
     names = [component.name for component in families.spec("dinov2_reg").native]
     cells = {("dinov2_reg", "base", f"matched-{m}+native={name}"): [1.0, 2.0] for m in ("copy", "none") for name in names}
-    study = validated(Study, {"title": "-", "arms": of.split(" - "), "claims": [{"says": "so", "tests": [{"of": [of]}]}]}, "-")
+    study = validated(
+        Study, {"title": "-", "arms": of.split(" - "), "claims": [{"description": "so", "tests": [{"of": [of]}]}]}, "-"
+    )
     measured = found(cells, study).judged[0].measured
     assert [one.difference for one in measured] == [of.replace("*", name) for name in names]
 
@@ -246,15 +252,15 @@ def test_a_study_is_about_teachers_that_have_what_it_adds():
 @pytest.mark.parametrize(
     ("claim", "words"),
     [
-        ({"says": "so", "tests": [{"of": ["standard-copy"]}]}, "is no difference"),
-        ({"says": "so", "tests": [{"of": ["standard-copy - standard-copy"]}]}, "is no difference"),
-        ({"says": "so", "tests": [{"of": ["standard-copy * standard-none"]}]}, "is no difference"),
-        ({"says": "so", "tests": [{"of": ["standard-copi - standard-none"]}]}, "standard-copi"),
-        ({"says": "so", "tests": [{"of": [GAP], "expect": "upwards"}]}, "expect"),
-        ({"tests": []}, "says"),
-        ({"says": "so", "asks": "why"}, "unknown key 'claims.0.asks'; did you mean 'says'?"),
+        ({"description": "so", "tests": [{"of": ["standard-copy"]}]}, "is no difference"),
+        ({"description": "so", "tests": [{"of": ["standard-copy - standard-copy"]}]}, "is no difference"),
+        ({"description": "so", "tests": [{"of": ["standard-copy * standard-none"]}]}, "is no difference"),
+        ({"description": "so", "tests": [{"of": ["standard-copi - standard-none"]}]}, "standard-copi"),
+        ({"description": "so", "tests": [{"of": [GAP], "expect": "upwards"}]}, "expect"),
+        ({"tests": []}, "description"),
+        ({"description": "so", "asks": "why"}, "unknown key 'claims.0.asks'"),
         (
-            {"says": "so", "tests": [{"of": [GAP], "expects": "above"}]},
+            {"description": "so", "tests": [{"of": [GAP], "expects": "above"}]},
             "unknown key 'claims.0.tests.0.expects'; did you mean",
         ),
     ],
@@ -287,7 +293,7 @@ def test_shipped_claims_speak_of_what_their_study_trains(name):
 
 def test_a_family_that_is_none_is_told_as_the_file_is_read(tmp_path):
     path = tmp_path / "mine.yaml"
-    claims = [{"says": "so", "tests": [{"of": [GAP], "families": ["diet"]}]}]
+    claims = [{"description": "so", "tests": [{"of": [GAP], "families": ["diet"]}]}]
     path.write_text(yaml.safe_dump({"title": "-", "arms": ["standard-copy"], "claims": claims}))
     with pytest.raises(UserError, match=r"mine\.yaml: claims: .*diet.*deit"):
         load_study(str(path))
@@ -346,7 +352,7 @@ def test_differences_have_short_names():
 
 def test_a_study_of_ones_own_has_a_section(tmp_path):
     """Without what it does not say, and without commands, since its file may lie anywhere."""
-    content = {"title": "Mine", "arms": ["standard-copy"], "claims": [{"says": "So it is.", "tests": [{"of": [GAP]}]}]}
+    content = {"title": "Mine", "arms": ["standard-copy"], "claims": [{"description": "So it is.", "tests": [{"of": [GAP]}]}]}
     mine = validated(Study, content, "mine")
     cells = {(*DEIT, arm): [v, v + 1.0, v + 2.0] for arm, v in (("standard-none", 50), ("standard-copy", 70))}
     made.write(tmp_path / "results", made.results(cells))

@@ -136,7 +136,7 @@ def test_the_outlines_are_right_as_they_are(bench, tmp_path, monkeypatch):
 
 
 MINI = "extends: mini\n"
-CLAIM = "title: t\narms: [standard-copy]\nclaims: [{says: x, tests: "
+CLAIM = "title: t\narms: [standard-copy]\nclaims: [{description: x, tests: "
 DATA = "data: {name: cued_digits, val_images: 60, test_images: 80, noise_std: 0.2}\n"
 TEXTS = {
     "an empty file": ("--protocol", ""),

@@ -13,7 +13,7 @@ from benchmark.transfer import teacher_reader as formulations
 from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.fused_distillation import attend_and_compare
 from benchmark.transfer.losses import cross_entropy, kl_divergence
-from benchmark.transfer.reference import explicit_maps
+from benchmark.transfer.reference import reference_maps
 from benchmark.transfer.teacher_reader import TeacherReader, holds_maps
 from families.core.attention import Map, Route, align, layout, open_attention, read_routes, recording
 
@@ -299,7 +299,7 @@ def test_a_teacher_in_its_own_precision():
 def test_a_teacher_laid_out_for_the_cpu_computes_the_same(family):
     """In float32, as runs have it: maps equal those written out; keys stay timm's; float64 and autocast still work."""
     teacher, x = pair(family)[0], images()
-    wanted, keys = explicit_maps(teacher, x), set(teacher.state_dict())
+    wanted, keys = reference_maps(teacher, x), set(teacher.state_dict())
     reading = TeacherReader(teacher, (0, 1, 2)).read(x)
     assert type(teacher.blocks[0].mlp.fc1) is not torch.nn.Linear
     for block, expected in enumerate(wanted):
@@ -319,7 +319,7 @@ def test_a_teacher_laid_out_for_the_cpu_computes_the_same(family):
 def test_a_compiled_teacher(monkeypatch):
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     teacher, x = pair("beitv2")[0], images()
-    wanted = explicit_maps(teacher, x)
+    wanted = reference_maps(teacher, x)
     for held in (True, False):
         reading = TeacherReader(teacher, (0, 1), compiled=True, held=held).read(x)
         torch.testing.assert_close(reading[1].map(), wanted[1], atol=1e-5, rtol=0)

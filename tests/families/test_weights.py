@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 import families
 from benchmark.tools.check import TINY
-from benchmark.transfer.reference import explicit_maps
+from benchmark.transfer.reference import reference_maps
 from families.core.checkpoints import WeightsError, check_plain, read_checkpoint, read_torch
 from families.core.weights import RECORD, file_digest, find_weights, load_official, load_pretrained, record_of
 from families.spec import Family, Teacher
@@ -40,7 +40,7 @@ def perturbed(model, seed=0):
 def equal(a, b, x):
     """The same outputs and the same attention maps."""
     torch.testing.assert_close(a.forward_features(x), b.forward_features(x))
-    for mine, theirs in zip(explicit_maps(a, x), explicit_maps(b, x), strict=True):
+    for mine, theirs in zip(reference_maps(a, x), reference_maps(b, x), strict=True):
         torch.testing.assert_close(mine, theirs)
 
 

@@ -100,7 +100,7 @@ def results_of(study, teachers, seeds, protocol="mini"):
 def board_of(study, results, teachers, protocol="mini", comparisons=56):
     """The leaderboard of a study."""
     content = load_study(study)[1]
-    return leaderboard((protocol, load_protocol("mini")[1].says), (study, content), results, comparisons, teachers)
+    return leaderboard((protocol, load_protocol("mini")[1].description), (study, content), results, comparisons, teachers)
 
 
 def findings_of(results, protocol="mini"):

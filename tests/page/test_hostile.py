@@ -54,11 +54,11 @@ def said(word):
 
 def protocol():
     content = load_protocol("mini")[1].model_dump(mode="json", by_alias=True)
-    return validated(Protocol, content | {"title": said("titled"), "says": said("says")}, "here")
+    return validated(Protocol, content | {"title": said("titled"), "description": said("description")}, "here")
 
 
 def study(protocol_name):
-    claim = {"says": said("claimed"), "by": said("by"), "rows": [1]}
+    claim = {"description": said("claimed"), "by": said("by"), "rows": [1]}
     test = {"expect": "above", "of": ["standard-copy+budget=x0.5 - standard-none+budget=x0.5"]}
     content = {"title": said("studied"), "asks": said("asks"), "arms": list(ARMS), "claims": [claim | {"tests": [test]}]}
     return validated(Study, content | {"limits": {protocol_name: said("limits")}}, "here")
@@ -131,7 +131,7 @@ def test_no_script_of_a_users_runs_in_the_page(browser, report):
         read.append(browser.find_element(By.TAG_NAME, "body").get_attribute("textContent"))
         clean(browser, ours)
     text = " ".join(" ".join(read).split())
-    for word in ("studied", "says", "claimed", "by", "asks", "limits", "what", "cited", "source", "host"):
+    for word in ("studied", "description", "claimed", "by", "asks", "limits", "what", "cited", "source", "host"):
         assert " ".join(said(word).split()) in text, word
 
 
@@ -154,7 +154,7 @@ def test_no_markup_of_a_users_reaches_markdown(report):
         assert addresses and tags.count("img") <= sum(address.endswith((".svg", ".png")) for address in addresses)
         assert "hacked=1" in text
     text = " ".join(hostile.rendered((folder / BOOK).read_text(encoding="utf-8"))[2].split())
-    for word in ("studied", "says", "claimed", "asks", "limits", "what", "cited", "host", "device"):
+    for word in ("studied", "description", "claimed", "asks", "limits", "what", "cited", "host", "device"):
         assert f"{word} {SEEN}" in text, word
     assert " ".join(printable(stem).split()) in text
     for line in left_out_lines(found.found, found.folder):

@@ -137,8 +137,8 @@ def test_the_summary_has_each_familys_verdicts(browser, whole):
 
 def test_the_protocols_warning_is_prominent(browser, small):
     opened(browser, small.url)
-    assert "It is no stand-in for ImageNet" in find(browser, "#says").text
-    assert find(browser, "#says").location["y"] < 500
+    assert "It is no stand-in for ImageNet" in find(browser, "#description").text
+    assert find(browser, "#description").location["y"] < 500
 
 
 # ---- sorting
@@ -245,7 +245,7 @@ def test_a_link_to_what_is_gone_shows_the_board(browser, small):
 def test_protocols_can_be_chosen(browser, small):
     opened(browser, small.url)
     Select(find(browser, "#filter-protocol")).select_by_value("other")
-    assert "Protocol other" in find(browser, "#says").text
+    assert "Protocol other" in find(browser, "#description").text
     assert find(browser, "[role=tab][aria-selected=true]").text == "other · main"
     assert count(browser) == (len(cells(small.data, 2)),) * 2
     verdicts = {row[8] for row in shown(browser)}
@@ -401,7 +401,7 @@ def test_every_claim_has_its_word(browser, claimed):
     assert len(rows) == len(expected)
     for row, (finding, claim) in zip(rows, expected, strict=True):
         cells = [td.text for td in row.find_elements(By.CSS_SELECTOR, "td")]
-        assert cells[:4] == [", ".join(map(str, claim["rows"])) or "–", claim["says"], claim["who"], finding["study"]]
+        assert cells[:4] == [", ".join(map(str, claim["rows"])) or "–", claim["description"], claim["who"], finding["study"]]
         assert all(line in cells[4] for line in claim["summary"]) and bool(claim["summary"]) == bool(claim["measured"])
         assert badge_in(row) == (claim["word"].replace(" ", ""), OUTCOMES[claim["outcome"]])
     contradicted = find(browser, "#claims .badge.contradicted")
@@ -435,7 +435,7 @@ def test_a_section_has_what_was_measured(browser, claimed):
         units |= {one["on"] for one in lines}
         items = section.find_elements(By.CSS_SELECTOR, ".claim-list > li")
         for item, claim in zip(items, finding["claims"], strict=True):
-            assert claim["says"] in item.text and badge_in(item)[0] == claim["word"].replace(" ", "")
+            assert claim["description"] in item.text and badge_in(item)[0] == claim["word"].replace(" ", "")
             assert all(figure in item.text for figure in claim["published"])
         codes = [code.text for code in section.find_elements(By.CSS_SELECTOR, ".commands code")]
         assert codes == [*finding["commands"], *finding["imagenet"]]
@@ -466,7 +466,7 @@ def test_links_between_claims_and_boards(browser, claimed):
     (finding,) = [finding for finding in of_mini(claimed) if finding["study"] == "main"]
     items = block.find_elements(By.CSS_SELECTOR, ".claim-list > li")
     for item, claim in zip(items, finding["claims"], strict=True):
-        assert claim["says"] in item.text and badge_in(item)[0] == claim["word"].replace(" ", "")
+        assert claim["description"] in item.text and badge_in(item)[0] == claim["word"].replace(" ", "")
     assert finding["asks"] in block.text and finding["limits"] in block.text
     block.find_element(By.CSS_SELECTOR, "a.button").click()
     at_section(browser, "main")
@@ -508,7 +508,7 @@ def test_claims_are_a_tab_like_a_study(browser, claimed):
     assert browser.current_url == claimed.url + AT_CLAIMS
     press(browser, Keys.END)
     assert browser.switch_to.active_element.text == "other · claims"
-    assert "Protocol other" in find(browser, "#says").text and "no stand-in" not in find(browser, "#panel").text
+    assert "Protocol other" in find(browser, "#description").text and "no stand-in" not in find(browser, "#panel").text
     opened(browser, f"{claimed.url}{AT_CLAIMS}&section=gone&family=mae&open=mae/base/standard-copy")
     assert all_of(browser, "#claims") and not find(browser, "#detail").get_attribute("open")
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
@@ -713,11 +713,11 @@ def test_text_from_data_stays_text(browser, small, claimed, tmp_path):
     verdicts = ((BAD, 1, board.verdicts[0][2]), *board.verdicts[1:])
     table = board.table.replace({"family": {"deit3": BAD}})
     assert isinstance(rows[0], Row)
-    bad = replace(board, title=BAD, says=BAD, notes=(BAD,), rows=rows, verdicts=verdicts, table=table)
+    bad = replace(board, title=BAD, description=BAD, notes=(BAD,), rows=rows, verdicts=verdicts, table=table)
     figure = {"source": "X", "what": BAD, "metric": "top1", "value": BAD}
     published = validated(PublishedFigures, {"sources": {"X": {"cite": BAD}}, "figures": [figure]}, "here")
     finding = next(each for each in claimed.findings if each.stem == "mini-main")
-    claim = finding.judged[0].claim.model_copy(update={"says": BAD, "by": BAD})
+    claim = finding.judged[0].claim.model_copy(update={"description": BAD, "by": BAD})
     judged = replace(finding.judged[0], claim=claim)
     told = replace(finding, title=BAD, asks=BAD, limits=BAD, commands=(BAD,), judged=(judged, *finding.judged[1:]))
     made = write_page(tmp_path, [bad], [BAD], published, files=False, findings=[told])
@@ -728,7 +728,17 @@ def test_text_from_data_stays_text(browser, small, claimed, tmp_path):
     opened(browser, made.url)
     plain = len(all_of(browser, "script"))
     assert plain == 2, "the data and the page's own"
-    for selector in ("h2", "#says", "#claimed-block", "#notes", "#summary", "#chart", "#cells", "#published-block", "#left-out"):
+    for selector in (
+        "h2",
+        "#description",
+        "#claimed-block",
+        "#notes",
+        "#summary",
+        "#chart",
+        "#cells",
+        "#published-block",
+        "#left-out",
+    ):
         assert BAD in browser.execute_script("return document.querySelector(arguments[0]).textContent", selector), selector
     assert not all_of(browser, "img") and not all_of(browser, "#published-block a")
     assert browser.execute_script("return window.hacked") is None

@@ -70,7 +70,7 @@ def parts(protocol="mini", study="main", teachers=FEW, seeds=3, top1=None, kept=
             if kept is None or kept(cell):
                 made = payload(item.run, cell.family, cell.size, top1(cell) if top1 else value, kl)
                 results.append(Result.model_validate(labelled(cell, item.run, made)))
-    return (name, content.says), (study, spelt_out(content, listed[1], pairs)), results, plan.distinct_comparisons, pairs
+    return (name, content.description), (study, spelt_out(content, listed[1], pairs)), results, plan.distinct_comparisons, pairs
 
 
 @functools.cache

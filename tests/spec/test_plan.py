@@ -123,7 +123,7 @@ def test_what_changes_a_key():
     assert student_run(other_teacher, "deit3", "base", Arm.parse("matched-none"), 0) == student_run(
         TINY, "deit3", "base", Arm.parse("matched-none"), 0
     )
-    renamed = validated(Protocol, tiny_protocol(title="Another", says="-", seeds=[5], curve_points=1), "tiny")
+    renamed = validated(Protocol, tiny_protocol(title="Another", description="-", seeds=[5], curve_points=1), "tiny")
     assert student_run(renamed, "deit3", "base", Arm.parse("matched-distill"), 0).key == base.key
     for text in ("matched-copy", "standard-distill", "matched-distill+budget=x2", "matched-distill+teacher=s1"):
         assert student_run(TINY, "deit3", "base", Arm.parse(text), 0).key != base.key

@@ -20,7 +20,7 @@ from benchmark.storage.work_folder import Workspace
 from benchmark.tools.check import TINY
 from benchmark.tools.inspect import Request, as_json, kind_of, look, magnitudes, measures, picture, query_of, shown
 from benchmark.training.models import trained
-from benchmark.transfer.reference import explicit_maps
+from benchmark.transfer.reference import reference_maps
 from families.core.attention import layout
 
 from ..conftest import python, tiny_protocol
@@ -104,7 +104,7 @@ def test_every_familys_tokens_are_counted(family):
     assert kinds.count("class") == (model.cls_token is not None)
     assert kinds.count("registers") == (0 if registers is None else registers.shape[1])
     assert len(kinds) == len(model.forward_features(x)[0])
-    for maps, wanted in zip(adapter.attention_maps(model, x), explicit_maps(model, x), strict=True):
+    for maps, wanted in zip(adapter.attention_maps(model, x), reference_maps(model, x), strict=True):
         found = measures(maps[0], names)
         masses = torch.stack([values for name, values in found.items() if name.startswith("mass.")])
         torch.testing.assert_close(masses.sum(0), torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-5)
@@ -200,7 +200,7 @@ def test_a_teacher_that_was_trained_here(taught, bench):
     model = trained(run, "dinov2_reg", "small", Workspace(work).run(run.key) / "weights.pt")
     image, label = next(load(settings.data, DataLocation(), 24, settings.normalisation).evaluate("test", 1))
     assert found["image"]["told"].endswith(f"(class {int(label)})")
-    maps = explicit_maps(model, (image - settings.normalisation.mean[0]) / settings.normalisation.std[0])
+    maps = reference_maps(model, (image - settings.normalisation.mean[0]) / settings.normalisation.std[0])
     for row, each in zip(found["blocks"], maps, strict=True):
         wanted = [by_hand(head.tolist(), layout(model)) for head in each[0]]
         for head, numbers in zip(row["heads"], wanted, strict=True):
@@ -284,7 +284,7 @@ def test_pre_trained_weights_in_the_authors_layout(bench, tmp_path, monkeypatch)
     found = json.loads(out)
     assert found["weights"]["kind"] == "file" and len(found["weights"]["sha256"]) == 64
     x = (torch.full((1, 3, 32, 32), 0.2) - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor(spec.std).view(3, 1, 1)
-    for row, maps in zip(found["blocks"], explicit_maps(model, x), strict=True):
+    for row, maps in zip(found["blocks"], reference_maps(model, x), strict=True):
         wanted = [by_hand(head.tolist(), layout(model))["entropy"] for head in maps[0]]
         assert [head["entropy"] for head in row["heads"]] == pytest.approx(wanted, abs=1e-4)
     other = bench("inspect", *words, "--weights", tmp_path / "elsewhere")

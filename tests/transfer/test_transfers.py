@@ -12,7 +12,7 @@ from benchmark.spec.run import Transfer
 from benchmark.tools.check import TINY
 from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.losses import kl_divergence
-from benchmark.transfer.reference import explicit_maps, unfused
+from benchmark.transfer.reference import reference_maps, unfused
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.attention import Map, layout
 from families.core.layer_scale import fold
@@ -224,7 +224,7 @@ def test_sinks(name, how):
             Transfer(method="copy", blocks=BLOCKS, sinks=how), student, TeacherReader(teacher, BLOCKS, held=held)
         )
         for block, handed in bond.handed_over(bond.read(x)).items():
-            whole = explicit_maps(teacher, x)[block]
+            whole = reference_maps(teacher, x)[block]
             for row, token in enumerate(keep):
                 mass = whole[..., token, patches].sum(-1, keepdim=True)
                 expected = whole[..., token, patches] / (mass if how == "redistribute" else 1)
@@ -251,7 +251,7 @@ def test_the_average_map():
     """Of all images that were shown, whatever the batches were; the same for every image afterwards."""
     teacher, student = pair("dinov2_reg")
     x = images(5)
-    expected = [each.mean(0) for each in explicit_maps(teacher, x)]
+    expected = [each.mean(0) for each in reference_maps(teacher, x)]
     for held in (True, False):
         reader, said = TeacherReader(teacher, BLOCKS, held=held), []
 
@@ -313,11 +313,11 @@ def test_folding_layer_scale_changes_nothing(family):
         model = perturbed(families.load(family).teacher("base", pretrained=False, **ARGS)).to(dtype)
         x = images().to(dtype)
         with torch.no_grad():
-            before, maps = model.forward_features(x), explicit_maps(model, x)
+            before, maps = model.forward_features(x), reference_maps(model, x)
             assert fold(model) is model
             after = model.forward_features(x)
         assert (after - before).abs().max() < tolerance
-        for one, other in zip(explicit_maps(model, x), maps, strict=True):
+        for one, other in zip(reference_maps(model, x), maps, strict=True):
             assert (one - other).abs().max() < tolerance
         assert not [name for name, _ in model.named_parameters() if "gamma" in name]
 

@@ -63,14 +63,14 @@ def claims_figures(finding: Finding) -> list[Figure]:
 
 def _figure(
     name: str,
-    says: str,
+    description: str,
     board: Leaderboard,
     data_of: Callable[[Leaderboard], list[dict[str, Any]]],
     draw: Callable[[pd.DataFrame], matplotlib.figure.Figure],
     png: bool = False,
 ) -> Figure:
     data = rounded_data(pd.DataFrame(data_of(board)))
-    return Figure(name, f"{says}, protocol {board.protocol}: {board.title}", data, draw, png)
+    return Figure(name, f"{description}, protocol {board.protocol}: {board.title}", data, draw, png)
 
 
 _DETAILS = (

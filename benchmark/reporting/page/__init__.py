@@ -85,7 +85,7 @@ def _board(board: Leaderboard) -> dict[str, Any]:
         "protocol": board.protocol,
         "study": board.study,
         "title": board.title,
-        "says": board.says,
+        "description": board.description,
         "arms": [_arm(name, arms[name], name in board.arms) for name in names],
         "families": [_verdicts(board, *each) for each in board.verdicts],
         "rows": [_row(board, row) for row in board.rows],
@@ -118,7 +118,7 @@ def finding_data(finding: Finding, published: PublishedFigures) -> dict[str, Any
 def _claim(judged: Judged, published: PublishedFigures) -> dict[str, Any]:
     """`outcome` is the first of its differences' outcomes by weight, `word` tells how many have which."""
     return {
-        "says": judged.claim.says,
+        "description": judged.claim.description,
         "who": judged.who,
         "rows": list(judged.claim.rows),
         "word": judged.word,

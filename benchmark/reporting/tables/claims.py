@@ -58,4 +58,4 @@ def claimed_line(judged: Judged) -> str:
     """A claim and who says so, in a line."""
     several = "s" if len(judged.claim.rows) > 1 else ""
     rows = f", experiment{several} {' and '.join(map(str, judged.claim.rows))}" if judged.claim.rows else ""
-    return f"{judged.claim.says.rstrip('.')} ({judged.who}{rows})"
+    return f"{judged.claim.description.rstrip('.')} ({judged.who}{rows})"
