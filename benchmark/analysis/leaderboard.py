@@ -107,7 +107,8 @@ class Leaderboard:
     """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm. Each is itself
     alone, so that what is made of it can be kept.
 
-    `description` is what the protocol's file says of its numbers; `results` are the ones counted, of shown teachers and their arms.
+    `description` is what the protocol's file says of its numbers; `results` are the ones counted, of shown teachers and their
+    arms.
     `sizes` has families of several sizes: by transfer arm how their verdicts agree, and the gap's change from the first size
     to the last. `shifted` holds gaps on shifted test sets by (family, size, arm, set).
     """

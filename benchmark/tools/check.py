@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import families
 from benchmark.spec.run import Transfer
 from benchmark.transfer.attention_transfer import AttentionTransfer
-from benchmark.transfer.reference import reference_maps, kept_maps, renormalised, replaced_maps, unfused
+from benchmark.transfer.reference import kept_maps, reference_maps, renormalised, replaced_maps, unfused
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import Adapter
 from families.core.attention import align, dropped_mass, layout, read_routes

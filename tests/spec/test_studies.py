@@ -25,7 +25,7 @@ from benchmark.spec.teachers import spelt_out, teachers_of
 from benchmark.spec.yaml_files import shipped
 from benchmark.storage.result_file import Result
 from benchmark.storage.results import read_results
-from benchmark.training.models import ANEW, model_of, student_of, taught_by
+from benchmark.training.models import REINIT_PATTERNS, model_of, student_of, taught_by
 from benchmark.training.simmim import SimMIM
 from families.spec import UnknownName, UserError
 
@@ -330,7 +330,7 @@ def test_what_starts_anew_before_fine_tuning(family, tmp_path):
     state = teacher.state_dict()
     for part, word in (("attention", "attn"), ("mlp", "mlp")):
         tuned = [model_of(run_for(family, f"finetune+reinit={part}", seed=s), family, "base", files).state_dict() for s in (0, 1)]
-        assert ANEW[part]
+        assert REINIT_PATTERNS[part]
         for name, value in tuned[0].items():
             anew = f".{word}." in name or (part == "attention" and "rel_pos_bias" in name)
             if not name.startswith("head."):
