@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from benchmark.spec.plan import Item, units
-from benchmark.spec.run import EVALUATED, Geometry, Run
+from benchmark.spec.run import Geometry, Run
 from benchmark.storage.result_file import Result
 
 PEAK, SHARE = 312e12, 0.4  # bfloat16 FLOP/s of an A100 (NVIDIA's data sheet); the share that training reaches: assumed
@@ -43,7 +43,7 @@ def bill(items: Sequence[Item], most: int) -> dict[str, float]:
     """
     operations, kept, passing = 0.0, 0.0, 0.0
     for unit in units(items, 1, most):
-        seen = [item.run for item in unit if item.run.role not in EVALUATED]
+        seen = [item.run for item in unit if item.run.is_trained]
         images = [run.protocol.recipe.steps * run.protocol.recipe.batch_size for run in seen]
         operations += sum(3 * count * forward_flops(run.student.geometry) for run, count in zip(seen, images, strict=True))
         operations += max(

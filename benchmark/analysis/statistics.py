@@ -88,7 +88,7 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
         place = (cell.protocol, cell.family, cell.size, cell.arm)
         if place not in groups:
             run = result.run.run
-            teacher = run.teacher and {name: key for name, key in run.teacher.items() if name != "student"}
+            teacher = run.teacher and run.teacher.model_copy(update={"student": None})
             groups[place] = run.model_copy(update={"seed": 0, "teacher": teacher}).key
         shifted = {f"shift:{name}": score.top1 for name, score in result.metrics.shift.items()}
         rows.append({**dict(zip(KEYS, place, strict=True)), "seed": cell.seed, "key": result.key, "group": groups[place]})

@@ -12,7 +12,6 @@ from benchmark.execution.backends.slurm import SchedulerError
 from benchmark.execution.launcher import Launcher
 from benchmark.execution.setup import torch_device
 from benchmark.spec.plan import Item
-from benchmark.spec.run import EVALUATED
 
 MOST_ROWS = 1000  # of the table: more take seconds to lay out, and nobody reads them
 
@@ -32,7 +31,7 @@ def preview(launcher: Launcher) -> dict[str, Any]:
             "key": item.key,
             "stage": number,
             "cells": [cell.path for cell in item.cells],
-            "steps": 0 if item.run.role in EVALUATED else item.run.protocol.recipe.steps,
+            "steps": 0 if not item.run.is_trained else item.run.protocol.recipe.steps,
             "requires": list(item.requires),
             "finished": item.key not in wanted,
             "queued": item.key in elsewhere,

@@ -198,7 +198,7 @@ def _check_batches(plan: Plan, args: argparse.Namespace, ranks: int) -> None:
         size = item.run.protocol.recipe.batch_size
         if ranks > 1 and size % (2 * ranks):
             raise UserError(f"a batch of {size} ({item.cells[0]}) is not a multiple of twice the {ranks} processes that share it")
-        whole = item.run.transfer.source == "other-image" or item.run.protocol.recipe.objective == "masked"
+        whole = item.run.transfer.needs_whole_batch or item.run.protocol.recipe.objective == "masked"
         if whole and (ranks > 1 or args.micro_batch):
             raise UserError(f"{item.cells[0]} needs whole batches: no --micro-batch, and one process")
 
@@ -245,9 +245,7 @@ def _setup(args: argparse.Namespace, launcher: Launcher, todo: list[Any], consol
 
 def _check_weights(launcher: Launcher, todo: list[Any], folder: Path, console: Console) -> None:
     """Fetch what is missing of the pre-trained teachers, and load each once. Raises WeightsError."""
-    wanted = {
-        (item.cells[0].family, item.cells[0].size): item for item in todo if item.run.teacher and "weights" in item.run.teacher
-    }
+    wanted = {(item.cells[0].family, item.cells[0].size): item for item in todo if item.run.teacher and item.run.teacher.pinned}
     for (family, size), item in wanted.items():
         from families.core.weights import file_digest, load_pretrained
 

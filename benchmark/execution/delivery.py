@@ -7,7 +7,6 @@ from typing import Any
 
 from benchmark.spec.plan import Item
 from benchmark.spec.protocol import Protocol
-from benchmark.spec.run import EVALUATED
 from benchmark.storage.files import write_json
 from benchmark.storage.results import Results
 from benchmark.storage.work_folder import Workspace
@@ -24,7 +23,7 @@ def lost_requirement(workspace: Workspace, item: Item) -> str | None:
 
 def finished(workspace: Workspace, item: Item) -> bool:
     """Whether the run has its numbers and its last weights here; what is only evaluated has no weights of its own."""
-    kept = item.run.role in EVALUATED or (workspace.run(item.key) / "weights.pt").exists()
+    kept = not item.run.is_trained or (workspace.run(item.key) / "weights.pt").exists()
     return kept and workspace.payload(item.key) is not None
 
 
@@ -42,7 +41,7 @@ def deliver(workspace: Workspace, results: Results, item: Item) -> None:
 
 def below_floor(item: Item, payload: dict[str, Any], protocol: Protocol) -> str | None:
     """Why a teacher is none: its top-1 on val is below the protocol's floor. None when it is not, and for students."""
-    if item.run.role != "teacher" or protocol.teacher is None:
+    if not item.run.is_teacher or protocol.teacher is None:
         return None
     ways = (protocol.teacher, *protocol.teacher.others.values())
     floors = [way.floor for way in ways if way.recipe == item.run.protocol.recipe]

@@ -347,7 +347,7 @@ class Launcher:
     def _lost(self, item: Item) -> bool:
         lost = next((key for key in item.requires if key in self.outcome.failed), None)
         if lost is not None:
-            what = "teacher" if self.plan.items[lost].run.role != "student" else "student"
+            what = "teacher" if not self.plan.items[lost].run.is_student else "student"
             self.outcome.failed[item.key] = f"its {what} failed: {self.outcome.failed[lost]}"
         return lost is not None
 
@@ -422,7 +422,7 @@ class Launcher:
             for path in sorted(folder.glob("*.json")):
                 found = read_result(path)
                 if isinstance(found, Result) and found.teacher and pretrained_by(found.run) == pretrained_by(item.run):
-                    first_hand = "run" not in (found.run.teacher or {})
+                    first_hand = found.run.teacher is not None and "run" not in found.run.teacher.runs
                     if first_hand and found.teacher.sha256 != sha256:
                         return path
         return None
@@ -450,7 +450,7 @@ class Launcher:
 
 def pretrained_by(run: Run | Labelled) -> dict[str, str]:
     """What names a run's pre-trained teacher; empty without one."""
-    return {name: value for name, value in (run.teacher or {}).items() if name in ("weights", "revision", "sha256")}
+    return {} if run.teacher is None else run.teacher.pinned
 
 
 def _runs(items: Iterable[Item]) -> dict[str, str]:

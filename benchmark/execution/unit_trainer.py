@@ -17,7 +17,8 @@ from benchmark.execution.delivery import below_floor, deliver
 from benchmark.execution.progress_writer import ProgressWriter, mark_failed
 from benchmark.execution.setup import Order, Setup, device_of, place_of
 from benchmark.spec.plan import Item
-from benchmark.spec.run import EVALUATED, Run
+from benchmark.spec.run import Run
+from benchmark.spec.teacher_source import Untrained
 from benchmark.storage.provenance import code_version, provenance, utc_now
 from benchmark.storage.result_file import labelled
 from benchmark.training.models import digest_at, weights_of
@@ -152,17 +153,14 @@ class _Group:
         errors: dict[str, Exception] = {}
         points = order.protocol.curve_points
         for item in [item for item, _ in self.going.values()]:
-            first = item.cells[0]
             try:
                 files = files_of(order, item)
                 transfers = item.run.transfer.method != "none"
                 if transfers and reader is None:
-                    reader = reader_of(item.run, first.family, first.size, files, self.device)
+                    reader = reader_of(item.run, files, self.device)
                 mine, folder = reader if transfers else None, order.workspace.run(item.key)
                 trainings[item.key] = RunTrainer(
                     item.run,
-                    first.family,
-                    first.size,
                     folder,
                     mine,
                     self.device,
@@ -227,11 +225,12 @@ def files_of(order: Order, item: Item) -> dict[str, Path]:
     it left, UserError for pre-trained ones that are not there."""
     from families.core.weights import find_weights
 
-    first, files = item.cells[0], {}
-    for name, value in (item.run.teacher or {}).items():
-        if name in ("run", "student", "ensemble"):
-            files[name] = weights_of(order.workspace, value)
-    if item.run.teacher and "weights" in item.run.teacher and "run" not in files:  # a fine-tuned one stands for them
+    first, files = item.cells[0], dict[str, Path]()
+    if item.run.teacher is None:
+        return files
+    for name, key in item.run.teacher.runs.items():
+        files[name] = weights_of(order.workspace, key)
+    if item.run.teacher.pinned and "run" not in files:  # a fine-tuned one stands for them
         found = find_weights(order.setup.weights, first.family, first.size)
         if found is None:
             raise UserError(f"no weights of {first.family} {first.size} in {order.setup.weights}")
@@ -250,7 +249,7 @@ def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, repo
         raise RuntimeError(reason)
     payload["provenance"] = provenance(started, utc_now(), order.setup.images_of(item.run))
     labelled(first, item.run, payload)
-    own = None if item.run.role in EVALUATED else weights_digest(workspace.run(item.key) / WEIGHTS)
+    own = None if not item.run.is_trained else weights_digest(workspace.run(item.key) / WEIGHTS)
     workspace.finish(item.key, payload, own)
     (workspace.run(item.key) / CHECKPOINT).unlink(missing_ok=True)
     report.log(f"finished: top-1 {payload['metrics']['top1']:.2f}")
@@ -264,16 +263,15 @@ def _taught_by(order: Order, item: Item) -> dict[str, Any] | None:
     files = files_of(order, item)
     if "run" in files:
         assert item.run.teacher is not None
-        key = item.run.teacher["run"]
+        key = item.run.teacher.runs["run"]
         taught = order.workspace.payload(key)
         top1 = None if taught is None else taught["metrics"]["top1"]
         how = None if taught is None else "on the protocol's test set, at the last step"
         at = files["run"].stat()
         digest = digest_at(files["run"], at.st_size, at.st_mtime_ns)
         return {"source": f"run {key}", "sha256": digest, "top1": top1, "how": how}
-    if "untrained" in (item.run.teacher or {}):
-        assert item.run.teacher is not None
-        seed = item.run.teacher["seed"]
+    if isinstance(item.run.teacher, Untrained):
+        seed = item.run.teacher.seed
         return {"source": f"the same architecture untrained, seed {seed}", "sha256": None, "top1": None, "how": None}
     if "weights" in files:
         first = item.cells[0]

@@ -1,37 +1,185 @@
-"""Arms: what is trained, by its name and the variants in it."""
+"""Arms: what is trained, by its name and the variants in it.
+
+A variant is declared once, as a field of `Arm`: its name, values and default, and by `Variant` the methods that it goes with,
+what it changes in the run, and whether the baseline has it too.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
-from typing import Literal
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
+import families
+from benchmark.spec import plugins
 from benchmark.spec.records import Centre, Positive, Record, Seed, validated
-from families.spec import UnknownName, UserError, quoted
+from benchmark.spec.teacher_source import LAYER_SCALE
+from families.spec import Constant, UnknownName, UserError, quoted
 
-Loss = Literal["ce", "kl", "mse", "cosine"]
+if TYPE_CHECKING:
+    from benchmark.spec.definitions import Draft
+    from benchmark.spec.teachers import Choice
 
+    Loss: TypeAlias = str
+    Part: TypeAlias = str
+    Source: TypeAlias = str
+else:
+    Loss, Part, Source = (Literal[plugins.names(f"transfer/{kind}")] for kind in ("losses", "parts", "sources"))
 
 Reinit = Literal["none", "attention", "mlp"]
-
-
-Part = Literal["map", "logits", "q", "k", "v", "output"]
-
-
-STARRED = {"blocks": "1", "native": "x", "without": "x", "of": "x", "data": "x", "recipe": "x"}  # variants, with a sample value
-
-
+QUARTERS = 4  # `*` of blocks: first and last blocks by quarters of the depth
+ANY, TRANSFERS = ("none", "copy", "distill", "finetune"), ("copy", "distill")
+STUDENTS = ("none", *TRANSFERS)
 STAR = re.compile(r"\+(\w+)=([a-z]+-)?\*")
 
 
-def star_filled(text: str) -> str:
-    """An arm as it could be for some teacher."""
-    for key, _ in STAR.findall(text):
-        if key not in STARRED:
-            raise UserError(f"arm {quoted(text)}: * stands for what a teacher has of {', '.join(STARRED)}")
-    return STAR.sub(lambda found: found.group(0)[:-1] + STARRED[found.group(1)], text)
+@dataclass(frozen=True)
+class Variant:
+    """How an arm's field acts.
+
+    Attributes:
+        methods: the methods that it goes with.
+        change: changes the draft of a run to this value; called for values that are not the default.
+        prefix: stands before the value in an arm's name.
+        matched: whether it is for matched students alone.
+        baseline: whether the arm without transfer that a gap is measured against has it too.
+        star: the values that `*` stands for in a study; None where it cannot stand.
+        sample: one such value, to check the arms of a study before any teacher is known.
+        forbids: why an arm cannot have its value, None if it can.
+    """
+
+    methods: tuple[str, ...]
+    change: Callable[[Draft, Any], None]
+    prefix: str = ""
+    matched: bool = False
+    baseline: bool = False
+    star: Callable[[Choice], list[str]] | None = None
+    sample: str = "x"
+    forbids: Callable[[Arm], str | None] = lambda arm: None
+
+
+# ---- what variants change
+
+
+def _set(field: str) -> Callable[[Draft, Any], None]:
+    return lambda draft, value: setattr(draft, field, value)
+
+
+def _in_transfer(field: str) -> Callable[[Draft, Any], None]:
+    return lambda draft, value: draft.transfer.update({field: value})
+
+
+def _weight(draft: Draft, factor: float) -> None:
+    draft.transfer["weight"] *= factor
+
+
+def _blocks(draft: Draft, text: str) -> None:
+    kind, _, count = text.partition("-")
+    number, depth = int(count), draft.geometry.depth
+    if number > depth - (kind == "only"):
+        draft.refuse(f"the teacher has {depth} blocks" + (", counted from 0" if kind == "only" else ""))
+    chosen = {"first": range(number), "last": range(depth - number, depth), "only": (number,)}
+    draft.transfer["blocks"] = tuple(chosen[kind])
+
+
+def _native(draft: Draft, names: str) -> None:
+    draft.components = families.spec(draft.giving).components(draft.size, names.split(","))
+
+
+def _without(draft: Draft, names: str) -> None:
+    left_out = families.spec(draft.giving).components(draft.size, names.split(","))
+    draft.components = {name: each for name, each in draft.components.items() if name not in left_out}
+
+
+def _of(draft: Draft, family: str) -> None:
+    draft.giving = family
+    draft.components = families.spec(family).components(draft.size)
+
+
+def _gamma(draft: Draft, start: float) -> None:
+    if LAYER_SCALE not in draft.components:
+        draft.refuse(f"{draft.family}'s matched student has no {LAYER_SCALE} here")
+    scale = draft.components[LAYER_SCALE]
+    draft.components[LAYER_SCALE] = replace(scale, initial={pattern: Constant(start) for pattern in scale.initial})
+
+
+# ---- what `*` stands for
+
+
+def _star_blocks(choice: Choice) -> list[str]:
+    if choice.before == "only-":
+        return [str(block) for block in range(choice.depth)]
+    return [str(k) for k in sorted({max(1, choice.depth * part // QUARTERS) for part in range(1, QUARTERS)})]
+
+
+def _star_native(choice: Choice) -> list[str]:
+    return [component.name for component in families.spec(choice.family).native]
+
+
+def _star_of(choice: Choice) -> list[str]:
+    return [name for name in families.names() if name != choice.family and _gives(name, choice.size)]
+
+
+def _gives(family: str, size: str) -> bool:
+    try:
+        return bool(families.spec(family).native and families.spec(family).components(size))
+    except UserError:  # no components that start at this size
+        return False
+
+
+def _star_recipe(choice: Choice) -> list[str]:
+    return list(choice.protocol.teacher.others) if choice.protocol.teacher else []
+
+
+# ---- what does not go together
+
+
+def _part_contradicts(arm: Arm) -> str | None:
+    if arm.part == "map":
+        return None
+    if not plugins.constant("transfer/parts", arm.part, "COPIED", True) and arm.method == "copy":
+        return f"Copy of the {arm.part} is Copy of the map"
+    if arm.method == "distill" and (arm.loss is None or _of_distributions(arm.loss)):
+        others = [each for each in plugins.names("transfer/losses") if not _of_distributions(each)]
+        return f"part {arm.part} is no distribution, as cross-entropy and KL want; give loss={' or loss='.join(reversed(others))}"
+    if arm.sinks != "keep" or plugins.constant("transfer/sources", arm.source, "OF_MAPS", False):
+        return f"sinks and a source without an image are of the map, not of part {arm.part}"
+    return None
+
+
+def _of_distributions(loss: str) -> bool:
+    return bool(plugins.constant("transfer/losses", loss, "OF_DISTRIBUTIONS", False))
+
+
+def _untrained_contradicts(arm: Arm) -> str | None:
+    has_weights = (arm.weights, arm.recipe) != ("pretrained", "")
+    return "an untrained teacher has no weights" if arm.learns_untrained and has_weights else None
+
+
+def _weights_contradict(arm: Arm) -> str | None:
+    fine_tuned_otherwise = arm.weights == "finetuned" and arm.recipe
+    return "the teachers that are fine-tuned first are of the usual recipe" if fine_tuned_otherwise else None
+
+
+def _components_contradict(arm: Arm) -> str | None:
+    if arm.native and arm.without:
+        return "native says which components there are, without which there are not; give one of them"
+    for names in (arm.native.split(","), arm.without.split(",")):
+        if names != sorted(set(names)):
+            return "names of components stand in alphabetical order, each once"
+    return None
+
+
+def _ensemble_contradicts(arm: Arm) -> str | None:
+    if arm.match != "none" and arm.ensemble != "none":
+        return "an ensemble has no maps"
+    if arm.ensemble != "none" and (arm.teacher or arm.recipe or arm.learns_untrained):
+        return "an ensemble's student learns from the teacher that is fine-tuned: the usual one of seed 0"
+    return None
 
 
 class Arm(Record):
@@ -64,25 +212,41 @@ class Arm(Record):
 
     student: Literal["standard", "matched", "teacher"]
     method: Literal["none", "copy", "distill", "finetune"]
-    budget: Positive = 1
-    lr: Positive = 1
-    data: str = ""
-    blocks: str = Field(default="", pattern=r"^((first|last)-[1-9]\d*|only-(0|[1-9]\d*)|)$")
-    part: Part = "map"
-    loss: Loss | None = None
-    weight: Positive = 1
-    sinks: Literal["keep", "drop", "redistribute"] = "keep"
-    source: Literal["teacher", "other-image", "average", "uniform", "untrained"] = "teacher"
-    teacher: Seed = 0
-    recipe: str = ""
-    weights: Literal["pretrained", "finetuned", "folded"] = "pretrained"
-    native: str = ""
-    without: str = ""
-    of: str = ""
-    gamma: Centre | None = None
-    reinit: Reinit = "none"
-    match: Literal["none", "start", "end"] = "none"
-    ensemble: Literal["none", "finetuned"] = "none"
+    budget: Annotated[Positive, Variant(ANY, _set("budget"), prefix="x", baseline=True)] = 1
+    lr: Annotated[Positive, Variant(ANY, _set("lr"), prefix="x", baseline=True)] = 1
+    data: Annotated[str, Variant(ANY, _set("data"), baseline=True, star=lambda choice: list(choice.protocol.datasets))] = ""
+    blocks: Annotated[
+        str,
+        Field(pattern=r"^((first|last)-[1-9]\d*|only-(0|[1-9]\d*)|)$"),
+        Variant(TRANSFERS, _blocks, star=_star_blocks, sample="1"),
+    ] = ""
+    part: Annotated[Part, Variant(TRANSFERS, _in_transfer("part"), forbids=_part_contradicts)] = "map"
+    loss: Annotated[Loss | None, Variant(("distill",), _in_transfer("loss"))] = None
+    weight: Annotated[Positive, Variant(("distill",), _weight, prefix="x")] = 1
+    sinks: Annotated[Literal["keep", "drop", "redistribute"], Variant(TRANSFERS, _in_transfer("sinks"))] = "keep"
+    source: Annotated[Source, Variant(TRANSFERS, _in_transfer("source"), forbids=_untrained_contradicts)] = "teacher"
+    teacher: Annotated[Seed, Variant((*TRANSFERS, "finetune"), _set("teacher_seed"), prefix="s")] = 0
+    recipe: Annotated[str, Variant((*TRANSFERS, "finetune"), _set("teacher_recipe"), star=_star_recipe)] = ""
+    weights: Annotated[
+        Literal["pretrained", "finetuned", "folded"],
+        Variant(TRANSFERS, _set("teacher_weights"), forbids=_weights_contradict),
+    ] = "pretrained"
+    of: Annotated[str, Variant(STUDENTS, _of, matched=True, baseline=True, star=_star_of)] = ""
+    native: Annotated[
+        str,
+        Variant(STUDENTS, _native, matched=True, baseline=True, star=_star_native, forbids=_components_contradict),
+    ] = ""
+    without: Annotated[
+        str,
+        Variant(STUDENTS, _without, matched=True, baseline=True, star=_star_native, forbids=_components_contradict),
+    ] = ""
+    gamma: Annotated[Centre | None, Variant(STUDENTS, _gamma, matched=True, baseline=True)] = None
+    reinit: Annotated[Reinit, Variant(("finetune",), _set("reinit"))] = "none"
+    match: Annotated[Literal["none", "start", "end"], Variant(("none",), _set("match"))] = "none"
+    ensemble: Annotated[
+        Literal["none", "finetuned"],
+        Variant(STUDENTS, _set("ensemble"), baseline=True, forbids=_ensemble_contradicts),
+    ] = "none"
 
     @classmethod
     def parse(cls, text: str) -> Arm:
@@ -93,27 +257,54 @@ class Arm(Record):
     def name(self) -> str:
         """The canonical name: variants that are not the default, in alphabetical order."""
         head = "finetune" if self.method == "finetune" else f"{self.student}-{self.method}"
-        variants = sorted(self.model_dump(exclude_defaults=True, exclude={"student", "method"}).items())
-        return head + "".join(f"+{k}={_PREFIX.get(k, '')}{_short(v)}" for k, v in variants)
+        return head + "".join(f"+{key}={VARIANTS[key].prefix}{_short(value)}" for key, value in sorted(self.variants()))
+
+    def variants(self) -> Iterator[tuple[str, Any]]:
+        """(name, value) of the variants that are not at their default, in the order in which they change a run."""
+        return ((key, getattr(self, key)) for key in VARIANTS if getattr(self, key) != DEFAULTS[key])
 
     @property
     def transfers(self) -> bool:
         """Whether attention is handed over: what a gap is measured of."""
-        return self.method in ("copy", "distill")
+        return self.method in TRANSFERS
+
+    @property
+    def is_matched(self) -> bool:
+        """Whether its student is a matched one."""
+        return self.student == "matched"
+
+    @property
+    def is_finetuned(self) -> bool:
+        """Whether it is the fine-tuned teacher itself."""
+        return self.method == "finetune"
+
+    @property
+    def compares_maps(self) -> bool:
+        """Whether nothing is trained, and maps are compared with the teacher's."""
+        return self.match != "none"
+
+    @property
+    def changes_components(self) -> bool:
+        """Whether a variant changes the components that its matched student has, or their start."""
+        return any(VARIANTS[name].matched for name, _ in self.variants())
+
+    @property
+    def learns_untrained(self) -> bool:
+        """Whether its teacher has random weights."""
+        return self.source == "untrained"
 
     @functools.cached_property
     def baseline(self) -> Arm:
         """The same student, task, budget and learning rate without transfer: what this arm's gap is measured against; of an
         ensemble, that student's ensemble. The fine-tuned teacher's is the standard student's."""
-        if self.student == "teacher":
-            return Arm(student="standard", method="none", budget=self.budget, lr=self.lr, data=self.data)
-        kept = {name: getattr(self, name) for name in ("student", *BASELINE)}
-        return Arm(method="none", **kept)
+        shared = {key: getattr(self, key) for key, variant in VARIANTS.items() if variant.baseline}
+        return Arm(student="standard" if self.is_finetuned else self.student, method="none", **shared)
 
     @functools.cached_property
     def standard(self) -> Arm:
         """The same with the standard student."""
-        return self.model_copy(update={"student": "standard"} | {name: _DEFAULTS[name] for name in MATCHING})
+        matched = {key: DEFAULTS[key] for key, variant in VARIANTS.items() if variant.matched}
+        return self.model_copy(update={"student": "standard"} | matched)
 
     @property
     def tuned_teacher(self) -> Arm:
@@ -127,33 +318,24 @@ class Arm(Record):
 
     def default(self, name: str) -> Arm:
         """The arm without its variant of this name."""
-        return self.model_copy(update={name: _DEFAULTS[name]})
+        return self.model_copy(update={name: DEFAULTS[name]})
 
 
-MATCHING = ("native", "without", "of", "gamma")  # variants of a matched student
+def _declared(name: str) -> Variant | None:
+    return next((each for each in Arm.model_fields[name].metadata if isinstance(each, Variant)), None)
 
 
-BASELINE = ("budget", "lr", "data", *MATCHING, "ensemble")  # variants that a baseline shares
+VARIANTS: dict[str, Variant] = {name: found for name in Arm.model_fields if (found := _declared(name)) is not None}
+DEFAULTS = {name: Arm.model_fields[name].default for name in VARIANTS}
+STARRED = {name: variant.sample for name, variant in VARIANTS.items() if variant.star is not None}
 
 
-_ALWAYS, _TRANSFER = ("none", "copy", "distill", "finetune"), ("copy", "distill")
-
-
-_GOES_WITH: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("budget", "lr", "data"), _ALWAYS),
-    **dict.fromkeys(("blocks", "part", "sinks", "source", "weights"), _TRANSFER),
-    **dict.fromkeys(("teacher", "recipe"), (*_TRANSFER, "finetune")),
-    **dict.fromkeys(("loss", "weight"), ("distill",)),
-    **dict.fromkeys((*MATCHING, "ensemble"), ("none", *_TRANSFER)),
-    "reinit": ("finetune",),
-    "match": ("none",),
-}
-
-
-_PREFIX = {"budget": "x", "lr": "x", "weight": "x", "teacher": "s"}
-
-
-_DEFAULTS = {name: field.default for name, field in Arm.model_fields.items()}
+def star_filled(text: str) -> str:
+    """An arm as it could be for some teacher."""
+    for key, _ in STAR.findall(text):
+        if key not in STARRED:
+            raise UserError(f"arm {quoted(text)}: * stands for what a teacher has of {', '.join(STARRED)}")
+    return STAR.sub(lambda found: found.group(0)[:-1] + STARRED[found.group(1)], text)
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -163,18 +345,11 @@ def _parsed(text: str) -> Arm:
     fields: dict[str, str] = {"student": student, "method": method}
     for variant in variants:
         key, _, value = variant.partition("=")
-        if key not in _GOES_WITH:
-            raise UnknownName(f"variant in arm {quoted(text)}", key, _GOES_WITH)
-        fields[key] = value.removeprefix(_PREFIX.get(key, ""))
+        if key not in VARIANTS:
+            raise UnknownName(f"variant in arm {quoted(text)}", key, VARIANTS)
+        fields[key] = value.removeprefix(VARIANTS[key].prefix)
     arm = validated(Arm, fields, f"arm {quoted(text)}")
-    if (arm.student == "teacher") != (arm.method == "finetune"):
-        raise UserError(f"arm {quoted(text)}: what is fine-tuned is the teacher; write it 'finetune'")
-    for key in [each for each in fields if each in _GOES_WITH]:
-        if arm.method not in _GOES_WITH[key]:
-            raise UserError(f"arm {quoted(text)}: {key} goes with {', '.join(_GOES_WITH[key])}, not with {arm.method}")
-        if key in MATCHING and arm.student != "matched":
-            raise UserError(f"arm {quoted(text)}: {key} goes with a matched student")
-    reason = _contradiction(arm)
+    reason = _contradiction(arm, fields)
     if reason is not None:
         raise UserError(f"arm {quoted(text)}: {reason}")
     if arm.name != text:
@@ -182,28 +357,17 @@ def _parsed(text: str) -> Arm:
     return arm
 
 
-def _contradiction(arm: Arm) -> str | None:
-    """Why no arm can be so, where its single variants can."""
-    if arm.method == "copy" and arm.part == "logits":
-        return "Copy of the logits is Copy of the map"
-    if arm.method == "distill" and arm.part != "map" and arm.loss not in ("mse", "cosine"):
-        return f"part {arm.part} is no distribution, as cross-entropy and KL want; give loss=mse or loss=cosine"
-    if arm.native and arm.without:
-        return "native says which components there are, without which there are not; give one of them"
-    if arm.source == "untrained" and (arm.weights, arm.recipe) != ("pretrained", ""):
-        return "an untrained teacher has no weights"
-    if arm.part != "map" and (arm.sinks, arm.source) not in (("keep", "teacher"), ("keep", "other-image"), ("keep", "untrained")):
-        return f"sinks and a source without an image are of the map, not of part {arm.part}"
-    if arm.weights == "finetuned" and arm.recipe:
-        return "the teachers that are fine-tuned first are of the usual recipe"
-    if arm.match != "none" and arm.ensemble != "none":
-        return "an ensemble has no maps"
-    if arm.ensemble != "none" and (arm.teacher or arm.recipe or arm.source == "untrained"):
-        return "an ensemble's student learns from the teacher that is fine-tuned: the usual one of seed 0"
-    for names in (arm.native.split(","), arm.without.split(",")):
-        if names != sorted(set(names)):
-            return "names of components stand in alphabetical order, each once"
-    return None
+def _contradiction(arm: Arm, given: Collection[str]) -> str | None:
+    """Why there is no such arm, whose variants `given` are valid one by one."""
+    if (arm.student == "teacher") != arm.is_finetuned:
+        return "what is fine-tuned is the teacher; write it 'finetune'"
+    for key in (each for each in given if each in VARIANTS):
+        variant = VARIANTS[key]
+        if arm.method not in variant.methods:
+            return f"{key} goes with {', '.join(variant.methods)}, not with {arm.method}"
+        if variant.matched and not arm.is_matched:
+            return f"{key} goes with a matched student"
+    return next((reason for variant in VARIANTS.values() if (reason := variant.forbids(arm)) is not None), None)
 
 
 def _short(value: object) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import families
-from benchmark.spec.arm import Arm
+from benchmark.spec.arm import VARIANTS, Arm, Reinit
 from benchmark.spec.bounds import STEPS
 from benchmark.spec.protocol import Protocol, Scale
 from benchmark.spec.recipe import Recipe
-from benchmark.spec.run import EVALUATED, TEACHER, Architecture, Cell, Conditions, Geometry, Run, Transfer, digest
+from benchmark.spec.run import TEACHER, Architecture, Cell, Conditions, Geometry, Run, Transfer, digest
+from benchmark.spec.teacher_source import LAYER_SCALE, Finished, Pretrained, TeacherSource, Trained, Untrained
 from families.spec import (
     STANDARD,
     Component,
@@ -26,8 +28,6 @@ from families.spec import (
     UserError,
     quoted,
 )
-
-LAYER_SCALE = "layer_scale"  # what families call the component that `gamma` and folding are about
 
 
 def teacher_arm(recipe: str = "") -> str:
@@ -51,7 +51,7 @@ def needed(protocol: Protocol, cell: Cell) -> list[Cell]:
     if arm.weights == "finetuned":
         return [replace(cell, arm=arm.tuned_teacher.name, seed=0)]
     student = [replace(cell, arm=arm.alone.name)] if arm.match == "end" else []
-    if (arm.method == "none" and arm.match == "none") or arm.source == "untrained" or protocol.teacher is None:
+    if (arm.method == "none" and not arm.compares_maps) or arm.learns_untrained or protocol.teacher is None:
         return student
     return [*student, replace(cell, arm=teacher_arm(arm.recipe), seed=arm.teacher)]
 
@@ -65,29 +65,115 @@ def _run_of(defined: Definitions, cell: Cell) -> Run:
     protocol = defined.protocol
     if is_teacher(cell.arm):
         return teacher_run(protocol, cell.family, cell.size, cell.seed, cell.arm.removeprefix(TEACHER).removeprefix("+recipe="))
-    arm = Arm.parse(cell.arm)
-    if arm.ensemble == "finetuned":
-        student, tuned = (defined.run_of(each) for each in needed(protocol, cell)[:2])
-        pretrained = {} if protocol.teacher else tuned.teacher or {}
-        teacher = pretrained | (student.teacher or {}) | {"student": student.key, "ensemble": tuned.key}
+    draft, arm = Draft(defined, cell), Arm.parse(cell.arm)
+    for name, value in arm.variants():
+        VARIANTS[name].change(draft, value)
+    return draft.ensembled() if draft.ensemble != "none" else draft.compared() if draft.match != "none" else draft.run()
+
+
+@dataclass
+class Draft:
+    """The parts of a cell's run, which the variants of its arm change before it is made.
+
+    Attributes:
+        budget, lr: factors on the recipe's.
+        data: the name of another data set of the protocol's; "" for its own.
+        giving: the family whose components the student gets.
+        components: of the student.
+        transfer: fields of the run's Transfer; empty without one.
+        teacher_seed, teacher_recipe, teacher_weights: of the teacher.
+        reinit, match, ensemble: as Arm's.
+    """
+
+    defined: Definitions
+    cell: Cell
+    budget: float = 1
+    lr: float = 1
+    data: str = ""
+    teacher_seed: int = 0
+    teacher_recipe: str = ""
+    teacher_weights: str = "pretrained"
+    reinit: Reinit = "none"
+    match: str = "none"
+    ensemble: str = "none"
+
+    def __post_init__(self) -> None:
+        self.protocol, self.arm = self.defined.protocol, Arm.parse(self.cell.arm)
+        self.family, self.size, self.giving = self.cell.family, self.cell.size, self.cell.family
+        self.spec = families.spec(self.family)
+        self.geometry = geometry_of(self.protocol.scale, self.spec.teacher(self.size))
+        self.components = self.spec.components(self.size, None if self.arm.student != "standard" else ())
+        self.transfer: dict[str, Any] = {}
+        if self.arm.transfers or self.arm.compares_maps:
+            settings = self.protocol.transfer
+            kept = ("teacher_precision", "compile_teacher", "teacher_drop_path")
+            self.transfer = {"method": self.arm.method} | {name: getattr(settings, name) for name in kept}
+            if self.arm.method == "distill":
+                self.transfer |= {"loss": settings.loss, "weight": settings.weight}
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise UserError: there is no such run."""
+        raise UserError(f"arm {quoted(self.arm.name)}: {reason}")
+
+    def run(self) -> Run:
+        """The run of what is trained."""
+        task = self.protocol.on(self.data)
+        recipe = task.recipe_of(self.arm.method)
+        steps = round(recipe.steps * self.budget)
+        if not STEPS.least <= steps <= STEPS.most:
+            told = "leaves none" if steps < STEPS.least else f"is more than {STEPS.most}"
+            self.refuse(f"{recipe.steps} steps times {self.budget:g} {told}")
+        run = Run(
+            protocol=_conditions(task, recipe.model_copy(update={"steps": steps, "lr": recipe.lr * self.lr})),
+            student=architecture(self.protocol, self.spec, self.size, self.components, families.spec(self.giving).host),
+            seed=self.cell.seed,
+            role="finetune" if self.arm.is_finetuned else "student",
+            reinit=self.reinit,
+            family=self.family,
+            size=self.size,
+        )
+        if self.arm.method == "none":
+            return run
+        return run.model_copy(update={"transfer": self._transfer(), "teacher": self._teacher()})
+
+    def compared(self) -> Run:
+        """The run that compares a student's maps with its teacher's, once it has finished or as it starts."""
+        run, teacher = self.run(), self._teacher()
+        finished = run.key if self.match == "end" else None
+        update = {"transfer": self._transfer().model_copy(update={"method": "match"})}
+        return run.model_copy(update=update | {"role": "match", "teacher": teacher.model_copy(update={"student": finished})})
+
+    def ensembled(self) -> Run:
+        """The run that evaluates a finished student together with the fine-tuned teacher."""
+        student, tuned = (self.defined.run_of(each) for each in needed(self.protocol, self.cell)[:2])
+        of_teacher = Pretrained(**tuned.teacher.pinned) if tuned.teacher is not None and tuned.teacher.pinned else Finished()
+        finished = {"student": student.key, "ensemble": tuned.key}
+        teacher = (student.teacher or of_teacher).model_copy(update=finished)
         return student.model_copy(update={"role": "ensemble", "teacher": teacher})
-    task = protocol.on(arm.data)
-    run = Run(
-        protocol=_conditions(task, _tuned(task.recipe_of(arm.method), arm)),
-        student=_student(protocol, cell, arm),
-        seed=cell.seed,
-        role="finetune" if arm.method == "finetune" else "student",
-        reinit=arm.reinit,
-    )
-    depth = run.student.geometry.depth
-    if arm.match != "none":
-        finished = {"student": run.key} if arm.match == "end" else {}
-        transfer = _transfer(protocol, arm, depth).model_copy(update={"method": "match"})
-        return run.model_copy(update={"role": "match", "transfer": transfer, "teacher": _teacher(defined, cell, arm) | finished})
-    if arm.method == "none":
-        return run
-    transfer = _transfer(protocol, arm, depth) if arm.transfers else Transfer()
-    return run.model_copy(update={"transfer": transfer, "teacher": _teacher(defined, cell, arm)})
+
+    def _transfer(self) -> Transfer:
+        if not self.transfer:
+            return Transfer()
+        return Transfer(**({"blocks": self.protocol.transfer.indices(self.geometry.depth)} | self.transfer))
+
+    def _teacher(self) -> TeacherSource:
+        """Where the run's attention, or the weights that it fine-tunes, come from."""
+        teacher, spec = self.spec.teacher(self.size), self.spec
+        if self.arm.learns_untrained:
+            whole = architecture(self.protocol, spec, self.size, spec.components(self.size))
+            return Untrained(untrained=digest(whole), seed=str(self.teacher_seed))
+        folded = LAYER_SCALE if self.teacher_weights == "folded" else None
+        if folded and folded not in spec.components(self.size):
+            self.refuse(f"{self.family} has no {LAYER_SCALE} to fold")
+        before = [each for each in needed(self.protocol, self.cell) if is_teacher(each.arm) or Arm.parse(each.arm).is_finetuned]
+        run = self.defined.run_of(before[0]).key if before else None
+        if self.protocol.teacher is not None:
+            return Trained(run=str(run), folded=folded)
+        if self.teacher_seed or self.teacher_recipe:
+            self.refuse("the teachers are pre-trained, there is one of each")
+        sha256 = teacher.official.sha256 if teacher.official else None
+        weights = teacher.official.url if teacher.official else teacher.model
+        return Pretrained(weights=weights, revision=teacher.revision, sha256=sha256, run=run, folded=folded)
 
 
 class Definitions:
@@ -104,92 +190,20 @@ class Definitions:
         place = (cell.family, cell.size, cell.arm)
         if (*place, cell.seed) not in self._runs:
             first = self._first.get(place)
-            if first is None or first.role in EVALUATED:
+            if first is None or not first.is_trained:
                 first = self._first[place] = _run_of(self, cell)
             self._runs[*place, cell.seed] = first if first.seed == cell.seed else first.model_copy(update={"seed": cell.seed})
         return self._runs[*place, cell.seed]
 
 
-def _tuned(recipe: Recipe, arm: Arm) -> Recipe:
-    steps = round(recipe.steps * arm.budget)
-    if not STEPS.least <= steps <= STEPS.most:
-        told = "leaves none" if steps < STEPS.least else f"is more than {STEPS.most}"
-        raise UserError(f"arm {quoted(arm.name)}: {recipe.steps} steps times {arm.budget:g} {told}")
-    return recipe.model_copy(update={"steps": steps, "lr": recipe.lr * arm.lr})
-
-
-def _student(protocol: Protocol, cell: Cell, arm: Arm) -> Architecture:
-    """What is trained: of the teacher's geometry, with the components that the arm gives it."""
-    own, giving = families.spec(cell.family), families.spec(arm.of or cell.family)
-    components = components_of(arm, cell.family, cell.size)
-    if arm.gamma is not None:
-        if LAYER_SCALE not in components:
-            raise UserError(f"arm {quoted(arm.name)}: {cell.family}'s matched student has no {LAYER_SCALE} here")
-        scale = components[LAYER_SCALE]
-        initial = {pattern: Constant(arm.gamma) for pattern in scale.initial}
-        components[LAYER_SCALE] = replace(scale, initial=initial)
-    return architecture(protocol, own, cell.size, components, giving.host)
-
-
 def components_of(arm: Arm, family: str, size: str) -> dict[str, Component]:
-    """The native components that an arm gives to the student of a family's teacher. Raises UnknownName for one that is none."""
-    giving = families.spec(arm.of or family)
-    left_out = giving.components(size, _names(arm.without))
-    wanted = _names(arm.native) if arm.native else None
-    found = giving.components(size, () if arm.student == "standard" else wanted)
-    return {name: component for name, component in found.items() if name not in left_out}
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
-
-
-def _transfer(protocol: Protocol, arm: Arm, depth: int) -> Transfer:
-    settings, distils = protocol.transfer, arm.method == "distill"
-    return Transfer(
-        method=arm.method,
-        blocks=_blocks(arm, depth) if arm.blocks else settings.indices(depth),
-        loss=arm.loss or settings.loss if distils else None,
-        weight=settings.weight * arm.weight if distils else None,
-        source=arm.source,
-        teacher_precision=settings.teacher_precision,
-        compile_teacher=settings.compile_teacher,
-        teacher_drop_path=settings.teacher_drop_path,
-        part=arm.part,
-        sinks=arm.sinks,
-    )
-
-
-def _blocks(arm: Arm, depth: int) -> tuple[int, ...]:
-    kind, _, count = arm.blocks.partition("-")
-    number = int(count)
-    if number > depth - (kind == "only"):
-        raise UserError(
-            f"arm {quoted(arm.name)}: the teacher has {depth} blocks" + (", counted from 0" if kind == "only" else "")
-        )
-    return {"first": tuple(range(number)), "last": tuple(range(depth - number, depth)), "only": (number,)}[kind]
-
-
-def _teacher(defined: Definitions, cell: Cell, arm: Arm) -> dict[str, str]:
-    """Where a run's attention, or the weights that it fine-tunes, come from."""
-    protocol = defined.protocol
-    spec = families.spec(cell.family)
-    teacher = spec.teacher(cell.size)
-    if arm.source == "untrained":
-        whole = architecture(protocol, spec, cell.size, spec.components(cell.size))
-        return {"untrained": digest(whole), "seed": str(arm.teacher)}
-    folded = {"folded": LAYER_SCALE} if arm.weights == "folded" else {}
-    if folded and LAYER_SCALE not in spec.components(cell.size):
-        raise UserError(f"arm {quoted(arm.name)}: {cell.family} has no {LAYER_SCALE} to fold")
-    before = [each for each in needed(protocol, cell) if is_teacher(each.arm) or Arm.parse(each.arm).method == "finetune"]
-    trained = {"run": defined.run_of(before[0]).key} if before else {}
-    if protocol.teacher is not None:
-        return trained | folded
-    if arm.teacher or arm.recipe:
-        raise UserError(f"arm {quoted(arm.name)}: the teachers are pre-trained, there is one of each")
-    pinned = {"revision": teacher.revision, "sha256": teacher.official.sha256 if teacher.official else None}
-    source = teacher.official.url if teacher.official else teacher.model
-    return {"weights": source} | {kind: value for kind, value in pinned.items() if value is not None} | trained | folded
+    """The native components that an arm gives to the student of a family's teacher. Raises UnknownName for an unknown one."""
+    components = families.spec(family).components(size, () if arm.student == "standard" else None)
+    student: Any = SimpleNamespace(family=family, size=size, giving=family, components=components)
+    for name, value in arm.variants():
+        if VARIANTS[name].matched:
+            VARIANTS[name].change(student, value)
+    return dict(student.components)
 
 
 def teacher_run(protocol: Protocol, family: str, size: str, seed: int, recipe: str = "") -> Run:
@@ -202,7 +216,7 @@ def teacher_run(protocol: Protocol, family: str, size: str, seed: int, recipe: s
     spec = families.spec(family)
     conditions = _conditions(protocol, protocol.teacher.by(recipe).recipe)
     whole = architecture(protocol, spec, size, spec.components(size))
-    return Run(protocol=conditions, student=whole, seed=seed, role="teacher")
+    return Run(protocol=conditions, student=whole, seed=seed, role="teacher", family=family, size=size)
 
 
 def architecture(

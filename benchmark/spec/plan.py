@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import Definitions, needed
 from benchmark.spec.protocol import Protocol
-from benchmark.spec.run import EVALUATED, TEACHER, Cell, Run
+from benchmark.spec.run import Cell, Run
 from benchmark.spec.study import Study
 from benchmark.spec.teachers import filled
 from families.spec import UserError
@@ -57,9 +57,9 @@ class Plan:
     def stages(self) -> list[list[Item]]:
         """Runs that can go at the same time: teachers, then students, which train beside their baselines, and so on."""
         level: dict[str, int] = {}
-        students = int(any(item.run.role == TEACHER for item in self.items.values()))
+        students = int(any(item.run.is_teacher for item in self.items.values()))
         for key, item in self.items.items():  # what is needed stands before
-            alone = 0 if item.run.role == TEACHER else students
+            alone = 0 if item.run.is_teacher else students
             level[key] = max((1 + level[each] for each in item.requires), default=alone)
         return [[self.items[key] for key in level if level[key] == n] for n in sorted(set(level.values()))]
 
@@ -78,17 +78,17 @@ def together(items: Iterable[Item]) -> list[list[Item]]:
     for item in items:
         run, given = item.run, item.run.transfer
         which: object = item.key
-        if run.role == "student":
-            which = _places([item]) if run.teacher is None else tuple(sorted(run.teacher.items()))
+        if run.is_student:
+            which = _places([item]) if run.teacher is None else run.teacher
         drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else None
         # What one reader reads: a run alone would read no other blocks, nor with other ones dropped.
-        reader = (given.blocks, given.teacher_precision, given.compile_teacher, drop_path, given.part != "map")
+        reader = (given.blocks, given.teacher_precision, given.compile_teacher, drop_path, given.needs_route)
         groups.setdefault((run.companions, which, reader), []).append(item)
     hosts: dict[object, list[tuple[tuple[object, ...], frozenset[tuple[str, str]]]]] = {}
     for key, group in groups.items():
-        if group[0].run.role == "student" and group[0].run.teacher is not None:
+        if group[0].run.is_student and group[0].run.teacher is not None:
             hosts.setdefault(key[0], []).append((key, _places(group)))
-    for key in [key for key, group in groups.items() if group[0].run.role == "student" and group[0].run.teacher is None]:
+    for key in [key for key, group in groups.items() if group[0].run.is_student and group[0].run.teacher is None]:
         own = _places(groups[key])
         host = next((host for host, places in hosts.get(key[0], ()) if own & places), None)
         if host is not None:
@@ -190,7 +190,7 @@ def units(items: Sequence[Item], workers: int, most: int, alone: Collection[str]
 def effort(item: Item) -> float:
     """A run's relative cost: steps times images times parameters of the blocks; none for what is only evaluated."""
     run, geometry = item.run, item.run.student.geometry
-    if run.role in EVALUATED:
+    if not run.is_trained:
         return 0.0
     return run.protocol.recipe.steps * run.protocol.recipe.batch_size * geometry.depth * geometry.embed_dim**2
 

@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from benchmark.spec import plugins
 from benchmark.spec.arm import Part, Reinit
 from benchmark.spec.data_sets import CuedDigits, Images
 from benchmark.spec.recipe import Normalisation, Recipe
 from benchmark.spec.records import Record
+from benchmark.spec.teacher_source import TeacherSource
 from families.spec import STANDARD
 
 TEACHER = "teacher"  # the arm of a teacher that the protocol trains
@@ -75,6 +77,36 @@ class Transfer(Record):
     part: Part = "map"
     sinks: Literal["keep", "drop", "redistribute"] = "keep"
 
+    @property
+    def copies(self) -> bool:
+        """Whether it is Attention Copy."""
+        return self.method == "copy"
+
+    @property
+    def distils(self) -> bool:
+        """Whether it is Attention Distillation."""
+        return self.method == "distill"
+
+    @property
+    def compares(self) -> bool:
+        """Whether the student has maps of its own to be compared with the teacher's."""
+        return self.method in ("distill", "match")
+
+    @property
+    def needs_route(self) -> bool:
+        """Whether its part needs the teacher's q, k and v, and not the map alone."""
+        return bool(plugins.constant("transfer/parts", self.part, "NEEDS_ROUTE", True))
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether what an image gets depends on the other images of its batch."""
+        return bool(plugins.constant("transfer/sources", self.source, "WHOLE_BATCH", False))
+
+    @property
+    def needs_average(self) -> bool:
+        """Whether the teacher's average maps have to be known before."""
+        return bool(plugins.constant("transfer/sources", self.source, "AVERAGED", False))
+
 
 Role = Literal["student", "teacher", "finetune", "ensemble", "match"]
 
@@ -92,11 +124,9 @@ class Run(Record):
         role: a student, a teacher that is pre-trained here, a teacher that is fine-tuned (`student` is its architecture), the
             ensemble of a finished student with a fine-tuned teacher, or the comparison of a student's maps with its
             teacher's (match); these two are evaluated and not trained.
-        teacher: what attention or weights come from: `run`, the key of the run that trained it, and `weights`, timm's name or the
-            authors' file, with `revision` or `sha256` where pinned, if it was pre-trained elsewhere; `folded` what was folded
-            into them. Or `untrained`, a digest of its architecture, and the `seed` of its weights. What is evaluated adds the key
-            of its finished `student`, an ensemble also, as `ensemble`, that of the teacher beside it.
-        reinit: what of a teacher that is fine-tuned starts anew.
+        teacher: where attention or weights come from, and the finished runs that are evaluated.
+        reinit: the part of a fine-tuned teacher that is re-initialised.
+        family, size: name the adapter that builds the models. They are labels: no part of the identity, and not stored.
     """
 
     protocol: Conditions
@@ -104,13 +134,41 @@ class Run(Record):
     seed: int
     role: Role = "student"
     transfer: Transfer = Transfer()
-    teacher: dict[str, str] | None = None
+    teacher: TeacherSource | None = None
     reinit: Reinit = "none"
+    family: str = Field(default="", exclude=True, repr=False)
+    size: str = Field(default="", exclude=True, repr=False)
 
     @cached_property
     def key(self) -> str:
         """Hash of the canonical JSON. Fields at their default are left out, so that a field added later changes no key."""
         return digest(self)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it trains a model; other runs evaluate finished ones."""
+        return self.role not in EVALUATED
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether it pre-trains a teacher."""
+        return self.role == TEACHER
+
+    @property
+    def is_finetuned(self) -> bool:
+        """Whether it fine-tunes a teacher."""
+        return self.role == "finetune"
+
+    @property
+    def is_student(self) -> bool:
+        """Whether it trains a student."""
+        return self.role == "student"
 
     @property
     def stream(self) -> str:

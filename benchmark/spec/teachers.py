@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import families
-from benchmark.spec.arm import STAR
+from benchmark.spec.arm import STAR, STARRED, VARIANTS
 from benchmark.spec.definitions import geometry_of
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.study import Study, Teachers
-from families.spec import UnknownName, UserError
+from families.spec import UnknownName, UserError, quoted
 
 ALL = Teachers()
 
 
-QUARTERS = 4  # first and last blocks that are transferred, where a study leaves open how many
+@dataclass(frozen=True)
+class Choice:
+    """What `*` is chosen for: a teacher of a depth under a protocol; `before` is the text right before it, as in `only-*`."""
+
+    protocol: Protocol
+    family: str
+    size: str
+    depth: int
+    before: str
 
 
 def spelt_out(protocol: Protocol, study: Study, teachers: Iterable[tuple[str, str]]) -> Study:
@@ -29,35 +37,13 @@ def filled(protocol: Protocol, text: str, family: str, size: str) -> list[str]:
     star = STAR.search(text)
     if star is None:
         return [text]
-    texts = [text.replace(star.group(), star.group()[:-1] + value) for value in _values(protocol, star, family, size)]
-    return [one for each in texts for one in filled(protocol, each, family, size)]
-
-
-def _values(protocol: Protocol, star: re.Match[str], family: str, size: str) -> list[str]:
     key, before = star.groups()
-    spec = families.spec(family)
-    if key == "blocks":
-        depth = geometry_of(protocol.scale, spec.teacher(size)).depth
-        return [str(k) for k in (range(depth) if before == "only-" else _quarters(depth))]
-    if key in ("native", "without"):
-        return [component.name for component in spec.native]
-    if key == "of":
-        return [name for name in families.names() if name != family and families.spec(name).native and _starts(name, size)]
-    if key == "data":
-        return list(protocol.datasets)
-    return list(protocol.teacher.others) if protocol.teacher else []
-
-
-def _quarters(depth: int) -> list[int]:
-    return sorted({max(1, depth * part // QUARTERS) for part in range(1, QUARTERS)})
-
-
-def _starts(family: str, size: str) -> bool:
-    try:
-        families.spec(family).components(size)
-    except UserError:
-        return False
-    return True
+    if key not in VARIANTS or (values := VARIANTS[key].star) is None:
+        raise UserError(f"arm {quoted(text)}: * stands for what a teacher has of {', '.join(STARRED)}")
+    depth = geometry_of(protocol.scale, families.spec(family).teacher(size)).depth
+    choice = Choice(protocol, family, size, depth, before or "")
+    texts = [text.replace(star.group(), star.group()[:-1] + value) for value in values(choice)]
+    return [one for each in texts for one in filled(protocol, each, family, size)]
 
 
 def teachers_of(names: str, sizes: str | None, chosen: Teachers = ALL) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from benchmark.spec.arm import Reinit
 from benchmark.spec.bounds import LARGEST
 from benchmark.spec.records import Percent, Record
 from benchmark.spec.run import Architecture, Cell, Conditions, Role, Run, Transfer
+from benchmark.spec.teacher_source import TeacherSource
 from benchmark.spec.yaml_files import read_bytes
 from benchmark.storage.files import parsed
 from families.spec import MOST_SHOWN, quoted
@@ -36,7 +37,7 @@ class Labelled(Record):
     student: Architecture
     transfer: Transfer = Transfer()
     role: Role = "student"
-    teacher: dict[str, str] | None = None
+    teacher: TeacherSource | None = None
     reinit: Reinit = "none"
 
     @cached_property

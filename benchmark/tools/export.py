@@ -36,7 +36,7 @@ def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, An
     """
     if run.role in REFUSED:
         raise UserError(f"{cell.name}: {REFUSED[run.role]}")
-    if run.transfer.method == "copy":
+    if run.transfer.copies:
         raise UserError(
             f"{cell.name}: Copy needs its teacher's attention at test time, so the student alone is not what was measured; a"
             " student of Distillation, or one without transfer, can be exported"
@@ -68,8 +68,8 @@ def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, An
 
 def finished(run: Run, cell: Cell, weights: Path) -> nn.Module:
     """The model of a finished run with its last weights, in eval mode."""
-    if run.role != "student":
-        return trained(run, cell.family, cell.size, weights)
+    if not run.is_student:
+        return trained(run, weights)
     model = student_of(run)
     load_state(model, weights)
     return model.eval().requires_grad_(False)
@@ -79,7 +79,7 @@ def _described(run: Run, cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:
     """Timm's names and arguments that may give the model: its own, and without those that are no plain values the teacher's."""
     teacher = families.spec(cell.family).teacher(cell.size)
     native = teacher.model.partition(".")[0]
-    if run.role != "student":
+    if not run.is_student:
         yield native, {**teacher.args, **timm_args(run)}
         return
     args = {**(run.student.switched_off if run.student.components else STANDARD.standard), **timm_args(run)}
@@ -93,8 +93,8 @@ def _described(run: Run, cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _written(run: Run, cell: Cell, model: nn.Module, folder: Path, name: str, args: dict[str, Any]) -> bool:
     """Whether the model could be written under this name, and loads back with equal outputs, from folder and checkpoint."""
-    size, input_of = run.student.geometry.img_size, teachers_input(run, cell.family)
-    if run.role == "student":
+    size, input_of = run.student.geometry.img_size, teachers_input(run)
+    if run.is_student:
         input_of = run.protocol.normalisation
     twin = timm.create_model(name, pretrained=False, **args)
     if twin.load_state_dict(model.state_dict(), strict=False) != _FITS:

@@ -181,7 +181,7 @@ def _trained(request: Request) -> tuple[dict[str, str | None], nn.Module]:
             f"{request.work}: no teacher {request.family} {request.size} of protocol {name} was trained there; `{command}` trains"
             " it, then its students (--random looks at random weights)"
         )
-    model = trained(run, request.family, request.size, weights_of(workspace, run.key))
+    model = trained(run, weights_of(workspace, run.key))
     payload = workspace.payload(run.key)
     result = f"top-1 {payload['metrics']['top1']:.1f} %" if payload else workspace.error(run.key) or "without a result"
     return {

@@ -27,7 +27,7 @@ from benchmark.spec.definitions import architecture
 from benchmark.spec.plan import Item, units
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.recipe import Recipe
-from benchmark.spec.run import EVALUATED, Geometry, Transfer
+from benchmark.spec.run import Geometry, Transfer
 from benchmark.storage.files import read_json, write_json
 from benchmark.storage.provenance import code_version, provenance, utc_now
 from benchmark.storage.work_folder import Workspace
@@ -358,13 +358,13 @@ def estimate(workspace: Workspace, name: str, protocol: Protocol, todo: Sequence
     used: list[dict[str, Any]] = []
     seconds, loads = 0.0, [0.0] * jobs
     for teachers in (True, False):
-        stage = [item for item in todo if (item.run.role == "teacher") == teachers]
+        stage = [item for item in todo if item.run.is_teacher == teachers]
         for unit in units(stage, jobs, protocol.together):
             here, once = 0.0, 0.0
             for item in unit:
                 geometry, matched = item.run.student.geometry, bool(item.run.student.components)
                 known = measured.get((geometry, matched)) or measured.get((geometry, not matched))
-                if known is None or item.run.role in EVALUATED:
+                if known is None or not item.run.is_trained:
                     continue
                 used.append(known)
                 steps, method = item.run.protocol.recipe.steps, item.run.transfer.method

@@ -15,6 +15,7 @@ import families
 from benchmark.spec.definitions import records_in
 from benchmark.spec.recipe import Normalisation
 from benchmark.spec.run import Run
+from benchmark.spec.teacher_source import Untrained
 from benchmark.storage.work_folder import Workspace
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import build_student
@@ -33,14 +34,13 @@ REMEDY = "delete it, and bench run trains its run again"  # of weights that a ru
 HEADS = ("head.", "norm.", "fc_norm.")  # what belongs to a head: the norm before it moves with the pooling
 
 
-def model_of(run: Run, family: str, size: str, files: Mapping[str, Path]) -> nn.Module:
+def model_of(run: Run, files: Mapping[str, Path]) -> nn.Module:
     """The model that a run trains, at its start; `files` as for `taught_by`, which fine-tuning starts from."""
-    adapter = families.load(family)
-    if run.role == "teacher":
-        return adapter.architecture(size, seed=run.seed, **timm_args(run))
-    if run.role == "finetune":
-        fresh = adapter.architecture(size, seed=run.stream, **timm_args(run))
-        return _with_new_head(fresh, taught_by(run, family, size, files).state_dict(), REINIT_PATTERNS[run.reinit])
+    if run.is_teacher:
+        return families.load(run.family).architecture(run.size, seed=run.seed, **timm_args(run))
+    if run.is_finetuned:
+        fresh = families.load(run.family).architecture(run.size, seed=run.stream, **timm_args(run))
+        return _with_new_head(fresh, taught_by(run, files).state_dict(), REINIT_PATTERNS[run.reinit])
     return student_of(run)
 
 
@@ -54,30 +54,30 @@ def student_of(run: Run) -> nn.Module:
     return build_student(host, components, f"student:{run.seed}", **timm_args(run))
 
 
-def taught_by(run: Run, family: str, size: str, files: Mapping[str, Path]) -> nn.Module:
+def taught_by(run: Run, files: Mapping[str, Path]) -> nn.Module:
     """The frozen teacher of a run.
 
     `files` names its weights as `run.teacher` does: those of the `run` that trained it, else the pre-trained `weights`; an
     untrained one has none. Raises WeightsError for a file that does not fit.
     """
-    given = run.teacher or {}
-    if "untrained" in given:
-        return families.load(family).teacher(size, pretrained=False, seed=int(given["seed"]), **timm_args(run))
+    if isinstance(run.teacher, Untrained):
+        seed = int(run.teacher.seed)
+        return families.load(run.family).teacher(run.size, pretrained=False, seed=seed, **timm_args(run))
     if "run" in files:
-        model = trained(run, family, size, files["run"])
+        model = trained(run, files["run"])
     else:
-        model = load_pretrained(families.spec(family).teacher(size), files["weights"]).eval().requires_grad_(False)
-    return fold(model) if "folded" in given else model
+        model = load_pretrained(families.spec(run.family).teacher(run.size), files["weights"]).eval().requires_grad_(False)
+    return fold(model) if run.teacher is not None and run.teacher.is_folded else model
 
 
-def trained(run: Run, family: str, size: str, weights: Path) -> nn.Module:
+def trained(run: Run, weights: Path) -> nn.Module:
     """A teacher that was trained here, with its head, frozen, from its state-dict file. Raises WeightsError for one that is
     damaged or another model's."""
     state = read_state(weights)
     if "head.weight" not in state:
         raise WeightsError(f"{weights}: not the weights of a model with a head; {REMEDY}")
     classes = len(state["head.weight"])  # of its own task, which a student may not share
-    model = families.load(family).teacher(size, pretrained=False, **timm_args(run) | {"num_classes": classes})
+    model = families.load(run.family).teacher(run.size, pretrained=False, **timm_args(run) | {"num_classes": classes})
     _take(model, state, weights)
     return model
 
@@ -104,20 +104,20 @@ def _take(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         raise WeightsError(f"{path}: not the weights of this run's model ({told}); {REMEDY}") from None
 
 
-def reader_of(run: Run, family: str, size: str, files: Mapping[str, Path], device: str) -> TeacherReader:
+def reader_of(run: Run, files: Mapping[str, Path], device: str) -> TeacherReader:
     """The teacher of a run, to be read in the blocks that are transferred."""
     given = run.transfer
     drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else 0.0
-    teacher = taught_by(run, family, size, files).to(device)
-    precision, values = given.teacher_precision, given.part != "map"
+    teacher = taught_by(run, files).to(device)
+    precision, values = given.teacher_precision, given.needs_route
     return TeacherReader(teacher, given.blocks, precision, given.compile_teacher, drop_path=drop_path, values=values)
 
 
-def teachers_input(run: Run, family: str) -> Normalisation:
+def teachers_input(run: Run) -> Normalisation:
     """What a run's teacher was pre-trained on: the family's own normalisation, or the protocol's where it was trained here."""
-    if run.teacher is None or "weights" not in run.teacher:
+    if run.teacher is None or not run.teacher.pinned:
         return run.protocol.normalisation
-    spec = families.spec(family)
+    spec = families.spec(run.family)
     return Normalisation(mean=spec.mean, std=spec.std)
 
 

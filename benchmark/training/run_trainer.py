@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.spec.run import EVALUATED, Run
+from benchmark.spec.run import Run
 from benchmark.storage.files import replacing, set_aside
 from benchmark.training.distributed import ALONE, Ranks
 from benchmark.training.inputs import seed_of
@@ -45,7 +45,6 @@ class RunTrainer:
 
     Args:
         run: what is trained.
-        family, size: the adapter that builds it (a label of one of the run's cells).
         folder: the run's own work folder.
         reader: the teacher; needed when the transfer has one.
         device: torch device name.
@@ -56,24 +55,24 @@ class RunTrainer:
     """
 
     def __init__(
-        self, run: Run, family: str, size: str, folder: Path, reader: TeacherReader | None, device: str,
+        self, run: Run, folder: Path, reader: TeacherReader | None, device: str,
         curve_points: int, code: str, files: Mapping[str, Path] | None = None, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         self.run, self.recipe, self.folder, self.code, self.device = run, run.protocol.recipe, folder, code, torch.device(device)
         steps = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
-        self.points = steps if run.role not in EVALUATED else set()
+        self.points = steps if run.is_trained else set()
         self.state, self.together, self.ranks, self.loss = State(), 1, ranks, math.nan
         self.val: dict[str, float] | None = None
-        self.teacher_input = teachers_input(run, family)
-        self.input = self.teacher_input if run.role == "finetune" else run.protocol.normalisation
-        self.model = model_of(run, family, size, files or {}).to(self.device)
+        self.teacher_input = teachers_input(run)
+        self.input = self.teacher_input if run.is_finetuned else run.protocol.normalisation
+        self.model = model_of(run, files or {}).to(self.device)
         self.partner: nn.Module | None = None
-        if run.role in EVALUATED:
+        if not run.is_trained:
             self.state.step = self.recipe.steps
             if files and "student" in files:
                 load_state(self.model, files["student"])
             if files and "ensemble" in files:
-                self.partner = trained(run, family, size, files["ensemble"]).to(self.device)
+                self.partner = trained(run, files["ensemble"]).to(self.device)
         self.student = Student(self.model, run.transfer, reader, self.recipe, ranks)
 
     def resume(self) -> None:
@@ -153,7 +152,7 @@ class RunTrainer:
     def finish(self, val: dict[str, Any], test: dict[str, Any], shifted: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Keep the last weights, averaged ones where the recipe averages; what the result file holds but for its labels and
         provenance."""
-        if self.ranks.first and self.run.role not in EVALUATED:
+        if self.ranks.first and self.run.is_trained:
             with self.student.averaged():
                 _save(self.model.state_dict(), self.folder / WEIGHTS)
         metrics = test | {"shift": shifted}
@@ -162,7 +161,7 @@ class RunTrainer:
     @property
     def images_per_second(self) -> float:
         """Training images of the whole batch per second of its own steps."""
-        done = 0 if self.run.role in EVALUATED else self.state.step
+        done = 0 if not self.run.is_trained else self.state.step
         return done * self.recipe.batch_size / max(self.state.seconds, 1e-9)
 
     def _cost(self) -> dict[str, Any]:

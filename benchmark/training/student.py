@@ -59,7 +59,7 @@ class Student:
         )  # fmt: skip
         self.shared = None
         if ranks.size > 1:  # a copied block's own q, k or bias table may get no gradient
-            self.shared = DistributedDataParallel(model, find_unused_parameters=transfer.method == "copy")
+            self.shared = DistributedDataParallel(model, find_unused_parameters=transfer.copies)
         self.forward: Callable[[Tensor], Tensor] = self.shared or model
         if recipe.compile:
             for block in model.blocks:  # type: ignore[union-attr]

@@ -1,12 +1,12 @@
 """Attention Copy and Attention Distillation: how a teacher's routes enter a student's step and its loss.
 
-A `Reader` runs the teacher once for a batch, whoever learns from it; a `Bond` ties one student to what was read. Two exact
-formulations, chosen by `holds_maps`: maps built once and held, or no map held at all.
+A `TeacherReader` runs the teacher once a batch; an `AttentionTransfer` ties one student to what was read. There are two exact
+formulations, chosen by `holds_maps`: maps that are built once and held, or no map held at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,134 +14,95 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.spec.run import Transfer
-from benchmark.transfer.fused_distillation import attend_and_compare
-from benchmark.transfer.losses import DISTRIBUTIONS, LOSSES, kl_divergence
-from benchmark.transfer.parts import TENSORS, with_part
+from benchmark.transfer.losses import kl, loss_named
+from benchmark.transfer.parts import part_named
+from benchmark.transfer.sources import source_named
 from benchmark.transfer.teacher_reader import TeacherAttention, TeacherReader
 from families.core.attention import Alignment, Map, OnRoute, Route, align, dropped_mass, handling, layout, open_attention
 
 
 class AttentionTransfer:
-    """A student tied to its teacher as `transfer` says; with methods "none" and "match" it does nothing to the student.
+    """A student tied to its teacher. With methods "none" and "match" it does nothing to the student.
 
     Args:
         transfer: what is transferred, and how.
         student: timm model.
-        teacher: the model, or a Reader of it that other bonds share; None without transfer.
+        teacher: the model, or a reader of it that several students share; None without transfer.
 
-    Raises ValueError when the two differ in blocks, heads or patch grid.
+    Raises ValueError if the two differ in blocks, heads or patch grid.
     """
 
     def __init__(self, transfer: Transfer, student: nn.Module, teacher: nn.Module | TeacherReader | None) -> None:
         self.transfer, self.student = transfer, student
         self.sites = open_attention(student)
-        self.handed: dict[int, Route | Map] = {}
-        self.parts: dict[int, Tensor] = {}
+        self.part, self.source = part_named(transfer.part), source_named(transfer.source)
+        self.maps: dict[int, Route | Map] = {}
+        self.given: dict[int, Any] = {}
         self.losses: dict[int, Tensor] = {}
         if teacher is not None and not isinstance(teacher, TeacherReader):
-            teacher = TeacherReader(teacher, transfer.blocks, values=transfer.part != "map")
+            teacher = TeacherReader(teacher, transfer.blocks, values=transfer.needs_route)
         self.reader = teacher
         if teacher is not None:
-            models = (teacher.teacher, student)
-            blocks = [len(list(model.blocks)) for model in models]  # type: ignore[arg-type]
-            heads = [model.blocks[0].attn.num_heads for model in models]  # type: ignore[index, union-attr]
-            if blocks[0] != blocks[1] or heads[0] != heads[1]:
-                raise ValueError(f"teacher and student differ: blocks {blocks}, heads {heads}")
-            self.alignment: Alignment = align(layout(teacher.teacher), layout(student))
-            self.sinks = [i for i, name in enumerate(layout(teacher.teacher)) if not name.startswith("patch")]
+            _ensure_alike(teacher.teacher, student)
+            tokens = layout(teacher.teacher)
+            self.alignment: Alignment = align(tokens, layout(student))
+            self.sinks = [i for i, name in enumerate(tokens) if not name.startswith("patch")]
 
     def read(self, images: Tensor) -> TeacherAttention:
-        """What the teacher hands over for `images` [B, 3, H, W]; empty without transfer."""
+        """The teacher's attention for `images` [B, 3, H, W]; empty without transfer."""
         return {} if self.reader is None else self.reader.read(images)
 
     @contextmanager
     def guiding(self, given: Tensor | TeacherAttention) -> Iterator[None]:
         """Within: forwards of the student are guided (Copy) or compared with the teacher (Distillation).
 
-        `given` is a batch of images for the teacher, or what was read of it. Leave only after backward(): gradient
-        checkpointing runs blocks again.
+        `given` is a batch of images for the teacher, or its attention. Leave only after backward(): gradient checkpointing
+        runs blocks again.
         """
         if self.reader is None:
             yield
             return
-        reading = self.read(given) if isinstance(given, Tensor) else given
-        self.handed, self.parts = self.handed_over(reading), self.parts_of(reading)
+        self._hand_over(self.read(given) if isinstance(given, Tensor) else given)
         on_route: dict[int, OnRoute] = {}
-        on_values = {}
-        for block, route in self.handed.items() if self.transfer.method != "match" else ():
-            if self.transfer.method == "distill":
-                on_route[block] = self._distilled(block, route)
-            elif self.transfer.part != "map":
-                on_route[block] = with_part(self.transfer.part, self.parts[block], self.alignment.student)
-            elif self.alignment.student is None:
-                on_values[block] = route.attend
-            else:
-                on_route[block] = _copied_among(route, self.alignment.student)
+        on_values: dict[int, Callable[..., Tensor]] = {}
+        for block, part in self.given.items():
+            if self.transfer.distils:
+                on_route[block] = self._distilled(block, part)
+            elif self.transfer.copies:
+                by_route, by_values = self.part.copied(part, self.alignment.student)
+                on_route |= {} if by_route is None else {block: by_route}
+                on_values |= {} if by_values is None else {block: by_values}
         try:
             with handling(self.sites, on_route, on_values):
                 yield
         finally:
-            self.handed, self.parts, self.losses = {}, {}, {}
+            self.maps, self.given, self.losses = {}, {}, {}
 
     @property
     def compares(self) -> bool:
         """Whether the student has maps of its own to be compared with the teacher's."""
-        return self.transfer.method in ("distill", "match")
+        return self.reader is not None and self.transfer.compares
+
+    @property
+    def drops_tokens(self) -> bool:
+        """Whether the teacher has tokens that the student has not."""
+        return self.reader is not None and bool(self.alignment.teacher_extra)
 
     @contextmanager
-    def comparing(self, reading: TeacherAttention) -> Iterator[dict[int, Route]]:
+    def comparing(self, attention: TeacherAttention) -> Iterator[dict[int, Route]]:
         """`guiding` for evaluation: within, forwards leave the own routes of a student that `compares` for `divergence`."""
         own: dict[int, Route] = {}
-        with self.guiding(reading):
+        with self.guiding(attention):
             for block in self.transfer.blocks if self.compares else ():
                 self.sites[block].on_route = _noted(own, block, self.sites[block].on_route or _attending)
             yield own
 
-    def handed_over(self, reading: Mapping[int, Route | Map]) -> dict[int, Route | Map]:
-        """By transferred block what the student gets: from the source that the transfer names, its own tokens alone."""
-        if len(self.transfer.blocks) and self.transfer.source == "other-image":
-            first = next(iter(reading.values()))
-            if len(first.weights if isinstance(first, Map) else first.q) < 2:
-                raise ValueError("the attention of another image needs a batch of at least 2 images")
-        keep, handed = self.alignment.teacher, dict[int, Route | Map]()
-        for block in self.transfer.blocks:
-            route = self._from_source(block, reading[block])
-            if self.transfer.sinks != "keep":
-                handed[block] = _without_sinks(route, self.sinks, keep, self.transfer.sinks == "redistribute")
-            else:
-                handed[block] = route if keep is None else route.select(keep)
-        return handed
-
-    def _from_source(self, block: int, route: Route | Map) -> Route | Map:
-        if self.transfer.source == "other-image":
-            return route.other_image()
-        if self.transfer.source == "uniform":
-            return route.uniform()
-        if self.transfer.source == "average":
-            assert self.reader is not None
-            weights = self.reader.average[block].weights
-            return Map(weights.expand(len(route.weights if isinstance(route, Map) else route.q), *weights.shape[1:]))
-        return route
-
-    def parts_of(self, reading: Mapping[int, Any]) -> dict[int, Tensor]:
-        """By transferred block the tensor that stands for the map, [B, heads, the student's tokens, head_dim], where the transfer
-        is of q, k, v or output; that one holds what all the teacher's tokens have given. Empty for another part."""
-        if self.transfer.part not in TENSORS:
-            return {}
-        found, keep = {}, self.alignment.teacher
-        for block in self.transfer.blocks:
-            route = self._from_source(block, reading[block])
-            assert isinstance(route, Route) and route.v is not None
-            tensor = TENSORS[self.transfer.part](route, route.v)
-            found[block] = tensor if keep is None else tensor[..., list(keep), :]
-        return found
-
     def loss(self) -> Tensor | float:
-        """Weight times the sum over transferred blocks of `LOSSES`; 0 unless the transfer distils.
+        """Weight times the sum of the loss over transferred blocks; 0 unless the transfer distils.
 
         The sum over blocks, the means within one and the usual form (cross-entropy, not KL) are those of Li et al. 2024.
         """
-        if self.transfer.method != "distill":
+        if not self.transfer.distils:
             return 0.0
         assert self.transfer.weight is not None
         missing = [block for block in self.transfer.blocks if block not in self.losses]
@@ -149,43 +110,57 @@ class AttentionTransfer:
         return self.transfer.weight * torch.stack([self.losses[block] for block in self.transfer.blocks]).sum()
 
     def divergence(self, own: Mapping[int, Route]) -> list[float]:
-        """KL of the student's own map from the teacher's, by transferred block, inside `comparing`."""
-        return [float(kl_divergence(self.handed[block], self._common(own[block]))) for block in self.transfer.blocks]
-
-    def dropped(self, reading: TeacherAttention) -> list[float]:
-        """Per transferred block, the attention mass on teacher tokens that the student has not."""
-        return [dropped_mass(reading[block], self.alignment.teacher_extra) for block in self.transfer.blocks]
-
-    def _common(self, route: Route) -> Route:
+        """KL of the student's own map from the teacher's, in nats, by transferred block; inside `comparing`."""
         keep = self.alignment.student
+        common = {block: own[block] if keep is None else own[block].select(keep) for block in self.transfer.blocks}
+        return [float(kl.loss(self.maps[block], route)) for block, route in common.items()]
+
+    def dropped(self, attention: TeacherAttention) -> list[float]:
+        """The attention mass on teacher tokens that the student has not, by transferred block."""
+        return [dropped_mass(attention[block], self.alignment.teacher_extra) for block in self.transfer.blocks]
+
+    def handed_over(self, attention: TeacherAttention) -> dict[int, Route | Map]:
+        """The source's map by transferred block, among the tokens that the student has too."""
+        return {block: self._aligned(self._from_source(block, attention)) for block in self.transfer.blocks}
+
+    def _hand_over(self, attention: TeacherAttention) -> None:
+        for block in self.transfer.blocks:
+            route = self._from_source(block, attention)
+            self.maps[block] = self._aligned(route)
+            self.given[block] = self.part.handed(route, self.maps[block], self.alignment.teacher)
+
+    def _from_source(self, block: int, attention: TeacherAttention) -> Route | Map:
+        found: Route | Map = self.source.attention(attention[block], block, self.reader)
+        return found
+
+    def _aligned(self, route: Route | Map) -> Route | Map:
+        keep, sinks = self.alignment.teacher, self.transfer.sinks
+        if sinks != "keep":
+            return _without_sinks(route, self.sinks, keep, sinks == "redistribute")
         return route if keep is None else route.select(keep)
 
-    def _distilled(self, block: int, teacher: Route | Map) -> OnRoute:
-        given = self.transfer
-        usual = (given.part, given.loss, given.sinks) in (("map", "ce", "keep"), ("map", "ce", "redistribute"))
+    def _distilled(self, block: int, given: Any) -> OnRoute:
+        loss, keep = loss_named(str(self.transfer.loss)), self.alignment.student
+        fused = getattr(loss, "fused", None) if self.part.fusible and self.transfer.sinks != "drop" and keep is None else None
 
         def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
-            if usual and not dropout_p and self.alignment.student is None:
-                out, self.losses[block] = attend_and_compare(own, v, teacher)
-                return out
-            out = own.attend(v, dropout_p)
-            self.losses[block] = self._compared(block, teacher, own, v, out)
-            return out
+            if fused is not None and not dropout_p:
+                out, self.losses[block] = fused(own, v, given)
+            else:
+                out = own.attend(v, dropout_p)
+                self.losses[block] = self.part.compared(loss, given, own, v, out, keep)
+            attended: Tensor = out
+            return attended
 
         return on_route
 
-    def _compared(self, block: int, teacher: Route | Map, own: Route, v: Tensor, out: Tensor) -> Tensor:
-        """The loss between the teacher's part and the student's, among the tokens that both have."""
-        part, loss, keep = self.transfer.part, LOSSES[str(self.transfer.loss)], self.alignment.student
-        if part in TENSORS:
-            tensor = out if part == "output" else TENSORS[part](own, v)
-            return loss(self.parts[block], tensor if keep is None else tensor[..., list(keep), :])
-        if part == "logits":
-            assert isinstance(teacher, Route)
-            return loss(teacher.logits(), self._common(own).logits())
-        if self.transfer.loss in DISTRIBUTIONS:
-            return loss(teacher, self._common(own))
-        return loss(teacher.map().clone(), self._common(own).map())
+
+def _ensure_alike(teacher: nn.Module, student: nn.Module) -> None:
+    models = (teacher, student)
+    blocks = [len(list(model.blocks)) for model in models]  # type: ignore[arg-type]
+    heads = [model.blocks[0].attn.num_heads for model in models]  # type: ignore[index, union-attr]
+    if blocks[0] != blocks[1] or heads[0] != heads[1]:
+        raise ValueError(f"teacher and student differ: blocks {blocks}, heads {heads}")
 
 
 def _attending(own: Route, v: Tensor, dropout_p: float) -> Tensor:
@@ -196,17 +171,6 @@ def _noted(seen: dict[int, Route], block: int, inner: OnRoute) -> OnRoute:
     def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
         seen[block] = own
         return inner(own, v, dropout_p)
-
-    return on_route
-
-
-def _copied_among(route: Route | Map, tokens: Sequence[int]) -> OnRoute:
-    """The teacher's map among `tokens`; the student's other tokens keep their own attention."""
-
-    def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
-        index = torch.as_tensor(tokens, device=v.device)
-        guided = route.attend(v.index_select(-2, index), dropout_p)
-        return own.attend(v, dropout_p).index_copy(-2, index, guided)
 
     return on_route
 

@@ -44,6 +44,9 @@ class Route:
     scale: float
     v: Tensor | None = None
 
+    def __len__(self) -> int:
+        return len(self.q)
+
     def logits(self) -> Tensor:
         """[B, heads, tokens, tokens] before the softmax, in float32 at least, whatever the route's own precision."""
         dtype = torch.promote_types(self.q.dtype, torch.float32)
@@ -100,6 +103,9 @@ class Map:
     """
 
     weights: Tensor
+
+    def __len__(self) -> int:
+        return len(self.weights)
 
     def map(self) -> Tensor:
         """[B, heads, tokens, tokens], rows sum to 1."""

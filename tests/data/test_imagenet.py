@@ -23,6 +23,7 @@ from benchmark.data.images import held_out_of
 from benchmark.spec.definitions import run_of
 from benchmark.spec.protocol import load_protocol
 from benchmark.spec.run import Cell
+from benchmark.spec.teacher_source import Pretrained
 from benchmark.storage.results import read_results
 from benchmark.training.models import timm_args
 from families.core.weights import file_digest
@@ -372,7 +373,7 @@ def test_a_result_tells_which_weights_it_loaded(hosted):
     for arm in ("finetune", "standard-copy"):
         teacher = results[arm].teacher
         assert (teacher.source, teacher.sha256, teacher.top1) == ("hub:timm/deit_tiny_patch16_224.fb_in1k", digest, None)
-        assert results[arm].run.teacher == {"weights": "deit_tiny_patch16_224.fb_in1k"}
+        assert results[arm].run.teacher == Pretrained(weights="deit_tiny_patch16_224.fb_in1k")
     assert results["standard-none"].teacher is None
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from benchmark.execution import cluster_config
 from benchmark.execution.backends import slurm as cluster
 from benchmark.execution.backends.slurm import Live, SchedulerError
 from benchmark.execution.cluster_config import ClusterConfig
@@ -104,17 +105,17 @@ def test_settings_that_go_nowhere(on_slurm, bench, tmp_path):
 
 def test_an_empty_file_is_the_defaults(tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing yet\n")
-    assert cluster.load_config(tmp_path / "empty.yaml") == ClusterConfig()
+    assert cluster_config.load_config(tmp_path / "empty.yaml") == ClusterConfig()
 
 
 def test_the_users_own_file(monkeypatch, tmp_path, on_slurm, programs):
     """It is used where no other is given, --jobs and --processes come before it, and its mistakes name it."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    assert cluster.load_config(None) == ClusterConfig()
+    assert cluster_config.load_config(None) == ClusterConfig()
     mine = tmp_path / "config" / "bench" / "cluster.yaml"
     mine.parent.mkdir(parents=True)
     mine.write_text("partition: mine\nparallel: 3\nnodes: 2\n")
-    assert cluster.load_config(None) == ClusterConfig(partition="mine", parallel=3, nodes=2)
+    assert cluster_config.load_config(None) == ClusterConfig(partition="mine", parallel=3, nodes=2)
     text = submitted_text(programs, tmp_path, on_slurm, None, "--jobs", "5", "--processes", "4")
     assert "--partition=mine" in text and "--ntasks-per-node=4" in text and "--nodes=2" in text
     (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("work/jobs/*/submission.json"))
@@ -180,7 +181,7 @@ def test_the_batch_script(programs, tmp_path, on_slurm):
     code = next((tmp_path / "work" / "code").iterdir())
     assert f"export PYTHONPATH={code}" in text and "export PYTHONSAFEPATH=1" in text
     assert re.search(r"^srun .*--kill-on-bad-exit=1 .*submitit", text, re.MULTILINE)
-    assert (code / "benchmark" / "work.py").read_bytes() == (ROOT / "benchmark" / "work.py").read_bytes()
+    assert (code / "benchmark" / "execution" / "worker.py").read_bytes() == (ROOT / "benchmark" / "execution" / "worker.py").read_bytes()
 
 
 def test_arrays_and_dependencies(monkeypatch, programs, tmp_path):

@@ -396,11 +396,11 @@ def test_a_record_of_another_version_counts(half, bench):
 def test_a_changed_code_copy_is_made_anew(tmp_path, capsys):
     copy = frozen(tmp_path)
     assert frozen(tmp_path) == copy and not capsys.readouterr().err
-    for change in (lambda: (copy / "benchmark" / "cli.py").write_text(""), (copy / "frozen.json").unlink):
+    for change in (lambda: (copy / "benchmark" / "cli" / "run.py").write_text(""), (copy / "frozen.json").unlink):
         change()
         assert frozen(tmp_path) == copy
         assert "is not the code that it was copied from" in capsys.readouterr().err
-        assert (copy / "benchmark" / "cli.py").read_bytes() == (ROOT / "benchmark" / "cli.py").read_bytes()
+        assert (copy / "benchmark" / "cli" / "run.py").read_bytes() == (ROOT / "benchmark" / "cli" / "run.py").read_bytes()
     assert len(list(tmp_path.glob("*.changed-*"))) == 2
 
 
@@ -554,7 +554,7 @@ def test_a_work_folder_that_fills_up_on_the_way(left, disk, site, again, tmp_pat
 
 def test_results_that_fill_up_on_the_way(disk, site, again, tmp_path, monkeypatch):
     """Trained, but without space for the result: the run fails, its numbers are kept, and are written without training."""
-    from benchmark.storage import locks as work
+    from benchmark.execution import unit_trainer as work
 
     results, deliver = disk(tmp_path / "results", "1m"), work._deliver
 

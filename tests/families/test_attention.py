@@ -9,10 +9,10 @@ import torch
 import families
 from benchmark.spec.run import Transfer
 from benchmark.tools.check import TINY
-from benchmark.transfer import teacher_reader as formulations
+from benchmark.transfer import fused_distillation
 from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.fused_distillation import attend_and_compare
-from benchmark.transfer.losses import cross_entropy, kl_divergence
+from benchmark.transfer.losses import ce, kl
 from benchmark.transfer.reference import reference_maps
 from benchmark.transfer.teacher_reader import TeacherReader, holds_maps
 from families.core.attention import Map, Route, align, layout, open_attention, read_routes, recording
@@ -161,7 +161,7 @@ def test_only_the_chosen_blocks():
         with bond.guiding(x):
             student(x)
             found = bond.loss()
-    expected = 3.0 * (cross_entropy(routes[0], own[0]) + cross_entropy(routes[2], own[2]))
+    expected = 3.0 * (ce.loss(routes[0], own[0]) + ce.loss(routes[2], own[2]))
     torch.testing.assert_close(found, expected)
     sites = open_attention(student)
     with AttentionTransfer(Transfer(method="copy", blocks=(1,)), student, teacher).guiding(x):
@@ -171,10 +171,10 @@ def test_only_the_chosen_blocks():
 
 def test_kl_divergence_is_zero_between_equal_maps():
     route, other = read_routes(pair()[0], images())[:2]
-    assert kl_divergence(route, route).item() == pytest.approx(0, abs=1e-6)
+    assert kl.loss(route, route).item() == pytest.approx(0, abs=1e-6)
     p, q = route.map(), other.map()
     explicit = (p * (p.log() - q.log())).sum(-1).mean()
-    torch.testing.assert_close(kl_divergence(route, other), explicit)
+    torch.testing.assert_close(kl.loss(route, other), explicit)
 
 
 def test_what_has_no_route_is_refused():
@@ -203,7 +203,7 @@ BIASES = [None, (2, 9, 9), (1, 2, 9, 9), (3, 2, 9, 9), (1, 1, 1, 9)]
 @pytest.mark.parametrize("held", [True, False])
 def test_one_set_of_logits_for_attention_and_loss(shape, held, monkeypatch):
     """Output, loss and all gradients equal autograd's of the map written out; unheld maps pass through in small parts."""
-    monkeypatch.setitem(formulations.PART_ELEMENTS, "cpu", 50)
+    monkeypatch.setitem(fused_distillation.PART_ELEMENTS, "cpu", 50)
     draw = torch.Generator().manual_seed(4)
 
     def random(*size):

@@ -408,7 +408,7 @@ from dataclasses import replace
 from pathlib import Path
 from huggingface_hub import constants
 import families
-from families.fetch import fetch
+from families.core.fetch import fetch
 from families.spec import UserError
 teacher = families.spec("clip").teacher("base")
 for line in sys.stdin:

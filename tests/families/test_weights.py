@@ -633,7 +633,7 @@ def test_without_a_folder_the_default_one_is_fetched_into(tmp_path, monkeypatch)
         asked.append((teacher.size, name, folder))
         raise WeightsError("no network")
 
-    monkeypatch.setattr("families.adapter.fetch", fetched)
+    monkeypatch.setattr("families.core.adapter.fetch", fetched)
     with pytest.raises(WeightsError, match="no network"):
         families.load("deit").teacher("tiny_in1k")
     assert asked == [("tiny_in1k", "deit-tiny_in1k", tmp_path / "attention-transfer-bench")]

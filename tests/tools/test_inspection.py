@@ -197,7 +197,7 @@ def test_a_teacher_that_was_trained_here(taught, bench):
     }  # fmt: skip
     # The same from the weights' file, the first test image and maps written out.
     settings = run.protocol
-    model = trained(run, "dinov2_reg", "small", Workspace(work).run(run.key) / "weights.pt")
+    model = trained(run, Workspace(work).run(run.key) / "weights.pt")
     image, label = next(load(settings.data, DataLocation(), 24, settings.normalisation).evaluate("test", 1))
     assert found["image"]["told"].endswith(f"(class {int(label)})")
     maps = reference_maps(model, (image - settings.normalisation.mean[0]) / settings.normalisation.std[0])

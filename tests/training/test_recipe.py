@@ -259,12 +259,12 @@ def test_fine_tuning_starts_from_the_teacher_with_a_new_head(tmp_path):
     fit(teacher, tmp_path / "teacher")
     files = {"run": tmp_path / "teacher" / "weights.pt"}
     state = torch.load(files["run"], weights_only=True)
-    model = model_of(tuned.run, "clip", "base", files).state_dict()
+    model = model_of(tuned.run, files).state_dict()
     for name, value in model.items():
         assert torch.equal(value, state[name]) != name.startswith("head."), name
     torch.save({name: value for name, value in state.items() if name != "blocks.1.norm1.weight"}, tmp_path / "short.pt")
     with pytest.raises(WeightsError, match=r"short.pt: not the weights of this run's model .*blocks.1.norm1.weight"):
-        model_of(tuned.run, "clip", "base", {"run": tmp_path / "short.pt"})
+        model_of(tuned.run, {"run": tmp_path / "short.pt"})
 
 
 def test_weights_that_leave_a_gap_are_not_fine_tuned():
@@ -299,12 +299,12 @@ def test_an_ensemble_averages_probabilities(tmp_path):
             train_all([training])
             weights[item.key] = tmp_path / item.key / "weights.pt"
     item = stages[2][0]
-    files = {name: weights[item.run.teacher[name]] for name in ("run", "student", "ensemble")}
+    files = {name: weights[key] for name, key in item.run.teacher.runs.items()}
     training = training_of(item, tmp_path / item.key, files["run"], files=files)
     found = score_of(training, "test")
     student = training_of(item_of(plan, "standard-copy"), tmp_path / "alone", files["run"], files={"run": files["run"]})
     student.model.load_state_dict(torch.load(files["student"], weights_only=True))
-    tuned = trained(item.run, "deit3", "base", files["ensemble"])
+    tuned = trained(item.run, files["ensemble"])
     images, labels = next(iter(training_images(item.run)))
     x = (images - 0.19) / 0.33
     with torch.no_grad(), student.student.bond.guiding(student.student.bond.read(x)):
@@ -329,9 +329,9 @@ def test_each_model_gets_its_own_normalisation():
     protocol, mini = load_protocol("imagenet")[1], validated(Protocol, tiny_protocol(), "tiny")
     for arm in ("standard-copy", "finetune", "standard-copy+weights=finetuned", "standard-none+ensemble=finetuned"):
         run = run_of(protocol, Cell("imagenet", "clip", "base", arm, 0))
-        assert teachers_input(run, "clip").mean == families.spec("clip").mean, arm
+        assert teachers_input(run).mean == families.spec("clip").mean, arm
         run = run_of(mini, Cell("tiny", "clip", "base", arm, 0))
-        assert teachers_input(run, "clip") == mini.normalisation, arm
+        assert teachers_input(run) == mini.normalisation, arm
     run = run_of(protocol, Cell("imagenet", "deit", "small", "standard-none", 0))
     geometry = {"img_size": 224, "patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6}
     assert timm_args(run) == geometry | {"global_pool": "avg", "num_classes": 1000}

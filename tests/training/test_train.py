@@ -37,10 +37,10 @@ class Killed(BaseException):
 
 def training_of(item: Item, folder, teacher=None, code="code", reader=None, files=None):
     folder.mkdir(exist_ok=True)
-    family, size, transfers = item.cells[0].family, item.cells[0].size, item.run.transfer.method != "none"
+    _family, _size, transfers = item.cells[0].family, item.cells[0].size, item.run.transfer.method != "none"
     if transfers and reader is None:
-        reader = reader_of(item.run, family, size, {"run": teacher}, "cpu")
-    return RunTrainer(item.run, family, size, folder, reader if transfers else None, "cpu", 2, code, files)
+        reader = reader_of(item.run, {"run": teacher}, "cpu")
+    return RunTrainer(item.run, folder, reader if transfers else None, "cpu", 2, code, files)
 
 
 def train_all(trainings, stop_at=None, stepped=None):
@@ -186,7 +186,7 @@ def test_one_precision_in_training_and_evaluation(tmp_path, monkeypatch):
     training = training_of(student, tmp_path / "student", tmp_path / "teacher" / WEIGHTS)
     seen, bond = [], training.student.bond
     training.model.head.register_forward_hook(
-        lambda module, args, output: seen.append((output.detach(), [route.weights.clone() for route in bond.handed.values()]))
+        lambda module, args, output: seen.append((output.detach(), [route.weights.clone() for route in bond.maps.values()]))
     )
     images, labels = next(digits(student.run).evaluate("test", 16))
     training.student.optimizer.step = lambda: None
@@ -258,7 +258,7 @@ def test_runs_that_train_together_equal_those_trained_alone(family, tmp_path):
     for item in students:
         alone[item.key] = fit(item, tmp_path / item.key, weights)
     shared.mkdir()
-    reader = reader_of(students[0].run, family, "base", {"run": weights}, "cpu")
+    reader = reader_of(students[0].run, {"run": weights}, "cpu")
 
     def trainings(items):
         return [training_of(item, shared / item.key, reader=reader) for item in items]
@@ -288,7 +288,7 @@ def test_the_teacher_and_the_batch_are_paid_once(tmp_path, monkeypatch):
     plan = plan_of("deit3", ["standard-copy", "standard-distill", "matched-copy", "matched-distill"])
     teacher, *students = plan.items.values()
     fit(teacher, tmp_path / "teacher")
-    reader = reader_of(students[0].run, "deit3", "base", {"run": tmp_path / "teacher" / WEIGHTS}, "cpu")
+    reader = reader_of(students[0].run, {"run": tmp_path / "teacher" / WEIGHTS}, "cpu")
     reads, composed = [], []
     real_read, shown = reader.read, digits(students[0].run)
     real_compose = shown.compose
@@ -305,7 +305,7 @@ def test_a_teacher_that_raises_fails_its_students_alone(tmp_path, monkeypatch):
     plan = plan_of("deit3", ["standard-copy", "standard-distill"])
     teacher, *students = plan.items.values()
     fit(teacher, tmp_path / "teacher")
-    reader = reader_of(students[0].run, "deit3", "base", {"run": tmp_path / "teacher" / WEIGHTS}, "cpu")
+    reader = reader_of(students[0].run, {"run": tmp_path / "teacher" / WEIGHTS}, "cpu")
     monkeypatch.setattr(reader, "_routes", lambda images, held: 1 / 0)
     payloads, failures = train_all([training_of(item, tmp_path / item.cells[0].arm, reader=reader) for item in students])
     assert sorted(failures) == ["standard-copy", "standard-distill"] and list(payloads) == ["standard-none"]

@@ -11,7 +11,7 @@ import families
 from benchmark.spec.run import Transfer
 from benchmark.tools.check import TINY
 from benchmark.transfer.attention_transfer import AttentionTransfer
-from benchmark.transfer.losses import kl_divergence
+from benchmark.transfer.losses import kl
 from benchmark.transfer.reference import reference_maps, unfused
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.attention import Map, layout
@@ -240,7 +240,7 @@ def test_sinks(name, how):
                 own(x)
                 keeps = common(student, teacher)
                 expected = 0.0
-                for block, handed in bond.handed.items():
+                for block, handed in bond.maps.items():
                     mine = own.seen[block]["map"][..., keeps, :][..., keeps]
                     mine = mine / mine.sum(-1, keepdim=True)
                     expected -= (handed.map() * mine.log()).sum(-1).mean()
@@ -303,7 +303,7 @@ def test_kl_is_cross_entropy_less_entropy():
         def logits(self):
             return student.log()
 
-    torch.testing.assert_close(kl_divergence(Map(teacher), Own()), expected)
+    torch.testing.assert_close(kl.loss(Map(teacher), Own()), expected)
 
 
 @pytest.mark.parametrize("family", ["dinov2", "dinov2_reg", "deit3", "beitv2"])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.analysis.statistics import CONTROL, REVERSAL, TOTAL
 from benchmark.reporting.tables.table import Column, Table
-from benchmark.spec.arm import MATCHING, Arm
+from benchmark.spec.arm import Arm
 
 
 def components_table(board: Leaderboard) -> Table:
     """What each choice of native components does, where a study has several."""
     rows = []
-    varied = any(getattr(Arm.parse(arm), name) != Arm.model_fields[name].default for arm in board.arms for name in MATCHING)
+    varied = any(Arm.parse(arm).changes_components for arm in board.arms)
     for row in board.rows if varied else ():
         for entry in (each for each in row.entries if each.arm.student == "matched" and each.n and not each.note):
             found = {kind: board.estimate(row, entry.arm.name, kind) for kind in (CONTROL, REVERSAL, TOTAL)}

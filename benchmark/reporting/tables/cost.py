@@ -43,7 +43,7 @@ def _inference(result: Result) -> float:
     """Multiply-accumulate operations of one image."""
     run = result.run.run
     alone = forward_flops(run.student.geometry)
-    if run.transfer.method != "copy":
+    if not run.transfer.copies:
         return alone / 2
     native = families.spec(result.cell.family).components(result.cell.size).values()
     registers = sum(int(component.args.get("reg_tokens", 0)) for component in native)

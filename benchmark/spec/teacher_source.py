@@ -1,0 +1,89 @@
+"""Where the attention or the weights that a run takes from its teacher come from: a union of small records.
+
+Stored without the fields that are null. Which record it is follows from the fields that are there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from benchmark.spec.records import Record
+
+LAYER_SCALE = "layer_scale"  # the component that can be folded into a teacher's weights
+
+
+class Finished(Record):
+    """No teacher: only runs that have finished before.
+
+    Attributes:
+        student: key of the run whose student is evaluated.
+        ensemble: key of the run whose model is evaluated together with it.
+    """
+
+    student: str | None = None
+    ensemble: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+    @property
+    def runs(self) -> dict[str, str]:
+        """The keys of the runs whose weights are needed: `run` (the teacher's), `student`, `ensemble`."""
+        keys = {name: getattr(self, name, None) for name in ("run", "student", "ensemble")}
+        return {name: key for name, key in keys.items() if key is not None}
+
+    @property
+    def pinned(self) -> dict[str, str]:
+        """The name of the pre-trained file and what pins it: `weights`, `revision`, `sha256`; empty without one."""
+        return {}
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether LayerScale is folded into the teacher's weights."""
+        return getattr(self, "folded", None) is not None
+
+
+class Trained(Finished):
+    """A teacher that run `run` pre-trained or fine-tuned."""
+
+    run: str
+    folded: Literal["layer_scale"] | None = None
+
+
+class Pretrained(Finished):
+    """A teacher that was pre-trained elsewhere, fine-tuned by run `run` if there is one.
+
+    Attributes:
+        weights: timm's name, or the URL of the authors' file.
+        revision, sha256: of that file, where it is pinned.
+    """
+
+    weights: str
+    revision: str | None = None
+    sha256: str | None = None
+    run: str | None = None
+    folded: Literal["layer_scale"] | None = None
+
+    @property
+    def pinned(self) -> dict[str, str]:
+        """The name of the pre-trained file and what pins it: `weights`, `revision`, `sha256`."""
+        kept = {name: getattr(self, name) for name in ("weights", "revision", "sha256")}
+        return {name: value for name, value in kept.items() if value is not None}
+
+
+class Untrained(Finished):
+    """The teacher's architecture with random weights.
+
+    Attributes:
+        untrained: digest of the architecture.
+        seed: of the weights.
+    """
+
+    untrained: str
+    seed: str
+
+
+TeacherSource = Trained | Pretrained | Untrained | Finished

@@ -1,0 +1,8 @@
+"""Attention output: map times values, before the projection."""
+
+from benchmark.transfer.part import TensorPart
+
+PART = TensorPart(
+    of=lambda route, v, attended: attended(),
+    attend=lambda own, v, put, dropout_p: put(own.attend(v, dropout_p)),
+)

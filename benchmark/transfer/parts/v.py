@@ -1,0 +1,8 @@
+"""Values."""
+
+from benchmark.transfer.part import TensorPart
+
+PART = TensorPart(
+    of=lambda route, v, attended: v,
+    attend=lambda own, v, put, dropout_p: own.attend(put(v), dropout_p),
+)
