@@ -84,7 +84,8 @@ it, what was measured here, and what was published. Experiments are numbered thr
 (`docs/studies.md`). Experiment 7, detection on COCO, needs other tools (`bench export`) and was not
 measured. A claim is *contradicted* at the scale of the protocol that measured it, and no further:
 the limits of each protocol follow its table. Every difference with its interval, and a figure:
-[the report]({book}), or [the page]({page}) (open it from a clone).
+[the report]({book}) or [the page]({page})
+(open it from a clone).
 
 | outcome | meaning |
 |---|---|
