@@ -1,8 +1,9 @@
-"""The documents' arithmetic is the code's, and their Python does what they say."""
+"""The documents' arithmetic is the code's, their Python does what they say, and what they name exists."""
 
 import json
 import re
 
+import pytest
 import yaml
 
 import families
@@ -20,6 +21,53 @@ from benchmark.spec.yaml_files import shipped
 from .conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+IMAGENET = (ROOT / "docs" / "imagenet.md").read_text()
+CLUSTER = (ROOT / "docs" / "cluster.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def prose_of(text):
+    """A page without code blocks."""
+    return re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.S | re.M)
+
+
+def anchors_of(path):
+    """Those that GitHub gives to a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", prose_of(path.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_readme_is_short():
+    begin, end = README.index("<!-- leaderboard -->"), README.index("<!-- /leaderboard -->")
+    block = len(README[begin:end].encode())
+    assert block <= 2500
+    assert len(README.encode()) - block <= 8000
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_lines_of_prose_are_short(page):
+    shown = re.sub(r"<!-- leaderboard -->.*<!-- /leaderboard -->", "", prose_of(page.read_text()), flags=re.S)
+    if page.name == "claims.md":
+        shown = shown.partition("## Protocol")[0]
+    assert [line for line in shown.splitlines() if len(line) > 100 and not line.startswith(("|", "!["))] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)]+)\)", prose_of(page.read_text()))
+    for link in (link for link in links if "://" not in link):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors_of(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_files_that_are_named_exist(page):
+    """In place of NAME, the folder or any file like it."""
+    named = re.findall(r"`((?:benchmark|docs|families|results|reports|tests)/[\w./-]*)`", page.read_text())
+    for name in set(named) - {"families/beit.py"}:  # the README's example
+        assert (ROOT / name.partition("NAME")[0]).exists(), name
 
 
 def cost_of(teachers):
@@ -29,7 +77,7 @@ def cost_of(teachers):
 
 
 def cost_rows():
-    """The README's table: what each teacher needs by itself."""
+    """The table of docs/imagenet.md: what each teacher needs by itself."""
     for family, size in teachers_of("all", None):
         runs, needs = cost_of([(family, size)])
         geometry = Geometry(**families.spec(family).teacher(size).geometry)
@@ -45,12 +93,12 @@ def cost_rows():
         yield f"| {' | '.join(columns)} |"
 
 
-def test_the_readmes_costs_are_those_of_the_code():
+def test_the_costs_are_those_of_the_code():
     rows = list(cost_rows())
     assert len(rows) == 20
-    assert "\n".join(rows) in README, "\n".join(rows)
+    assert "\n".join(rows) in IMAGENET, "\n".join(rows)
     runs, needs = cost_of(teachers_of("all", None))
-    assert f"{runs} runs, {needs['gpu_hours']:,.0f} GPU-hours and {needs['disk_gb']:.0f} GB" in " ".join(README.split())
+    assert f"{runs} runs, {needs['gpu_hours']:,.0f} GPU-hours and {needs['disk_gb']:.0f} GB" in " ".join(IMAGENET.split())
 
 
 def test_the_arithmetic_is_that_of_known_models():
@@ -70,7 +118,7 @@ def test_inaturalists_folders(tmp_path):
         content["images"].append({"id": number + 7, "file_name": f"images/{number}.jpg"})
         content["annotations"].append({"image_id": number + 7, "category_id": number * 11})
         path.write_text(json.dumps(content))
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "imagenet.md").read_text(), re.S)
+    (block,) = re.findall(r"```python\n(.*?)```", IMAGENET, re.S)
     exec(block.replace("/data/inat2018", str(tmp_path)), {})
     found = sorted(str(path.relative_to(tmp_path)) for split in ("train", "val") for path in (tmp_path / split).glob("*/*"))
     assert found == ["train/00000/0.jpg", "train/00011/1.jpg", "val/00022/2.jpg"]
@@ -78,9 +126,9 @@ def test_inaturalists_folders(tmp_path):
 
 
 def test_the_clusters_settings_are_valid():
-    """The file in the README and the one in docs/cluster.md, which names every key."""
-    (short,) = re.findall(r"cat > cluster.yaml <<'END'\n(.*?)END\n", README, re.S)
-    (whole,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "cluster.md").read_text(), re.S)
+    """The short one of docs/cluster.md, and the one that names every key."""
+    (short,) = re.findall(r"cat > cluster.yaml <<'END'\n(.*?)END\n", CLUSTER, re.S)
+    (whole,) = re.findall(r"```yaml\n(.*?)```", CLUSTER, re.S)
     for text in (short, whole):
         validated(ClusterConfig, yaml.safe_load(text), "an example")
     assert set(yaml.safe_load(whole)) == set(ClusterConfig.model_fields) - {"processes"}

@@ -251,10 +251,10 @@ def test_the_readmes_block_is_renewed(bench, tiny, tmp_path):
     report = ("report", "--results", tmp_path / "results", "--protocol", tiny, "--readme", readme)
     assert bench(*report)[0] == 0
     text = readme.read_text()
-    assert text.startswith("a\n") and text.endswith("-->\nb\n") and "| deit3 base |" in text and "old" not in text
+    assert text.startswith("a\n") and text.endswith("-->\nb\n") and "| deit3 |" in text and "old" not in text
     assert bench(*report)[0] == 0 and readme.read_text() == text
     assert bench(*report, "--check")[0] == 0
-    readme.write_text(text.replace("| deit3 base |", "| deit4 base |"))
+    readme.write_text(text.replace("| deit3 |", "| deit4 |"))
     assert bench(*report, "--check")[:2] == (
         1,
         f"{readme}: its leaderboard is not what the results give\n"
