@@ -104,7 +104,8 @@ class _Group:
         self.going = {key: self.going[key] for key in self.ranks.broadcast(list(self.going))}
 
     def train(self) -> None:
-        from benchmark.training.co_trainer import CoTrainer, TrainingCallbacks, TrainingContext
+        from benchmark.training.co_trainer import CoTrainer
+        from benchmark.training.group import TrainingCallbacks, TrainingContext
 
         trainings = self._trainings()
         if trainings:

@@ -137,7 +137,7 @@ class Bench:
             )  # type: ignore[arg-type]
             self.student = Student(model, Transfer(), None, recipe)
             model.train()
-            self.bonds = {"plain": self.student.bond}
+            self.bonds = {"plain": self.student.transfer}
         if any(kind in ("copy", "distill") for kind in self.kinds):
             self.reader = TeacherReader(teacher, blocks, setting.teacher_precision, setting.compile_teacher, setting.held)
             distil = Transfer(method="distill", blocks=blocks, loss="ce", weight=1.0)
@@ -159,7 +159,7 @@ class Bench:
             marks.append((phase, self._now()))
 
         if kind in METHODS:
-            self.student.bond = self.bonds[kind]
+            self.student.transfer = self.bonds[kind]
             with self.autocast():
                 reading = {} if kind == "plain" else self.reader.read(self.x)
             mark("teacher")

@@ -1,8 +1,10 @@
-"""Accuracy, loss and the match of attention over an evaluation set."""
+"""Accuracy, loss and the match of attention over evaluation sets."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -10,38 +12,106 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmark.training.distributed import Ranks
-from benchmark.training.inputs import Inputs, precision_of
+from benchmark.training.group import Group
+from benchmark.training.inputs import Inputs, normalised, precision_of
 from benchmark.training.run_trainer import RunTrainer
 from benchmark.transfer.teacher_reader import TeacherAttention
 
 SCORE = ("top1", "top5", "loss")
 
 
-class Tally:
-    """One training's counts over an evaluation set of all `classes` (None) or some."""
+@torch.no_grad()
+def evaluate(
+    group: Group, trainings: Sequence[RunTrainer], name: str, attention: bool = False
+) -> list[tuple[RunTrainer, dict[str, Any]]]:
+    """Score runs on an evaluation set: top1 and top5 in percent and mean cross-entropy, among the classes that the set has.
+
+    Every image counts once, whatever the number of processes. With `attention` also by transferred block: `attention_kl`
+    of a distilled student's own map from the teacher's in nats, and `dropped_mass` on tokens that the student has not; None
+    where there is none.
+    """
+    if not trainings:
+        return []
+    group.leave_if_told(agreed=True)
+    classes = group.dataset.classes(name)
+    tallies = [(training, _Tally(training, attention, classes)) for training in trainings]
+    with ExitStack() as within:
+        for training in trainings:
+            within.enter_context(training.student.averaged())
+        for images, labels in group.dataset.evaluate(name, group.evaluation_batch):
+            group.leave_if_told(agreed=False)  # several processes agree before each set
+            inputs, y = Inputs(images.to(group.device)), labels.to(group.device)
+            read = group.read(trainings, inputs)
+            for training, tally in tallies:
+                if training in group.going:
+                    with group.isolated(training):
+                        tally.add(inputs, y, read[id(training.reader)])
+                        group.callbacks.evaluated(training)
+    return [(training, tally.score(group.ranks)) for training, tally in tallies if training in group.going]
+
+
+def measure_curves(group: Group) -> None:
+    """Add the points of learning curves that are due; a checkpoint may be older than the one of its own step."""
+    for training, score in evaluate(group, [training for training in group.going if training.due], group.dataset.sets()[0]):
+        training.point(score)
+
+
+def end(group: Group, trainings: Sequence[RunTrainer]) -> None:
+    """Evaluate runs that have taken their last step on every set, and report them."""
+    val, test, *shifted = group.dataset.sets()
+    scores: dict[int, dict[str, dict[str, Any]]] = {id(training): {} for training in trainings}
+    for training in trainings:
+        if training.val is not None:
+            scores[id(training)][val] = training.val
+    for name in (val, test, *shifted):
+        unknown = [training for training in group.still(trainings) if name not in scores[id(training)]]
+        for training, score in evaluate(group, unknown, name, attention=name == test):
+            scores[id(training)][name] = score
+    for training in group.still(trainings):
+        with group.isolated(training):
+            found = scores[id(training)]
+            result = training.finish(found[val], found[test], {name: found[name] for name in shifted})
+            group.callbacks.ended(training, result)
+            group.going.remove(training)
+
+
+@torch.no_grad()
+def learn_averages(group: Group) -> None:
+    """Take the mean maps over val's images of teachers whose students get these."""
+    for training in list(group.going):
+        reader = training.reader
+        if reader is not None and training.run.transfer.needs_average and not reader.average:
+            with group.isolated(training), precision_of(group.recipe, group.device):
+                val = group.dataset.evaluate(group.dataset.sets()[0], group.evaluation_batch)
+                images = (normalised(each.to(group.device), training.teacher_input) for each, _ in val)
+                reader.learn_average(images, group.ranks.all_gather)
+
+
+class _Tally:
+    """One run's counts over an evaluation set of all `classes` (None) or some."""
 
     def __init__(self, training: RunTrainer, attention: bool, classes: Tensor | None) -> None:
         self.training, self.attention, self.classes = training, attention, classes
         self.count, self.sums = 0, torch.zeros(len(SCORE), dtype=torch.float64)
-        bond, blocks = training.student.bond, len(training.run.transfer.blocks)
+        transfer, blocks = training.student.transfer, len(training.run.transfer.blocks)
         self.rows: dict[str, Tensor] = {}
-        if attention and bond.reader is not None and bond.compares:
+        if attention and transfer.compares:
             self.rows["attention_kl"] = torch.zeros(blocks)
-        if attention and bond.reader is not None and bond.alignment.teacher_extra:
+        if attention and transfer.drops_tokens:
             self.rows["dropped_mass"] = torch.zeros(blocks)
 
-    def add(self, inputs: Inputs, y: Tensor, reading: TeacherAttention) -> None:
+    def add(self, inputs: Inputs, y: Tensor, read: TeacherAttention) -> None:
         """Count a batch with labels y [B]."""
-        training, bond, count = self.training, self.training.student.bond, len(y)
+        training, transfer, count = self.training, self.training.student.transfer, len(y)
         training.model.eval()
-        watching = bond.comparing if self.attention else bond.guiding
+        watching = transfer.comparing if self.attention else transfer.guiding
         rows: dict[str, list[float]] = {}
-        with precision_of(training.recipe, y.device), watching(reading) as own:
+        with precision_of(training.recipe, y.device), watching(read) as own:
             logits = training.model(inputs.by(training.input)).float()
             if "attention_kl" in self.rows and own is not None:
-                rows["attention_kl"] = bond.divergence(own)
+                rows["attention_kl"] = transfer.divergence(own)
             if "dropped_mass" in self.rows:
-                rows["dropped_mass"] = bond.dropped(reading)
+                rows["dropped_mass"] = transfer.dropped(read)
             if training.partner is not None:
                 logits = mixed(logits, training.partner(inputs.by(training.teacher_input)).float())
         if self.classes is not None:
@@ -55,7 +125,7 @@ class Tally:
         self.count += count
 
     def score(self, ranks: Ranks) -> dict[str, Any]:
-        """Over what all ranks have counted."""
+        """The means over the counts of all ranks."""
         count = ranks.total(torch.tensor(self.count))
         top1, top5, loss = (ranks.total(self.sums) / count).tolist()
         found: dict[str, Any] = {"top1": 100 * top1, "top5": 100 * top5, "loss": loss}

@@ -75,6 +75,11 @@ class RunTrainer:
                 self.partner = trained(run, files["ensemble"]).to(self.device)
         self.student = Student(self.model, run.transfer, reader, self.recipe, ranks)
 
+    @property
+    def reader(self) -> TeacherReader | None:
+        """The teacher that its student learns from."""
+        return self.student.transfer.reader
+
     def resume(self) -> None:
         """Go on from the folder's checkpoint, where there is one of this run and code. A damaged one, or what is none of this
         run's, is set aside with a line on stderr: the run starts anew."""

@@ -43,7 +43,7 @@ class Student:
         self.model, self.recipe = model, recipe
         self.average = None if recipe.ema is None else ModelEmaV3(model, decay=recipe.ema)
         model.set_grad_checkpointing(recipe.grad_checkpointing)  # type: ignore[operator]
-        self.bond = AttentionTransfer(transfer, model, reader)
+        self.transfer = AttentionTransfer(transfer, model, reader)
         self.depth = StochasticDepth(model, recipe.drop_path)
         self.optimizer = create_optimizer_v2(self._groups(), opt="adamw", lr=recipe.lr, betas=recipe.betas)
         self.masked = None
@@ -103,11 +103,11 @@ class Student:
                 within.enter_context(self.shared.no_sync())
             within.enter_context(self.depth.dropping(draws))
             with precision_of(self.recipe, x.device):
-                within.enter_context(self.bond.guiding(reading))
+                within.enter_context(self.transfer.guiding(reading))
                 if self.masked is not None:
                     loss = self.masked.loss(self.model, x, y, smoothing)
                 else:
-                    loss = F.cross_entropy(self.forward(x).float(), y, label_smoothing=smoothing) + self.bond.loss()
+                    loss = F.cross_entropy(self.forward(x).float(), y, label_smoothing=smoothing) + self.transfer.loss()
             mark("forward")
             (loss if share == 1 else loss * share).backward()
         mark("backward")

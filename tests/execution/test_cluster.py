@@ -25,7 +25,8 @@ from benchmark.spec.protocol import load_protocol
 from benchmark.spec.study import load_study
 from benchmark.storage.results import Results
 from benchmark.storage.work_folder import Workspace
-from benchmark.training.co_trainer import CoTrainer, TrainingCallbacks, TrainingContext
+from benchmark.training.co_trainer import CoTrainer
+from benchmark.training.group import TrainingCallbacks, TrainingContext
 from benchmark.training.models import weights_digest
 from benchmark.training.preemption import Preempted, Preemption
 from benchmark.training.run_trainer import CHECKPOINT, WEIGHTS
@@ -181,7 +182,9 @@ def test_the_batch_script(programs, tmp_path, on_slurm):
     code = next((tmp_path / "work" / "code").iterdir())
     assert f"export PYTHONPATH={code}" in text and "export PYTHONSAFEPATH=1" in text
     assert re.search(r"^srun .*--kill-on-bad-exit=1 .*submitit", text, re.MULTILINE)
-    assert (code / "benchmark" / "execution" / "worker.py").read_bytes() == (ROOT / "benchmark" / "execution" / "worker.py").read_bytes()
+    assert (code / "benchmark" / "execution" / "worker.py").read_bytes() == (
+        ROOT / "benchmark" / "execution" / "worker.py"
+    ).read_bytes()
 
 
 def test_arrays_and_dependencies(monkeypatch, programs, tmp_path):

@@ -307,7 +307,7 @@ def test_an_ensemble_averages_probabilities(tmp_path):
     tuned = trained(item.run, files["ensemble"])
     images, labels = next(iter(training_images(item.run)))
     x = (images - 0.19) / 0.33
-    with torch.no_grad(), student.student.bond.guiding(student.student.bond.read(x)):
+    with torch.no_grad(), student.student.transfer.guiding(student.student.transfer.read(x)):
         one = student.model.eval()(x).softmax(1)
     with torch.no_grad():
         mean = (one + tuned(x).softmax(1)) / 2

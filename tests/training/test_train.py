@@ -14,7 +14,9 @@ from benchmark.spec.protocol import Protocol
 from benchmark.spec.records import validated
 from benchmark.spec.study import Study
 from benchmark.training import models
-from benchmark.training.co_trainer import CoTrainer, TrainingCallbacks, TrainingContext
+from benchmark.training.co_trainer import CoTrainer
+from benchmark.training.evaluation import evaluate
+from benchmark.training.group import TrainingCallbacks, TrainingContext
 from benchmark.training.inputs import normalised
 from benchmark.training.models import reader_of, weights_digest
 from benchmark.training.run_trainer import CHECKPOINT, WEIGHTS, RunTrainer
@@ -86,7 +88,7 @@ def digits(run):
 
 
 def score_of(training, name):
-    ((_, score),) = CoTrainer([training], QUIET, TrainingContext()).evaluate([training], name)
+    ((_, score),) = evaluate(CoTrainer([training], QUIET, TrainingContext()), [training], name)
     return score
 
 
@@ -153,7 +155,7 @@ def test_what_copy_reads_it_needs_at_test_time(tmp_path):
     training = training_of(student, tmp_path / "student", tmp_path / "teacher" / WEIGHTS)
     train_all([training])
     guided = score_of(training, "test")
-    training.student.bond.reader = None
+    training.student.transfer.reader = None
     assert score_of(training, "test") != guided
 
 
@@ -163,7 +165,7 @@ def test_one_way_of_evaluating_a_distilled_student(tmp_path):
     fit(item_of(plan, "teacher"), tmp_path / "teacher")
     training = training_of(item_of(plan, "standard-distill"), tmp_path / "student", tmp_path / "teacher" / WEIGHTS)
     group = CoTrainer([training], QUIET, TrainingContext())
-    ((_, plain),), ((_, compared),) = (group.evaluate([training], "test", attention=each) for each in (False, True))
+    ((_, plain),), ((_, compared),) = (evaluate(group, [training], "test", attention=each) for each in (False, True))
     assert compared["attention_kl"] is not None and plain == {key: compared[key] for key in plain}
 
 
@@ -184,7 +186,7 @@ def test_one_precision_in_training_and_evaluation(tmp_path, monkeypatch):
     teacher, student = item_of(plan, "teacher"), item_of(plan, "standard-copy")
     fit(teacher, tmp_path / "teacher")
     training = training_of(student, tmp_path / "student", tmp_path / "teacher" / WEIGHTS)
-    seen, bond = [], training.student.bond
+    seen, bond = [], training.student.transfer
     training.model.head.register_forward_hook(
         lambda module, args, output: seen.append((output.detach(), [route.weights.clone() for route in bond.maps.values()]))
     )
@@ -193,12 +195,12 @@ def test_one_precision_in_training_and_evaluation(tmp_path, monkeypatch):
     alone = CoTrainer([training], QUIET, TrainingContext())
     alone._step([training], iter([(images, labels)]))
     monkeypatch.setattr(alone, "dataset", One([(images, labels)]))
-    alone.evaluate([training], "test")
+    evaluate(alone, [training], "test")
     (trained, taught), (evaluated, shown) = seen
     assert torch.equal(trained, evaluated)
     for one, other in zip(taught, shown, strict=True):
         assert torch.equal(one, other)
-    exact = training.student.bond.reader.read(normalised(images, student.run.protocol.normalisation))
+    exact = training.student.transfer.reader.read(normalised(images, student.run.protocol.normalisation))
     assert not torch.equal(exact[0].weights, taught[0])
 
 
@@ -210,7 +212,7 @@ def test_every_image_is_counted_once(tmp_path):
     whole = score_of(training, "test")
     group = CoTrainer([training], QUIET, TrainingContext())
     group.evaluation_batch = 33
-    ((_, parts),) = group.evaluate([training], "test")
+    ((_, parts),) = evaluate(group, [training], "test")
     assert parts["top1"] == whole["top1"] and parts["loss"] == pytest.approx(whole["loss"])
     with torch.no_grad():
         images, labels = next(digits(item.run).evaluate("test", 1000))

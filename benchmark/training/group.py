@@ -1,0 +1,125 @@
+"""Runs that train together: which of them go on, how their teachers are read, and whose time it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark import data
+from benchmark.data import DataLocation
+from benchmark.training.distributed import ALONE, Ranks
+from benchmark.training.inputs import Inputs, precision_of
+from benchmark.training.preemption import Preempted, Preemption
+from benchmark.training.run_trainer import RunTrainer
+from benchmark.transfer.teacher_reader import TeacherAttention
+
+
+@dataclass
+class TrainingCallbacks:
+    """Callbacks for step (with its loss), end (with what `RunTrainer.finish` gives), failure, and each evaluated batch."""
+
+    stepped: Callable[[RunTrainer, float], None]
+    ended: Callable[[RunTrainer, dict[str, Any]], None]
+    failed: Callable[[RunTrainer, Exception], None]
+    evaluated: Callable[[RunTrainer], None] = lambda training: None
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """Where and how runs train. Nothing of it changes a number but for rounding (and a streamed source's order).
+
+    Attributes:
+        checkpoint_seconds: between checkpoints.
+        place: where the data lies, and this process's part of it.
+        ranks: the processes that train together.
+        micro_batch: images that go through a model at a time; the gradients of larger batches are accumulated.
+        notice: the scheduler's signals.
+    """
+
+    checkpoint_seconds: float = 60.0
+    place: DataLocation = field(default_factory=DataLocation)
+    ranks: Ranks = ALONE
+    micro_batch: int | None = None
+    notice: Preemption = field(default_factory=Preemption)
+
+
+class Group:
+    """Runs of one data order. A run that raises is reported and leaves the others going, unless the callback raises.
+
+    Raises ValueError for runs that cannot share a batch.
+    """
+
+    def __init__(self, trainings: Sequence[RunTrainer], callbacks: TrainingCallbacks, context: TrainingContext) -> None:
+        if len({training.run.companions for training in trainings}) != 1:
+            raise ValueError("runs that train together need the same data, order and batch")
+        first = trainings[0]
+        protocol = first.run.protocol
+        self.going, self.callbacks, self.context, self.ranks = list(trainings), callbacks, context, context.ranks
+        self.device, self.recipe, self.stream = first.device, first.recipe, first.run.stream
+        self.dataset = data.load(protocol.data, context.place, first.run.student.geometry.img_size, protocol.normalisation)
+        self.evaluation_batch = protocol.evaluation_batch
+
+    def still(self, trainings: Sequence[RunTrainer]) -> list[RunTrainer]:
+        """Those that have neither failed nor ended."""
+        return [training for training in trainings if training in self.going]
+
+    def fail(self, training: RunTrainer, error: Exception) -> None:
+        """Report a run's failure, once."""
+        if training in self.going:
+            self.going.remove(training)
+            self.callbacks.failed(training, error)
+
+    @contextmanager
+    def isolated(self, training: RunTrainer) -> Iterator[None]:
+        """Within: an error fails this run alone."""
+        try:
+            yield
+        except Exception as error:
+            self.fail(training, error)
+
+    def leave_if_told(self, agreed: bool) -> None:
+        """Raise Preempted if the scheduler wants this process's place; `agreed`: if it wants that of any process."""
+        leave = self.context.notice.leave
+        if self.ranks.any(leave) if agreed else self.ranks.size == 1 and leave:
+            raise Preempted
+
+    def read(
+        self, trainings: Sequence[RunTrainer], inputs: Inputs, draws: Tensor | None = None, charge: bool = False
+    ) -> dict[int, TeacherAttention]:
+        """The attention of each teacher by its reader's identity; each teacher runs once.
+
+        A teacher that raises fails its own students. With `charge` its time counts as theirs. `draws` as StochasticDepth's.
+        """
+        found: dict[int, TeacherAttention] = {id(None): {}}
+        for reader in {id(training.reader): training.reader for training in trainings}.values():
+            if reader is None:
+                continue
+            taught = [training for training in trainings if training.reader is reader]
+            began = self.now()
+            try:
+                with precision_of(self.recipe, self.device):  # the same in training and in evaluation
+                    found[id(reader)] = reader.read(inputs.by(taught[0].teacher_input), draws)
+            except Exception as error:
+                for training in taught:
+                    self.fail(training, error)
+            if charge:
+                self.charge(taught, began)
+        return found
+
+    def charge(self, trainings: Sequence[RunTrainer], began: float) -> None:
+        """Share the time since `began` among runs."""
+        share = (self.now() - began) / len(trainings)
+        for training in trainings:
+            training.state.seconds += share
+
+    def now(self) -> float:
+        """Seconds, once the device has done what it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.monotonic()
