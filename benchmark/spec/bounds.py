@@ -33,53 +33,21 @@ class Whole:
 
 
 STEPS = Whole(1, 10**9)
-
-
 BATCH = Whole(1, 2**20)  # images
-
-
 IMAGES = Whole(1, 10**10)
-
-
 CLASSES = Whole(2, 10**6)
-
-
 PIXELS = Whole(1, 8192)  # of a side
-
-
 WIDTH = Whole(1, 2**16)  # of tokens
-
-
 DEPTH = Whole(1, 1024)  # blocks
-
-
 SEED = Whole(0, 2**31 - 1)
-
-
 POINTS = Whole(1, 10**4)  # of a learning curve
-
-
 RUNS = Whole(1, 10**6)  # in one process or job
-
-
 JOBS = Whole(1, 10**5)  # at a time
-
-
 NODES = Whole(1, 10**4)
-
-
 PROCESSES = Whole(1, 4096)  # on a node; GPUs and cores too
-
-
 WORKERS = Whole(0, 4096)  # image loaders of a process
-
-
 MINUTES = Whole(1, 10**6)  # two years
-
-
 ROUNDS = Whole(1, 10**6)
-
-
 MEGABYTE = 2**20
 
 

@@ -31,8 +31,6 @@ from benchmark.spec.yaml_files import find_file, read_yaml, shipped
 from families.spec import UnknownName, UserError
 
 DEFAULT_PROTOCOL = "mini"
-
-
 MOST_EXTENDED = 20  # files, one by way of the other
 
 

@@ -12,56 +12,22 @@ from benchmark.spec import bounds
 from families.spec import MOST_SHOWN, UnknownName, UserError, quoted
 
 NUMBER = BeforeValidator(bounds.no_bool)
-
-
 Fraction = Annotated[float, NUMBER, Field(ge=0, le=1)]
-
-
 Percent = Annotated[float, NUMBER, Field(ge=0, le=100)]
-
-
 Positive = Annotated[float, NUMBER, Field(gt=0, le=bounds.LARGEST)]
-
-
 NotNegative = Annotated[float, NUMBER, Field(ge=0, le=bounds.LARGEST)]
-
-
 Centre = Annotated[float, NUMBER, Field(ge=-bounds.LARGEST, le=bounds.LARGEST)]
-
-
 Steps = Annotated[int, NUMBER, Field(ge=bounds.STEPS.least, le=bounds.STEPS.most)]
-
-
 BatchSize = Annotated[int, NUMBER, Field(ge=bounds.BATCH.least, le=bounds.BATCH.most)]
-
-
 ImageCount = Annotated[int, NUMBER, Field(ge=bounds.IMAGES.least, le=bounds.IMAGES.most)]
-
-
 ClassCount = Annotated[int, NUMBER, Field(ge=bounds.CLASSES.least, le=bounds.CLASSES.most)]
-
-
 Pixels = Annotated[int, NUMBER, Field(ge=bounds.PIXELS.least, le=bounds.PIXELS.most)]
-
-
 Width = Annotated[int, NUMBER, Field(ge=bounds.WIDTH.least, le=bounds.WIDTH.most)]
-
-
 Depth = Annotated[int, NUMBER, Field(ge=bounds.DEPTH.least, le=bounds.DEPTH.most)]
-
-
 Seed = Annotated[int, NUMBER, Field(ge=bounds.SEED.least, le=bounds.SEED.most)]
-
-
 Points = Annotated[int, NUMBER, Field(ge=bounds.POINTS.least, le=bounds.POINTS.most)]
-
-
 RunCount = Annotated[int, NUMBER, Field(ge=bounds.RUNS.least, le=bounds.RUNS.most)]
-
-
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=100)]  # what an arm can be called by
-
-
 MOST_TOLD = 300  # characters of what is wrong
 
 

@@ -19,8 +19,6 @@ from benchmark.spec.teacher_source import TeacherSource
 from families.spec import STANDARD
 
 TEACHER = "teacher"  # the arm of a teacher that the protocol trains
-
-
 EVALUATED = ("ensemble", "match")  # roles of what is not trained
 
 

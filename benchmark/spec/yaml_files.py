@@ -31,11 +31,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 FOLDER = Path(__file__).parent.parent
-
-
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a protocol's or study's file without its ending
-
-
 MOST_YAML = bounds.MEGABYTE
 
 

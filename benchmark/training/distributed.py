@@ -107,6 +107,4 @@ def joined(device: str) -> Iterator[Ranks]:
 
 
 _joined: Ranks | None = None
-
-
 ALONE = Ranks()

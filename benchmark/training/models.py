@@ -26,11 +26,7 @@ from families.spec import Component, Host
 
 # What starts anew with a part of the teacher: of each block the module, and BEiT's table of biases that all blocks share.
 REINIT_PATTERNS = {"none": (), "attention": ("blocks.*.attn.*", "rel_pos_bias.*"), "mlp": ("blocks.*.mlp.*",)}
-
-
 REMEDY = "delete it, and bench run trains its run again"  # of weights that a run of ours left
-
-
 HEADS = ("head.", "norm.", "fc_norm.")  # what belongs to a head: the norm before it moves with the pooling
 
 

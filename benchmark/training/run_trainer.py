@@ -24,8 +24,6 @@ from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.checkpoints import WeightsError, read_torch
 
 CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
-
-
 ANEW = "set aside, and the run starts anew"  # what becomes of a checkpoint that is not believed
 
 

@@ -10,8 +10,6 @@ from timm.layers import Mlp
 from torch import Tensor, nn
 
 NEVER = -1
-
-
 PACKED_ROWS = 1024  # batch x tokens for which a teacher's weights are laid out; one number, so that all batches agree
 
 

@@ -10,8 +10,6 @@ from torch import Tensor
 from families.core.attention import Map, Route, part
 
 PART_ELEMENTS = {"cpu": 2**21}  # size of the pieces in which unheld maps are passed through; others: PART_ELEMENTS_ELSEWHERE
-
-
 PART_ELEMENTS_ELSEWHERE = 2**27
 
 

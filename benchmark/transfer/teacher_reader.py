@@ -14,8 +14,6 @@ from benchmark.transfer.stochastic_depth import StochasticDepth
 from families.core.attention import Map, Route, layout, open_attention, read_routes
 
 HELD_TOKENS = {"cpu": 1024}  # per device type, up to how many tokens maps are held (docs/speed.md); elsewhere they are not
-
-
 TeacherAttention = dict[int, Any]  # block -> Route | Map, all the teacher's tokens
 
 
