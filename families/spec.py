@@ -230,6 +230,12 @@ def quoted(given: object, most: int = MOST_SHOWN) -> str:
     return repr(text if len(text) <= most else f"{text[:most]}...")
 
 
+def one_line(told: object, most: int = 300) -> str:
+    """An error, or what a program said, on one line of at most `most` characters; never empty."""
+    nothing = type(told).__name__ if isinstance(told, BaseException) else "without a word"
+    return " ".join(str(told).split())[:most] or nothing
+
+
 class UnknownName(UserError):
     """A word that names nothing here; the message gives the nearest valid one and all that are valid."""
 

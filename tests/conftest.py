@@ -19,6 +19,7 @@ from benchmark.spec.yaml_files import FOLDER
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parent.parent
+CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"  # files of a run
 
 
 def tiny_protocol(**changes):

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 import families
-from benchmark.analysis.costs import bill, forward_flops, weights_bytes
-from benchmark.execution.cluster_config import ClusterConfig
+from benchmark.analysis.costs import by_arithmetic, disk_bytes, estimate, forward_flops, weights_bytes
+from benchmark.execution.backends.slurm_config import ClusterConfig
 from benchmark.spec.arm import Arm
 from benchmark.spec.plan import make_plan
 from benchmark.spec.protocol import load_protocol
@@ -73,7 +73,9 @@ def test_files_that_are_named_exist(page):
 def cost_of(teachers):
     protocol, study = load_protocol("imagenet")[1], load_study("main")[1]
     plan = make_plan("imagenet", protocol, "main", study, teachers, protocol.seeds)
-    return len(plan.items), bill(list(plan.items.values()), protocol.together)
+    items = list(plan.items.values())
+    needs = {"gpu_hours": estimate(items, by_arithmetic, protocol.together).hours}
+    return len(items), needs | {"disk_gb": disk_bytes(items, protocol.together) / 1e9}
 
 
 def cost_rows():

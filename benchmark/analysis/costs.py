@@ -1,8 +1,9 @@
-"""What a plan will cost: by arithmetic, or by what finished runs of its kind took."""
+"""The cost of a plan: by arithmetic, by measured steps, or by finished runs of the same kind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
@@ -17,8 +18,8 @@ ASSUMED = f"an A100 at {SHARE:.0%} of its bfloat16 peak, assumed; evaluation not
 
 
 def forward_flops(geometry: Geometry, blocks: int | None = None, registers: int = 0) -> float:
-    """Floating-point operations of a plain ViT's forward pass of one image, of its first `blocks` blocks (None: all), with so
-    many registers beside its class token and patches.
+    """Floating-point operations of a plain ViT's forward pass of one image, through its first `blocks` blocks (None: all), with
+    `registers` tokens beside its class token and patches.
 
     A multiplication and an addition are two. Per block 24 N d^2 of projections and MLP and 4 N^2 d of attention, for N tokens
     of width d; the patch embedding adds 2 N d 3 p^2, for N without registers.
@@ -34,50 +35,113 @@ def weights_bytes(geometry: Geometry) -> float:
     return 4 * (geometry.depth * 12 * geometry.embed_dim**2 + 3 * geometry.patch_size**2 * geometry.embed_dim)
 
 
-def bill(items: Sequence[Item], most: int) -> dict[str, float]:
-    """`gpu_hours` and `disk_gb` that runs will need, by arithmetic alone.
+@dataclass(frozen=True)
+class StepCost:
+    """Seconds of one step of a run: its own, and its teacher's, which runs that train together pay once.
 
-    A step is three forward passes of the student (the backward pass is twice the forward: Kaplan et al. 2020, arXiv
-    2001.08361) and one of the teacher, as far as it is read and once for runs that train together. On disk each run keeps
-    its weights, beside those of its checkpoint with both of Adam's moments and an average where the recipe has one.
+    `origins` says where that was measured: devices, or the code's digest.
     """
-    operations, kept, passing = 0.0, 0.0, 0.0
-    for unit in units(items, 1, most):
-        seen = [item.run for item in unit if item.run.is_trained]
-        images = [run.protocol.recipe.steps * run.protocol.recipe.batch_size for run in seen]
-        operations += sum(3 * count * forward_flops(run.student.geometry) for run, count in zip(seen, images, strict=True))
-        operations += max(
-            (count * forward_flops(run.student.geometry, max(run.transfer.blocks) + 1)
-             for run, count in zip(seen, images, strict=True) if run.transfer.blocks),
-            default=0.0,
-        )  # fmt: skip
-        kept += sum(weights_bytes(run.student.geometry) for run in seen)
-        passing = max(passing, sum(weights_bytes(r.student.geometry) * (3 + (r.protocol.recipe.ema is not None)) for r in seen))
-    return {"gpu_hours": operations / (PEAK * SHARE) / 3600, "disk_gb": (kept + passing) / 1e9}
+
+    own: float
+    teacher: float = 0.0
+    origins: tuple[str, ...] = ()
 
 
-def by_experience(finished: Sequence[Result], todo: Sequence[Item]) -> dict[str, Any]:
-    """What runs will take if each step costs what it did in finished runs of the same kind: all but seed, teacher and steps.
+@dataclass(frozen=True)
+class Estimate:
+    """How long runs take.
 
-    Gives `device_hours`, hours times the processes that share a run; how many `runs` there are and are `covered`; and the
-    `devices` it was measured on.
+    Attributes:
+        runs, covered: how many there are, and have a known cost.
+        hours: of all workers together.
+        until_done: hours until the last of the workers is done.
+        origins: of the costs.
     """
+
+    runs: int
+    covered: int
+    hours: float
+    until_done: float
+    origins: frozenset[str]
+
+
+def estimate(items: Sequence[Item], step_cost: Callable[[Run], StepCost | None], most: int, jobs: int = 1) -> Estimate:
+    """The time of runs whose steps cost what `step_cost` says (None: not known), by `jobs` workers, in units of at most `most`
+    runs. Students wait for all teachers. Evaluation, start and the data pipeline are not counted."""
+    covered, loads, origins = 0, [0.0] * jobs, set[str]()
+    total = 0.0
+    for teachers in (True, False):
+        for unit in units([item for item in items if (item.run.is_teacher) == teachers], jobs, most):
+            costs = [(item.run.protocol.recipe.steps, step_cost(item.run)) for item in unit]
+            known = [(steps, cost) for steps, cost in costs if cost is not None]
+            seconds = sum(steps * cost.own for steps, cost in known)
+            seconds += max((steps * cost.teacher for steps, cost in known), default=0.0)
+            covered, total = covered + len(known), total + seconds
+            origins.update(origin for _, cost in known for origin in cost.origins)
+            loads[loads.index(min(loads))] += seconds
+        loads = [max(loads)] * jobs
+    return Estimate(len(items), covered, total / 3600, max(loads) / 3600, frozenset(origins))
+
+
+def by_arithmetic(run: Run) -> StepCost | None:
+    """A step as floating-point operations, on an A100 (see ASSUMED).
+
+    It is three forward passes of the student (the backward pass is twice the forward: Kaplan et al. 2020, arXiv 2001.08361)
+    and one of the teacher, through the blocks that are read.
+    """
+    if not run.is_trained:
+        return None
+    geometry, second = run.student.geometry, run.protocol.recipe.batch_size / (PEAK * SHARE)
+    read = forward_flops(geometry, max(run.transfer.blocks) + 1) if run.transfer.blocks else 0.0
+    return StepCost(3 * second * forward_flops(geometry), second * read)
+
+
+def by_measurement(measured: Mapping[tuple[Geometry, bool], Mapping[str, Any]]) -> Callable[[Run], StepCost | None]:
+    """Steps as `bench speed` timed them (storage.measurements.read_measurements) at a run's geometry; a matched student's by
+    those of a matched one if there are any, else of a standard one, and the reverse."""
+
+    def step_cost(run: Run) -> StepCost | None:
+        geometry, matched = run.student.geometry, bool(run.student.components)
+        known = measured.get((geometry, matched)) or measured.get((geometry, not matched))
+        if known is None or not run.is_trained:
+            return None
+        method, origins = run.transfer.method, (known["provenance"]["code"],)
+        if method == "none":
+            return StepCost(known["plain"]["seconds"], 0.0, origins)
+        return StepCost(known[f"second_{method}"]["seconds"], known["teacher"]["seconds"], origins)
+
+    return step_cost
+
+
+def by_experience(finished: Sequence[Result]) -> Callable[[Run], StepCost | None]:
+    """Steps as in finished runs of the same kind: equal but for seed, teacher and number of steps. Processes that share a run
+    count each; a teacher's share is in the run's own seconds."""
     seconds: dict[str, list[float]] = {}
     devices: dict[str, set[str]] = {}
     for result in finished:
         kind, steps = _kind_of(result.run.run), result.run.protocol.recipe.steps
         seconds.setdefault(kind, []).append(result.cost.seconds * (result.cost.ranks or 1) / steps)
         devices.setdefault(kind, set()).add(result.cost.device)
-    usual = {kind: mean(each) for kind, each in seconds.items()}
-    kinds = [(item, _kind_of(item.run)) for item in (todo if usual else ())]
-    known = [(item, kind) for item, kind in kinds if kind in usual]
-    spent = sum(item.run.protocol.recipe.steps * usual[kind] for item, kind in known)
-    on = sorted({device for _, kind in known for device in devices[kind]})
-    return {"runs": len(todo), "covered": len(known), "device_hours": spent / 3600, "devices": on}
+    usual = {kind: StepCost(mean(each), 0.0, tuple(devices[kind])) for kind, each in seconds.items()}
+    return lambda run: usual.get(_kind_of(run)) if usual else None
 
 
 def _kind_of(run: Run) -> str:
-    """What of a run decides the cost of its steps."""
+    """What decides the cost of a run's steps."""
     recipe = run.protocol.recipe.model_copy(update={"steps": 1})
     alike = run.model_copy(update={"seed": 0, "teacher": None, "protocol": run.protocol.model_copy(update={"recipe": recipe})})
     return alike.key
+
+
+def disk_bytes(items: Sequence[Item], most: int) -> float:
+    """What runs need in the work folder.
+
+    Each keeps its weights; the largest unit of at most `most` runs also has checkpoints: weights, both of Adam's moments, and
+    an average where the recipe has one.
+    """
+    kept, passing = 0.0, 0.0
+    for unit in units(items, 1, most):
+        trained = [(weights_bytes(item.run.student.geometry), item.run) for item in unit if item.run.is_trained]
+        kept += sum(size for size, _ in trained)
+        passing = max(passing, sum(size * (3 + (run.protocol.recipe.ema is not None)) for size, run in trained))
+    return kept + passing

@@ -20,8 +20,8 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     from benchmark.execution.monitor import cancel
 
-    known = submissions_of(args.work)
-    jobs, runs, mixed = cancel(known, wanted_of(args, known) if names_something(args) else None)
+    submissions = submissions_of(args.work)
+    jobs, runs, mixed = cancel(submissions, wanted_of(args, submissions) if names_something(args) else None)
     console = make_console()
     if jobs:
         what = f"cancelled {jobs} jobs with {runs} runs; what they had is in their checkpoints, bench run goes on from there"

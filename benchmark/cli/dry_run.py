@@ -7,25 +7,30 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmark.analysis.costs import ASSUMED, bill, by_experience
-from benchmark.execution.backends.slurm import SchedulerError
-from benchmark.execution.launcher import Launcher
+from benchmark.analysis.costs import ASSUMED, by_arithmetic, by_experience, by_measurement, disk_bytes, estimate
+from benchmark.execution.backends.backend import SchedulerError
+from benchmark.execution.launcher import Launch
 from benchmark.execution.setup import torch_device
+from benchmark.execution.submitter import Submitter
+from benchmark.execution.survey import Survey
 from benchmark.spec.plan import Item
+from benchmark.storage.measurements import read_measurements
+from benchmark.storage.provenance import code_version
+from benchmark.storage.result_file import Result
 
 MOST_ROWS = 1000  # of the table: more take seconds to lay out, and nobody reads them
 
 
-def preview(launcher: Launcher) -> dict[str, Any]:
-    """The plan's runs with their stage and state, and what those that are to be trained need:
+def preview(launch: Launch) -> dict[str, Any]:
+    """The plan's runs with their stage and state, and the cost of those to train:
 
-    `bill` by arithmetic, `estimate` by what `bench speed --protocol` measured (null without), `experience` by what
-    finished runs of the plan took.
+    `bill` by arithmetic, `estimate` by measurements of `bench speed --protocol` (null without), `experience` by the plan's
+    finished runs.
     """
-    plan, todo = launcher.plan, launcher.survey()
-    elsewhere = _elsewhere(launcher)
-    left = [item for item in todo if item.key not in elsewhere]
-    wanted = {item.key for item in todo}
+    plan, survey = launch.plan, Survey(launch)
+    elsewhere = _elsewhere(launch)
+    left = [item for item in survey.todo if item.key not in elsewhere]
+    wanted = {item.key for item in survey.todo}
     rows = [
         {
             "key": item.key,
@@ -44,35 +49,44 @@ def preview(launcher: Launcher) -> dict[str, Any]:
         "protocol": plan.protocol,
         "study": plan.study,
         **counts,
-        "jobs": launcher.count_jobs(left) if launcher.detached else None,
-        "bill": bill(left, launcher.protocol.together) if left else None,
-        "estimate": _estimate(launcher, left),
-        "experience": by_experience(launcher.results_found(), left),
+        "jobs": Submitter(launch).count_jobs(left) if launch.backend.detached else None,
+        **_costs(launch, left, survey.results),
         "plan": rows,
     }
 
 
-def _elsewhere(launcher: Launcher) -> set[str]:
-    """Runs that are queued or running; none where the scheduler can not be asked."""
+def _elsewhere(launch: Launch) -> set[str]:
+    """Runs that are queued or running; none where the scheduler cannot be asked."""
     try:
-        return {key for key, at in launcher.jobs.standings().items() if at.live is not None}
+        return {key for key, at in launch.submissions.standings().items() if at.live is not None}
     except SchedulerError:
         return set()
 
 
-def _estimate(launcher: Launcher, items: list[Item]) -> dict[str, Any] | None:
-    name = launcher.plan.protocol
-    if not items or not (launcher.workspace.folder / "speed" / name).is_dir():
-        return None
-    from benchmark.tools.speed import estimate
+def _costs(launch: Launch, items: list[Item], finished: list[Result]) -> dict[str, Any]:
+    """The parts `bill`, `estimate` and `experience` of a preview."""
+    most, needs, cost = launch.protocol.together, None, None
+    if items:
+        needs = {"gpu_hours": estimate(items, by_arithmetic, most).hours, "disk_gb": disk_bytes(items, most) / 1e9}
+    if items and launch.workspace.speed(launch.plan.protocol).is_dir():
+        device = torch_device(launch.setup.device)
+        measured = read_measurements(launch.workspace, launch.plan.protocol, launch.protocol, device)
+        found = estimate(items, by_measurement(measured), most, launch.setup.jobs)
+        cost = {
+            "runs": found.runs,
+            "covered": found.covered,
+            "process_hours": found.hours,
+            "hours": found.until_done,
+            "same_code": found.origins <= {code_version()["code"]},
+        }
+    past = estimate(items, by_experience(finished), most)
+    experience = {"runs": past.runs, "covered": past.covered, "device_hours": past.hours, "devices": sorted(past.origins)}
+    return {"bill": needs, "estimate": cost, "experience": experience}
 
-    device = torch_device(launcher.setup.device)
-    return estimate(launcher.workspace, name, launcher.protocol, items, launcher.setup.jobs, device)
 
-
-def show(found: dict[str, Any], launcher: Launcher, console: Console) -> None:
+def show(found: dict[str, Any], launch: Launch, console: Console) -> None:
     """Print it for people."""
-    plan = launcher.plan
+    plan = launch.plan
     table = Table(title=f"study {plan.study}, protocol {plan.protocol}")
     for column in ("stage", "run", "serves", "steps", ""):
         table.add_column(column)
@@ -91,14 +105,9 @@ def show(found: dict[str, Any], launcher: Launcher, console: Console) -> None:
         highlight=False,
     )
     if found["jobs"]:
-        config = launcher.config
-        console.print(
-            f"as {found['jobs']} jobs, at most {config.parallel} at a time, each on {config.nodes} x {config.tasks} processes"
-            f" for up to {config.minutes} minutes before it queues again",
-            highlight=False,
-        )
+        console.print(f"as {found['jobs']} jobs, {launch.backend.description}", highlight=False)
     if found["todo"]:
-        _show_costs(found, launcher, console)
+        _show_costs(found, launch, console)
 
 
 def _state(row: dict[str, Any]) -> str:
@@ -109,10 +118,10 @@ def _state(row: dict[str, Any]) -> str:
     return "to train" if row["steps"] else "to evaluate"
 
 
-def _show_costs(found: dict[str, Any], launcher: Launcher, console: Console) -> None:
+def _show_costs(found: dict[str, Any], launch: Launch, console: Console) -> None:
     """By arithmetic where the teachers are real ones, and by measurement where there is one."""
     needs, cost, past = found["bill"], found["estimate"], found["experience"]
-    hours = f"{needs['gpu_hours']:,.0f} GPU-hours ({ASSUMED}), " if launcher.protocol.teacher is None else ""
+    hours = f"{needs['gpu_hours']:,.0f} GPU-hours ({ASSUMED}), " if launch.protocol.teacher is None else ""
     disk = needs["disk_gb"]
     told = [f"by arithmetic: {hours}{f'{disk:,.0f} GB' if disk >= 1 else f'{1000 * disk:,.0f} MB'} in --work"]
     if past["covered"]:
@@ -123,12 +132,12 @@ def _show_costs(found: dict[str, Any], launcher: Launcher, console: Console) -> 
     if cost is not None and cost["covered"]:
         told.append(
             f"estimated for {cost['covered']} of {cost['runs']} runs: {_duration(cost['hours'])} "
-            f"with {launcher.setup.jobs} workers ({_duration(cost['process_hours'])} of work), evaluation and start not counted"
+            f"with {launch.setup.jobs} workers ({_duration(cost['process_hours'])} of work), evaluation and start not counted"
             + ("" if cost["same_code"] else "; measured with other code")
         )
     elif not past["covered"]:
         told.append(
-            f"no measured estimate: bench speed --protocol {launcher.plan.protocol} --family NAME --size SIZE"
+            f"no measured estimate: bench speed --protocol {launch.plan.protocol} --family NAME --size SIZE"
             " measures what a step costs here"
         )
     for line in told:

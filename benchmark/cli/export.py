@@ -24,11 +24,11 @@ def execute(args: argparse.Namespace) -> int:
     from benchmark.execution.monitor import find_run, names_cell
     from benchmark.training.models import weights_of
 
-    overview = monitor_of(args)
-    workspace = overview.workspace
-    key = find_run(overview, args.run)
-    item = next((item for (each, _), (item, _) in overview.entries.items() if each == key), None)
-    payload, weights = workspace.payload(key), workspace.run(key) / "weights.pt"
+    monitor = monitor_of(args)
+    workspace = monitor.workspace
+    key = find_run(monitor, args.run)
+    item = next((item for (each, _), (item, _) in monitor.entries.items() if each == key), None)
+    payload, weights = workspace.payload(key), workspace.run(key).weights
     if weights.is_file():
         weights_of(workspace, key)
     if item is None or payload is None:

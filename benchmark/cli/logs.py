@@ -22,7 +22,7 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     from benchmark.execution.monitor import find_run, log_of
 
-    overview = monitor_of(args)
-    for line in log_of(overview, find_run(overview, args.run), args.follow):
+    monitor = monitor_of(args)
+    for line in log_of(monitor, find_run(monitor, args.run), args.follow):
         print(line, flush=True)
     return DONE

@@ -67,8 +67,9 @@ def execute(args: argparse.Namespace) -> int:
     from benchmark.data import DataLocation
     from benchmark.execution.setup import torch_device
     from benchmark.storage.files import ensure_writable
+    from benchmark.storage.measurements import protocol_setting, save_measurement
     from benchmark.storage.work_folder import Workspace
-    from benchmark.tools.speed import limits, measure, measure_data, measure_images, protocol_setting, save, setting_of
+    from benchmark.tools.speed import limits, measure, measure_data, measure_images, setting_of
 
     device = torch_device(args.device)
     if protocol is not None:
@@ -97,7 +98,7 @@ def execute(args: argparse.Namespace) -> int:
         found = measure(setting, args.rounds, not args.no_yardstick, lambda doing: status.update(f"measuring: {doing}"))
     found["data"] = None if pipeline is None else pipeline | {"workers_needed": limits(found, pipeline)}
     if name is not None:
-        save(Workspace(args.work), name, found)
+        save_measurement(Workspace(args.work), name, setting, found)
     if args.json:
         print(json.dumps(found, indent=1))
         return DONE

@@ -23,9 +23,9 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     from benchmark.execution.monitor import as_json, show, watch
 
-    overview = monitor_of(args)
+    monitor = monitor_of(args)
     if args.json:
-        print(json.dumps(as_json(overview.look()), indent=1))
+        print(json.dumps(as_json(monitor.look()), indent=1))
         return DONE
-    (watch if args.watch else show)(overview, make_console())
+    (watch if args.watch else show)(monitor, make_console())
     return DONE

@@ -33,15 +33,15 @@ def names_something(args: argparse.Namespace) -> bool:
 
 
 def monitor_of(args: argparse.Namespace) -> Monitor:
-    """The runs that the options choose, to look at."""
+    """The states of the runs that the options choose."""
     from benchmark.execution.monitor import Monitor
 
-    jobs = submissions_of(args.work)
-    return Monitor(jobs.workspace, wanted_of(args, jobs), jobs)
+    submissions = submissions_of(args.work)
+    return Monitor(submissions.workspace, wanted_of(args, submissions), submissions)
 
 
 def submissions_of(work: Path) -> Submissions:
-    """What was submitted from a work folder. Raises UserError for what is no folder."""
+    """The submissions of a work folder. Raises UserError for what is no folder."""
     from benchmark.execution.submissions import Submissions
     from benchmark.storage.work_folder import Workspace
 
@@ -50,12 +50,12 @@ def submissions_of(work: Path) -> Submissions:
     return Submissions(Workspace(work))
 
 
-def wanted_of(args: argparse.Namespace, jobs: Submissions) -> list[Any]:
-    """What status and others look at: all requests made in the work folder, or what is named of them; else what is named."""
+def wanted_of(args: argparse.Namespace, submissions: Submissions) -> list[Any]:
+    """The runs of all requests made in the work folder, or those of them that the options name; else the runs named."""
     from benchmark.execution.monitor import Wanted
     from benchmark.storage.results import Results
 
-    requests = {json.dumps(each.request, sort_keys=True): each.request for each in jobs.submissions()}
+    requests = {json.dumps(each.request, sort_keys=True): each.request for each in submissions.submissions()}
     made = []
     for request in requests.values():
         try:

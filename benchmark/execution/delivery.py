@@ -1,4 +1,4 @@
-"""Whether a run is finished, and its way into the results."""
+"""Whether a run can begin or is finished, and its delivery into the results."""
 
 from __future__ import annotations
 
@@ -7,40 +7,39 @@ from typing import Any
 
 from benchmark.spec.plan import Item
 from benchmark.spec.protocol import Protocol
-from benchmark.storage.files import write_json
 from benchmark.storage.results import Results
 from benchmark.storage.work_folder import Workspace
 
 
 def lost_requirement(workspace: Workspace, item: Item) -> str | None:
-    """Why a run cannot begin: one that it needs has left no weights. None when it can."""
+    """Why a run cannot begin: one that it needs left no weights. None if it can."""
     for key in item.requires:
-        failed = workspace.payload(key) is None and workspace.progress(key).get("state") == "failed"  # below its floor, say
-        if failed or not (workspace.run(key) / "weights.pt").exists():
+        failed = workspace.payload(key) is None and workspace.progress(key).state == "failed"  # below its floor, say
+        if failed or not workspace.run(key).weights.exists():
             return f"what it needs first has failed: {workspace.error(key) or f'run {key} has no weights'}"
     return None
 
 
 def finished(workspace: Workspace, item: Item) -> bool:
-    """Whether the run has its numbers and its last weights here; what is only evaluated has no weights of its own."""
-    kept = not item.run.is_trained or (workspace.run(item.key) / "weights.pt").exists()
+    """Whether the run has left its payload, and its last weights unless it is only evaluated."""
+    kept = not item.run.is_trained or workspace.run(item.key).weights.exists()
     return kept and workspace.payload(item.key) is not None
 
 
 def deliver(workspace: Workspace, results: Results, item: Item) -> None:
-    """Write a finished run into every cell that it serves, where it is not there yet."""
+    """Write a finished run into every cell that it serves and that has it not yet."""
     payload = workspace.payload(item.key)
     assert payload is not None
     for cell in item.cells:
         results.put(cell, item.run, payload, workspace.superseded)
     progress, steps = workspace.progress(item.key), item.run.protocol.recipe.steps
-    if progress.get("state") != "finished":
+    if progress.state != "finished":
         ended = {"state": "finished", "step": steps, "steps": steps, "updated": time.time()}
-        write_json(workspace.run(item.key) / "progress.json", progress | ended)
+        workspace.write_progress(item.key, progress.model_copy(update=ended))
 
 
 def below_floor(item: Item, payload: dict[str, Any], protocol: Protocol) -> str | None:
-    """Why a teacher is none: its top-1 on val is below the protocol's floor. None when it is not, and for students."""
+    """Why a teacher fails: its top-1 on val is below the protocol's floor. None if it is not, and for students."""
     if not item.run.is_teacher or protocol.teacher is None:
         return None
     ways = (protocol.teacher, *protocol.teacher.others.values())

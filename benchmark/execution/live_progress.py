@@ -1,18 +1,17 @@
-"""What runs, how far, what is left: live bars on a terminal, plain lines elsewhere."""
+"""The progress of runs in training: live bars on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmark.spec.plan import Item
-from benchmark.storage.work_folder import Workspace
+from benchmark.storage.work_folder import Progress, Workspace
 
 HEARTBEAT_SECONDS = 30.0
 
@@ -27,16 +26,16 @@ class LiveProgress:
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._follow, daemon=True)
         self.heartbeat = time.monotonic()
-        self.bars: Progress | None = None
-        self.tasks: dict[str, TaskID] = {}
+        self.bars: bars.Progress | None = None
+        self.tasks: dict[str, bars.TaskID] = {}
 
     def __enter__(self) -> LiveProgress:
         if self.console.is_terminal:
             columns = (
-                TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-                TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[pace]}"),
+                bars.TextColumn("{task.description}"), bars.BarColumn(bar_width=24), bars.MofNCompleteColumn(),
+                bars.TimeElapsedColumn(), bars.TimeRemainingColumn(), bars.TextColumn("{task.fields[pace]}"),
             )  # fmt: skip
-            self.bars = Progress(*columns, console=self.console, transient=True)
+            self.bars = bars.Progress(*columns, console=self.console, transient=True)
             self.bars.start()
             total = sum(item.run.protocol.recipe.steps for item in self.items)
             self.tasks["all"] = self.bars.add_task(f"[bold]{len(self.items)} runs, steps", total=total, pace="")
@@ -61,26 +60,26 @@ class LiveProgress:
                 steps += item.run.protocol.recipe.steps
                 continue
             progress = self.workspace.progress(item.key)
-            if progress.get("updated", 0) < self.since:
+            if progress.state is None or progress.updated < self.since:
                 continue
-            if progress["state"] == "running":
-                steps += progress["step"]
+            if progress.state == "running":
+                steps += progress.step
                 running.append((item, progress))
             else:
-                self._end(item, progress["state"])
+                self._end(item, progress.state)
         if self.bars is not None:
             self._draw(steps, running)
         elif time.monotonic() - self.heartbeat > HEARTBEAT_SECONDS:
             self.heartbeat = time.monotonic()
             self.console.print(f"running: {summary(running) or 'workers are starting'}", highlight=False, soft_wrap=True)
 
-    def _draw(self, steps: int, running: list[tuple[Item, dict[str, Any]]]) -> None:
+    def _draw(self, steps: int, running: list[tuple[Item, Progress]]) -> None:
         assert self.bars is not None
         self.bars.update(self.tasks["all"], completed=steps)
         for item, at in running:
             if item.key not in self.tasks:
-                self.tasks[item.key] = self.bars.add_task(f"  {item.cells[0]}", total=at["steps"], pace="")
-            self.bars.update(self.tasks[item.key], completed=at["step"], pace=pace(at))
+                self.tasks[item.key] = self.bars.add_task(f"  {item.cells[0]}", total=at.steps, pace="")
+            self.bars.update(self.tasks[item.key], completed=at.step, pace=pace(at))
 
     def _end(self, item: Item, state: str) -> None:
         self.over.add(item.key)
@@ -92,26 +91,26 @@ class LiveProgress:
         self.console.print(f"{count} {state} {item.cells[0]}: {told}", highlight=False, markup=False, soft_wrap=True)
 
 
-def summary(running: Sequence[tuple[Item, Mapping[str, Any]]]) -> str:
-    """Running runs in a line: of each process that which is furthest behind, and how many are beside it."""
-    processes: dict[Any, list[tuple[Item, Mapping[str, Any]]]] = {}
+def summary(running: Sequence[tuple[Item, Progress]]) -> str:
+    """One line: of each process the run that is furthest behind, and how many train beside it."""
+    processes: dict[int | None, list[tuple[Item, Progress]]] = {}
     for item, at in running:
-        processes.setdefault(at.get("pid"), []).append((item, at))
+        processes.setdefault(at.pid, []).append((item, at))
     told = []
     for beside in processes.values():
-        item, at = min(beside, key=lambda each: each[1]["step"] / each[1]["steps"])
+        item, at = min(beside, key=lambda each: each[1].step / each[1].steps)
         others = f" and {len(beside) - 1} beside it" if len(beside) > 1 else ""
-        told.append(f"{item.cells[0]}{others} {at['step']}/{at['steps']} {pace(at)}".rstrip())
+        told.append(f"{item.cells[0]}{others} {at.step}/{at.steps} {pace(at)}".rstrip())
     return "; ".join(told)
 
 
-def pace(progress: Mapping[str, Any]) -> str:
-    """A running run's throughput, memory and remaining time; empty before its first step."""
-    rate = progress.get("images_per_second")
-    if not rate or not progress["step"]:
+def pace(progress: Progress) -> str:
+    """A run's throughput, memory and remaining time; empty before its first step."""
+    rate = progress.images_per_second
+    if not rate or not progress.step:
         return ""
-    each = progress.get("batch_size", 0) / rate * progress.get("together", 1)  # runs beside it take their steps in between
-    left = round((progress["steps"] - progress["step"]) * each)
+    each = (progress.batch_size or 0) / rate * (progress.together or 1)  # runs beside it take their steps in between
+    left = round((progress.steps - progress.step) * each)
     hours, minutes = divmod(left // 60, 60)
     remaining = f"{hours} h {minutes} min" if hours else f"{minutes} min {left % 60} s"
-    return f"{rate:.0f} images/s, {progress['peak_memory_mb'] / 1024:.1f} GiB, {remaining} left"
+    return f"{rate:.0f} images/s, {(progress.peak_memory_mb or 0) / 1024:.1f} GiB, {remaining} left"

@@ -1,4 +1,4 @@
-"""What has become of requests: every run's state as a table, live or for programs; its log; and an end to what is under way."""
+"""The states of requested runs: as a table, live, or for programs; a run's log; and the cancelling of jobs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.execution.backends import slurm as cluster
+from benchmark.execution.backends.backend import Backend, SchedulerError
 from benchmark.execution.live_progress import pace
 from benchmark.execution.run_state import KINDS, State, ago, state_of
-from benchmark.execution.submissions import SLURM, Standing, Submissions
+from benchmark.execution.submissions import Standing, Submissions, backend_of
 from benchmark.spec.plan import Item, Plan
 from benchmark.spec.run import Cell
 from benchmark.storage.files import read_text
@@ -34,7 +34,7 @@ WATCH_SECONDS, FOLLOW_SECONDS, ASK_SECONDS, MOST_LINES = 5.0, 1.0, 3.0, 15
 MOST_LOG = 100 * 2**20  # bytes
 
 
-SIGN_SECONDS = 60.0  # without a sign of life, from which on that is told
+SIGN_SECONDS = 60.0  # a longer silence of a running run is shown
 
 
 STYLES = {
@@ -56,7 +56,7 @@ class Wanted:
     results: Results
 
     def narrowed(self, only: Mapping[str, Collection[Any]]) -> Wanted:
-        """Of the runs those that serve a cell with labels (family, size, seed) among the values that `only` gives for them."""
+        """The runs that serve a cell whose labels (family, size, arm, seed) are among the values in `only`."""
         items = {
             key: item
             for key, item in self.plan.items.items()
@@ -76,8 +76,8 @@ class Seen:
 class Monitor:
     """The runs of requests, each once."""
 
-    def __init__(self, workspace: Workspace, wanted: Sequence[Wanted], jobs: Submissions | None = None) -> None:
-        self.workspace, self.jobs = workspace, jobs or Submissions(workspace)
+    def __init__(self, workspace: Workspace, wanted: Sequence[Wanted], submissions: Submissions | None = None) -> None:
+        self.workspace, self.submissions = workspace, submissions or Submissions(workspace)
         self.entries: dict[tuple[str, Path], tuple[Item, Results]] = {}
         for each in wanted:
             for key, item in each.plan.items.items():
@@ -87,28 +87,28 @@ class Monitor:
         self.over: dict[tuple[str, Path], State] = {}
 
     def look(self) -> list[Seen]:
-        """Every run as it is now. Raises SchedulerError where Slurm has to be asked and does not answer."""
-        standings = self.jobs.standings()
+        """The present state of every run. Raises SchedulerError where a scheduler does not answer."""
+        standings = self.submissions.standings()
         keys = {key for key, _ in self.entries}
         self.others = {key: at for key, at in standings.items() if at.live is not None and key not in keys}
         return [Seen(item, self._state(item, results, standings)) for item, results in self.entries.values()]
 
     def goes_on(self, key: str) -> bool:
-        """Whether somebody trains a run or will; also while Slurm does not answer."""
+        """Whether a run is in training or will be; True while a scheduler does not answer."""
         try:
-            at = self.jobs.standings().get(key)
-        except cluster.SchedulerError:
+            at = self.submissions.standings().get(key)
+        except SchedulerError:
             return True
         if at is None or at.live is None:
             return False
         progress = self.workspace.progress(key)  # its job may have others after it
-        return progress.get("launcher") != at.submission.name or progress["state"] not in ("finished", "failed")
+        return progress.launcher != at.submission.name or progress.state not in ("finished", "failed")
 
     def _state(self, item: Item, results: Results, standings: dict[str, Standing]) -> State:
-        """As it is now; of a finished one, whose file was read and checked, as it was."""
+        """The present state; a finished run, whose file was read and checked, is not looked at again."""
         entry = item.key, results.folder
         if entry not in self.over:
-            state = state_of(item, self.workspace, results, self.jobs, standings)
+            state = state_of(item, self.workspace, results, self.submissions, standings)
             if state.kind != "finished":
                 return state
             self.over[entry] = state
@@ -125,7 +125,7 @@ def as_json(seen: Sequence[Seen]) -> dict[str, Any]:
             "state": each.state.kind,
             "reason": each.state.reason,
             "job": each.state.job,
-            "step": each.state.progress.get("step"),
+            "step": each.state.progress.step if each.state.progress.state else None,
             "steps": each.item.run.protocol.recipe.steps,
             "silent_seconds": None if each.state.silent is None else round(each.state.silent),
         }
@@ -134,34 +134,34 @@ def as_json(seen: Sequence[Seen]) -> dict[str, Any]:
     return {"counts": {kind: counts[kind] for kind in KINDS}, "runs": runs}
 
 
-def show(overview: Monitor, console: Console) -> None:
+def show(monitor: Monitor, console: Console) -> None:
     """Print the states once."""
-    console.print(_drawn(overview.look(), overview), highlight=False, soft_wrap=not console.is_terminal)
+    console.print(_drawn(monitor.look(), monitor), highlight=False, soft_wrap=not console.is_terminal)
 
 
-def watch(overview: Monitor, console: Console) -> None:
+def watch(monitor: Monitor, console: Console) -> None:
     """Keep the states on the terminal until nothing is queued or running."""
     with Live(console=console, auto_refresh=False) as screen:
         while True:
             try:
-                seen = overview.look()
-                screen.update(_drawn(seen, overview), refresh=True)
+                seen = monitor.look()
+                screen.update(_drawn(seen, monitor), refresh=True)
                 if not {"queued", "running"} & {each.state.kind for each in seen}:
                     return
-            except cluster.SchedulerError as error:
+            except SchedulerError as error:
                 screen.update(Text(f"{error}; still trying", style="yellow"), refresh=True)
             time.sleep(WATCH_SECONDS)
 
 
-def _drawn(seen: Sequence[Seen], overview: Monitor) -> RenderableType:
+def _drawn(seen: Sequence[Seen], monitor: Monitor) -> RenderableType:
     parts: list[RenderableType] = [_counts(seen)]
     for kind in ("running", "lost", "failed", "stale"):
         parts += _lines(kind, [each for each in seen if each.state.kind == kind])
     waits = Counter(each.state.reason for each in seen if each.state.kind == "queued" and each.state.reason)
     if waits:
         parts.append(Text("queued for: " + ", ".join(f"{reason} ({count})" for reason, count in waits.most_common())))
-    if overview.others:
-        parts.append(Text(f"{len(overview.others)} more are queued or running in this work folder"))
+    if monitor.others:
+        parts.append(Text(f"{len(monitor.others)} more are queued or running in this work folder"))
     return Group(*parts)
 
 
@@ -190,7 +190,7 @@ def _lines(kind: str, seen: Sequence[Seen]) -> list[RenderableType]:
         told = each.state.reason or ""
         if kind == "running":
             at = each.state.progress
-            told = f"{at['step']}/{at['steps']} {pace(at)}".rstrip() + (f", job {each.state.job}" if each.state.job else "")
+            told = f"{at.step}/{at.steps} {pace(at)}".rstrip() + (f", job {each.state.job}" if each.state.job else "")
             if each.state.silent is not None and each.state.silent > SIGN_SECONDS:
                 told += f", last sign of life {ago(each.state.silent)} ago"
         lines.append(Text.assemble((f"{kind}: ", STYLES[kind]), f"{each.item.cells[0].name} ({each.item.key}): {told}"))
@@ -199,25 +199,29 @@ def _lines(kind: str, seen: Sequence[Seen]) -> list[RenderableType]:
     return lines
 
 
-def cancel(jobs: Submissions, only: Sequence[Wanted] | None) -> tuple[int, int, int]:
-    """End every job all of whose runs are wanted (None: any); gives how many jobs, how many runs those had left, and how many
-    jobs go on that have other runs too.
+def cancel(submissions: Submissions, only: Sequence[Wanted] | None) -> tuple[int, int, int]:
+    """Cancel the jobs whose runs are all wanted (None: every job).
 
-    A command on this machine is a job too. Raises SchedulerError where Slurm refuses, and UserError for a command on another
-    machine.
+    Returns the number of jobs, that of runs that they had left, and that of jobs that go on since they have other runs too.
+    A command on this machine is a job too. Raises SchedulerError where a scheduler refuses, and UserError for a command on
+    another machine.
     """
-    with jobs.exclusively():
-        jobs.settle()
+    with submissions.exclusively():
+        submissions.settle()
         wanted = None if only is None else {key for each in only for key in each.plan.items}
-        live = jobs.live()
+        live = submissions.live()
         chosen = [at for at in live if wanted is None or wanted >= at.job.runs.keys()]
         mixed = [at for at in live if at not in chosen and wanted is not None and wanted & at.job.runs.keys()]
-        chosen.reverse()  # first those that wait for others, or they would begin when these are gone
-        cluster.cancel([at.job.id for at in chosen if at.job.id is not None and at.submission.cluster == SLURM])
-        for at in chosen:
-            if at.submission.cluster != SLURM:
+        numbers: dict[type[Backend], list[str]] = {}
+        for at in reversed(chosen):  # dependent jobs first, or they would begin
+            if at.job.id is not None:
+                numbers.setdefault(backend_of(at.submission), []).append(at.job.id)
+        for backend, ids in numbers.items():
+            backend.cancel(ids)
+        for at in reversed(chosen):
+            if not backend_of(at.submission).detached:
                 _end_command(at)
-        left = {key for at in chosen for key in at.job.runs if jobs.workspace.payload(key) is None}
+        left = {key for at in chosen for key in at.job.runs if submissions.workspace.payload(key) is None}
     return len(chosen), len(left), len(mixed)
 
 
@@ -232,13 +236,13 @@ def _end_command(at: Standing) -> None:
         raise UserError(f"process {at.submission.pid} is another user's") from None
 
 
-def find_run(overview: Monitor, word: str) -> str:
-    """The key of the run that `word` names: a key or its beginning, or a cell or its end. Raises UserError."""
+def find_run(monitor: Monitor, word: str) -> str:
+    """The key of the run that `word` names by its key, a cell, or the beginning or end of these. Raises UserError."""
     current: dict[str, list[str]] = {}
-    for (key, _), (item, _) in overview.entries.items():
+    for (key, _), (item, _) in monitor.entries.items():
         current.setdefault(key, []).extend(cell.name for cell in item.cells)
     older: dict[str, list[str]] = {}  # of protocols that have changed since
-    for job in (job for each in overview.jobs.submissions() for job in each.jobs):
+    for job in (job for each in monitor.submissions.submissions() for job in each.jobs):
         for key, name in job.runs.items():
             older.setdefault(key, []).append(name)
     word = word.removesuffix(".json")
@@ -261,29 +265,30 @@ def _ends(name: str, word: str) -> bool:
     return f"/{name}".endswith(f"/{word}")
 
 
-def log_of(overview: Monitor, key: str, follow: bool) -> Iterator[str]:
-    """The lines of a run's log, the error that ended it, and where its job's own output lies; as they come, with `follow`."""
-    path = overview.workspace.run(key) / "run.log"
-    if not path.exists():
+def log_of(monitor: Monitor, key: str, follow: bool) -> Iterator[str]:
+    """The lines of a run's log, its error, and the paths of its jobs' output; with `follow`, lines as they are written."""
+    folder = monitor.workspace.run(key)
+    if not folder.log.exists():
         yield "no line yet: no worker has begun it"
     shown, asked = 0, -ASK_SECONDS
     while True:
         over = not follow
         if follow and time.monotonic() - asked >= ASK_SECONDS:
-            over, asked = not overview.goes_on(key), time.monotonic()
-        lines = read_text(path, MOST_LOG).splitlines()
+            over, asked = not monitor.goes_on(key), time.monotonic()
+        lines = read_text(folder.log, MOST_LOG).splitlines()
         yield from lines[shown:]
         shown = len(lines)
         if over:
             break
         time.sleep(FOLLOW_SECONDS)
-    yield from read_text(overview.workspace.run(key) / "error.txt").splitlines()
-    yield from _jobs_output(overview, key)
+    yield from read_text(folder.error).splitlines()
+    yield from _jobs_output(monitor, key)
 
 
-def _jobs_output(overview: Monitor, key: str) -> Iterator[str]:
-    for submission in overview.jobs.submissions():
+def _jobs_output(monitor: Monitor, key: str) -> Iterator[str]:
+    for submission in monitor.submissions.submissions():
         for job in submission.jobs:
             if key in job.runs and job.id is not None:
                 ended = f", {job.ended}" if job.ended else ""
-                yield f"job {job.id}{ended}: {overview.jobs.folder(submission)}/{job.id}_*_log.err"
+                output = backend_of(submission).output(monitor.workspace.submission(submission.name).path, job.id)
+                yield f"job {job.id}{ended}: {output}"

@@ -8,13 +8,13 @@ import os
 import sys
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.execution.setup import job_id
 from benchmark.spec.plan import Item
-from benchmark.storage.files import append, last_line, write_json, write_text
+from benchmark.storage.files import append, last_line, write_text
 from benchmark.storage.provenance import utc_now
-from benchmark.storage.work_folder import NO_REASON, Workspace
+from benchmark.storage.work_folder import NO_REASON, Progress, Workspace
 
 if TYPE_CHECKING:
     from benchmark.training.run_trainer import RunTrainer
@@ -23,37 +23,37 @@ PROGRESS_SECONDS, SIGN_SECONDS, LINE_SECONDS = 0.5, 10.0, 10.0
 
 
 class ProgressWriter:
-    """Writes progress.json at most twice a second, the run's log, a line of log.jsonl for each point in time, and event files
-    for TensorBoard where these are wanted. A silent one writes nothing."""
+    """Writes a run's progress at most twice a second, its log, a JSON line with each line of numbers, and event files for
+    TensorBoard if asked for. A silent one writes nothing."""
 
     def __init__(self, workspace: Workspace, item: Item, launcher: str, tensorboard: bool = False, speaks: bool = True) -> None:
         self.launcher, self.tensorboard, self.speaks = launcher, tensorboard, speaks
-        self.folder, self.steps = workspace.run(item.key), item.run.protocol.recipe.steps
+        self.workspace, self.key, self.folder = workspace, item.key, workspace.run(item.key)
+        self.steps = item.run.protocol.recipe.steps
         self.last, self.last_line, self.begun, self.job = 0.0, 0.0, False, job_id()
         self.events: Any = None
         before = workspace.progress(item.key)
-        self.at: int = before.get("step", 0)
-        self.deaths: int = before.get("deaths", 0)
+        self.at, self.deaths = before.step, before.deaths
 
     def begin(self, line: str) -> None:
-        """The run is taken up."""
+        """A worker starts or resumes the run."""
         if not self.speaks:
             return
-        (self.folder / "error.txt").unlink(missing_ok=True)
-        write_json(self.folder / "progress.json", self.record("running", 0))
+        self.folder.error.unlink(missing_ok=True)
+        self.write(self.record("running", 0))
         self.log(line)
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.events = SummaryWriter(str(self.folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            self.events = SummaryWriter(str(self.folder.tensorboard))  # type: ignore[no-untyped-call]
 
     def step(self, training: RunTrainer) -> None:
-        """A step was taken."""
+        """Record a step."""
         state, now = training.state, time.monotonic()
         if not self.speaks:
             return
         self.at = state.step
-        with suppress(OSError):  # a folder that is away for a moment ends no training
+        with suppress(OSError):  # a folder that is unreachable for a moment ends no training
             if not self.begun:
                 self.begun = True
                 self.log(f"training from step {state.step - 1}")
@@ -64,17 +64,17 @@ class ProgressWriter:
                 self._line(training)
 
     def evaluating(self, training: RunTrainer) -> None:
-        """A batch was evaluated: renew the last sign of life."""
+        """Give a sign of life after an evaluated batch."""
         if self.speaks and time.monotonic() - self.last > SIGN_SECONDS:
             with suppress(OSError):
                 self._progress(training)
 
     def _progress(self, training: RunTrainer) -> None:
         self.last = time.monotonic()
-        write_json(self.folder / "progress.json", self.record("running", training.state.step, **self.numbers(training)))
+        self.write(self.record("running", training.state.step, **self.numbers(training)))
 
     def numbers(self, training: RunTrainer) -> dict[str, Any]:
-        """What a training can tell at any time."""
+        """Loss, speed and memory of a training."""
         from benchmark.training.run_trainer import peak_memory
 
         return {
@@ -98,7 +98,7 @@ class ProgressWriter:
         }
         if training.val is not None:
             line["val_top1"] = training.val["top1"]
-        append(self.folder / "log.jsonl", json.dumps(line) + "\n")
+        append(self.folder.log_lines, json.dumps(line) + "\n")
         val = "" if line["val_top1"] is None else f", val top-1 {line['val_top1']:.2f}"
         pace = f"{line['images_per_second']} images/s"
         self.log(f"step {state.step}/{recipe.steps}: loss {training.loss:.4f}, lr {lr:.2e}, {pace}{val}")
@@ -109,33 +109,38 @@ class ProgressWriter:
             self.events.flush()
 
     def give_back(self) -> None:
-        """Nobody trains it now; what it has is in its checkpoint."""
+        """Leave the run, with its checkpoint, to any worker."""
         if self.speaks:
-            write_json(self.folder / "progress.json", self.record("interrupted", self.at) | {"launcher": None})
+            self.write(self.record("interrupted", self.at, launcher=None))
             self.log(f"given back at step {self.at}")
 
-    def record(self, state: str, step: int, **numbers: Any) -> dict[str, Any]:
-        """What progress.json holds."""
+    def record(self, state: Literal["running", "interrupted", "failed"], step: int, **changes: Any) -> Progress:
+        """The run's progress now."""
         where = {"launcher": self.launcher, "job": self.job, "pid": os.getpid(), "updated": time.time()}
-        return {"state": state, "step": step, "steps": self.steps, "loss": None, "deaths": self.deaths} | numbers | where
+        how_far = {"state": state, "step": step, "steps": self.steps, "loss": None, "deaths": self.deaths}
+        return Progress(**(where | how_far | changes))
+
+    def write(self, progress: Progress) -> None:
+        """Replace the stored progress."""
+        self.workspace.write_progress(self.key, progress)
 
     def log(self, line: str) -> None:
-        """A line of the run's log; no run fails for want of one."""
+        """Add a line to the run's log. An error of the file system is ignored."""
         if self.speaks:
             with suppress(OSError):
-                append(self.folder / "run.log", f"{utc_now()} {line}\n")
+                append(self.folder.log, f"{utc_now()} {line}\n")
 
 
 def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str, died: bool = False) -> None:
-    """Leave a failed run's reason in its folder, whose results stay unwritten; `died` counts a worker's death over it. Where it
-    cannot be written, as on a full disk, it is said on stderr."""
+    """Write why a run failed into its folder, or to stderr where that is impossible, as on a full disk. `died` counts a
+    worker's death over it."""
     folder, last = workspace.run(item.key), last_line(reason, NO_REASON)
     try:
-        write_text(folder / "error.txt", reason)
+        write_text(folder.error, reason)
         reporter = ProgressWriter(workspace, item, launcher)
         reporter.deaths += died
         reporter.log(f"failed: {last}")
-        write_json(folder / "progress.json", reporter.record("failed", reporter.at))
+        reporter.write(reporter.record("failed", reporter.at))
     except OSError as error:
         why = "" if str(error.strerror) in last else f": {last}"
-        print(f"bench: {item.cells[0]} failed, {folder}: {error.strerror}{why}", file=sys.stderr, flush=True)
+        print(f"bench: {item.cells[0]} failed, {folder.path}: {error.strerror}{why}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""How runs are trained here, and the order that a worker gets."""
+"""How runs are trained here, and the task of a worker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.data import DataLocation
+from benchmark.execution.preemption import SignalledPreemption
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import is_teacher
 from benchmark.spec.plan import Item
@@ -15,7 +16,6 @@ from benchmark.spec.protocol import Protocol
 from benchmark.spec.run import Run
 from benchmark.storage.results import Results
 from benchmark.storage.work_folder import Workspace
-from benchmark.training.preemption import Preemption
 from families.spec import UserError
 
 if TYPE_CHECKING:
@@ -69,18 +69,19 @@ def place_of(item: Item, place: DataLocation) -> DataLocation:
     return replace(place, root=found)
 
 
-@dataclass
-class Order:
-    """What a worker gets.
+@dataclass(frozen=True)
+class WorkerTask:
+    """What a worker does.
 
     Attributes:
-        units: of runs, in the order to take them in.
-        protocol, workspace, results, setup: what they are, where everything lies, how they are trained.
-        launcher: whose it is.
-        process: the launcher's, to end with it; None for a worker that outlives it.
+        units: of runs, in the order to take them.
+        protocol, workspace, results, setup: what the runs are, where everything lies, how they are trained.
+        launcher: the name of the launch.
+        process: the launching process, to end with it; None for a worker that outlives it.
         number: of the worker among those on this machine, which chooses its GPU.
-        announce: whether processes that wait for orders are to be told of this one.
-        environment: variables to set, or to take away where None.
+        announce: whether other processes wait to be sent this task.
+        environment: variables to set, or to remove where None.
+        preemption: what a scheduler says meanwhile.
     """
 
     units: list[list[Item]]
@@ -93,17 +94,17 @@ class Order:
     number: int = 0
     announce: bool = False
     environment: dict[str, str | None] = field(default_factory=dict)
-    notice: Preemption = field(default_factory=Preemption)
+    preemption: SignalledPreemption = field(default_factory=SignalledPreemption)
 
 
-def device_of(order: Order, ranks: Ranks) -> str:
-    """A process's device: of a node's GPUs that of its worker and rank."""
-    device = torch_device(order.setup.device)
+def device_of(task: WorkerTask, ranks: Ranks) -> str:
+    """A process's device: its worker's and rank's share of the GPUs of the node."""
+    device = torch_device(task.setup.device)
     if device != "cuda":
         return device
     import torch
 
-    number = (order.number * order.setup.processes + ranks.local) % torch.cuda.device_count()
+    number = (task.number * task.setup.processes + ranks.local) % torch.cuda.device_count()
     torch.cuda.set_device(number)
     return f"cuda:{number}"
 

@@ -1,38 +1,35 @@
-"""What was submitted from a work folder and what has become of it: one record for each command that has submitted runs.
+"""The submissions of a work folder: one record for each command that submitted runs.
 
-`jobs/<submission>/submission.json` names each job with its runs. It is written before anything is submitted and again with the
-job's numbers, all of it under one lock of the work folder: nothing is in the scheduler's hands that is not in a record.
+A record names each job with its runs. It is written before anything is submitted and again with the jobs' numbers, under one
+lock of the work folder: a scheduler has no job that is not in a record.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from benchmark.execution.backends import slurm as cluster
-from benchmark.execution.backends.slurm import Live, SchedulerError
+from benchmark.execution.backends import load
+from benchmark.execution.backends.backend import Backend, Live, SchedulerError
 from benchmark.spec.yaml_files import read_bytes
 from benchmark.storage.files import write_json
 from benchmark.storage.locks import is_locked, locked
 from benchmark.storage.provenance import utc_now
+from benchmark.storage.result_file import first_error
 from benchmark.storage.work_folder import Workspace
+from families.spec import UnknownName
 
-RECORD, SLURM = "submission.json", "slurm"
-
-
-TAIL_BYTES, FORGOTTEN_SECONDS = 4096, 24 * 3600
+FORGOTTEN_SECONDS = 24 * 3600  # after which a scheduler tells no more how a job ended
 
 
 ALIVE = Live("RUNNING")
@@ -43,9 +40,9 @@ class Job:
     """A job, or the workers of a command on one machine (which have no number).
 
     Attributes:
-        runs: that it was given: by key, the cell that names each.
-        id: as the scheduler has it.
-        ended: how it did, in the scheduler's words.
+        runs: run key -> the cell that names it.
+        id: the scheduler's.
+        ended: how, in Slurm's words.
     """
 
     runs: dict[str, str]
@@ -55,7 +52,7 @@ class Job:
 
 @checked
 class Array:
-    """Jobs that were submitted as one, by a name that no others have."""
+    """Jobs that were submitted as one, under a name of their own."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     jobs: list[Job]
@@ -64,13 +61,13 @@ class Array:
 
 @checked
 class Submission:
-    """What one command has submitted.
+    """The record of one command.
 
     Attributes:
         name: process and time, in nanoseconds.
-        cluster: as the command line has it.
-        request: the options that say what was asked for.
-        closed: none of its jobs is left to end, and `Job.ended` tells how they did.
+        cluster: the backend, as in --cluster.
+        request: the command's options that say what to run.
+        closed: all jobs have ended, and `Job.ended` says how.
     """
 
     name: Annotated[str, Field(pattern=r"^[0-9]+-[0-9]+$")]
@@ -84,17 +81,24 @@ class Submission:
 
     @property
     def jobs(self) -> list[Job]:
-        """Of all arrays."""
+        """The jobs of all arrays."""
         return [job for array in self.arrays for job in array.jobs]
 
 
-WRITTEN = TypeAdapter(Submission)  # keys that another version of this code wrote are passed over
+RECORD = TypeAdapter(Submission)  # ignores keys that another version of this code wrote
+
+
+def backend_of(submission: Submission) -> type[Backend]:
+    """The backend of a submission; of one that is gone, as of a command on one machine."""
+    try:
+        return load(submission.cluster)
+    except UnknownName:
+        return Backend
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Whose a run is, or was last: the submission, its job, and either what the scheduler says of that or how it ended (None:
-    the scheduler has forgotten)."""
+    """The job that has a run, or had it last; `live` is None once it has ended."""
 
     submission: Submission
     job: Job
@@ -106,39 +110,36 @@ class Submissions:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.endings: dict[str, str] = {}
+        self.endings: dict[tuple[str, str], str] = {}  # by backend and job number
         self.said: set[str] = set()
 
     @contextmanager
     def exclusively(self) -> Iterator[None]:
-        """Within: nobody else submits runs of this work folder."""
+        """Within: no other command submits runs of this work folder."""
         with locked(self.workspace.jobs, wait=True):
             yield
 
-    def folder(self, submission: Submission) -> Path:
-        """Where its record and submitit's files lie."""
-        return self.workspace.jobs / submission.name
-
     def save(self, submission: Submission) -> None:
-        """Write the record, whole, so that it is there also after the machine goes down."""
-        write_json(self.folder(submission) / RECORD, asdict(submission), durable=True)
+        """Write the record, so that it survives a crash of the machine."""
+        write_json(self.workspace.submission(submission.name).record, asdict(submission), durable=True)
 
     @contextmanager
     def present(self, submission: Submission) -> Iterator[None]:
-        """Within: others see that the command which submitted it is still there."""
-        with locked(self.folder(submission), wait=True):
+        """Within: other commands see that this submission's command still runs."""
+        with locked(self.workspace.submission(submission.name).path, wait=True):
             yield
 
     def submissions(self) -> list[Submission]:
-        """All, the oldest first. A record that is damaged is named on stderr and left out."""
-        found = [self._read(path) for path in self.workspace.jobs.glob(f"*/{RECORD}")]
+        """All of them, the oldest first. A damaged record is named on stderr and left out."""
+        found = [self._read(folder.record) for folder in self.workspace.submissions()]
         return sorted((each for each in found if each is not None), key=lambda each: int(each.name.rpartition("-")[2]))
 
     def _read(self, path: Path) -> Submission | None:
         try:
-            found = WRITTEN.validate_json(read_bytes(path))
+            found = RECORD.validate_json(read_bytes(path))
         except (OSError, ValidationError) as error:
-            self._say(f"{path}: left out, no record of what was submitted ({_why(error)})")
+            why = first_error(error) if isinstance(error, ValidationError) else error.strerror or "not readable"
+            self._say(f"{path}: left out, no record of what was submitted ({why})")
             return None
         if found.name != path.parent.name:
             self._say(f"{path}: left out, the record of another submission ({found.name})")
@@ -146,13 +147,13 @@ class Submissions:
         return found
 
     def _say(self, told: str) -> None:
-        """A line on stderr, once."""
+        """Print a line on stderr, once."""
         if told not in self.said:
             self.said.add(told)
             print(f"bench: {told}", file=sys.stderr, flush=True)
 
     def standings(self) -> dict[str, Standing]:
-        """By run key. Nothing is written; raises SchedulerError where Slurm has to be asked and does not answer."""
+        """By run key. Writes nothing. Raises SchedulerError where a scheduler has to be asked and does not answer."""
         return self._chosen(self._looked_at(self.submissions()))
 
     def live(self) -> list[Standing]:
@@ -160,15 +161,16 @@ class Submissions:
         return [at for at in self._looked_at(self.submissions()) if at.live is not None]
 
     def settle(self) -> dict[str, Standing]:
-        """The standings, once what an interrupted command left half submitted is cancelled, and how jobs ended is recorded.
+        """Cancel what interrupted commands left half submitted and record how jobs ended; the standings.
 
-        Within `exclusively` alone. Raises SchedulerError.
+        To be called within `exclusively`. Raises SchedulerError.
         """
         submissions = self.submissions()
         for submission in submissions:
-            torn = [array for array in submission.arrays if not array.submitted and submission.cluster == SLURM]
+            backend = backend_of(submission)
+            torn = [array for array in submission.arrays if not array.submitted and backend.detached]
             for array in torn:
-                cluster.cancel_named(array.name)
+                backend.cancel_named(array.name)
                 array.submitted = True
             if torn:
                 self.save(submission)
@@ -182,54 +184,55 @@ class Submissions:
 
     def _looked_at(self, submissions: Sequence[Submission]) -> list[Standing]:
         """Every job, the oldest first; `Job.ended` is filled in."""
-        open_ones = [each for each in submissions if not each.closed]
-        numbered = {job.id for each in open_ones for job in each.jobs if each.cluster == SLURM and job.id is not None}
-        live = cluster.live(numbered)
-        try:
-            self.endings |= cluster.endings(numbered - live.keys() - self.endings.keys())
-        except SchedulerError as error:  # who still runs is known
-            self._say(f"{error}: how jobs ended is not known")
+        live = self._ask(submissions)
         found = []
         for submission in submissions:
-            here = submission.cluster != SLURM and not submission.closed and is_locked(self.folder(submission))
+            backend, folder = backend_of(submission), self.workspace.submission(submission.name).path
+            here = ALIVE if not backend.detached and not submission.closed and is_locked(folder) else None
             for job in submission.jobs:
-                at = live.get(job.id or "") if submission.cluster == SLURM else ALIVE if here else None
-                job.ended = job.ended or (self.endings.get(job.id or "") if at is None else None)
+                job_id = backend.name, job.id or ""
+                at = live.get(job_id) if backend.detached else here
+                job.ended = job.ended or (self.endings.get(job_id) if at is None else None)
                 found.append(Standing(submission, job, at))
         return found
 
+    def _ask(self, submissions: Sequence[Submission]) -> dict[tuple[str, str], Live]:
+        """The live jobs of schedulers, by backend and number; how the others ended goes into `endings`."""
+        numbers: dict[type[Backend], set[str]] = {}
+        for submission in submissions:
+            if not submission.closed:
+                ids = {job.id for job in submission.jobs if job.id is not None}
+                numbers.setdefault(backend_of(submission), set()).update(ids)
+        found: dict[tuple[str, str], Live] = {}
+        for backend, ids in numbers.items():
+            live = backend.live(ids)
+            found |= {(backend.name, job): at for job, at in live.items()}
+            known = {job for name, job in self.endings if name == backend.name}
+            try:
+                ended = backend.endings(ids - live.keys() - known)
+            except SchedulerError as error:  # which jobs run is known
+                self._say(f"{error}: how jobs ended is not known")
+            else:
+                self.endings |= {(backend.name, job): state for job, state in ended.items()}
+        return found
+
     def _chosen(self, standings: Iterable[Standing]) -> dict[str, Standing]:
-        """By run key the job that has it or had it last; of several commands on one machine that share it, whoever trains it."""
+        """Run key -> the job that has it or had it last; of several commands on one machine, the one that trains it."""
         found: dict[str, Standing] = {}
         for at in standings:
             for key in at.job.runs:
                 known = found.get(key)
                 if known is not None and known.live is not None:
-                    trains = self.workspace.progress(key).get("launcher")
+                    trains = self.workspace.progress(key).launcher
                     if at.live is None or (known.submission.name == trains and known.submission.name != at.submission.name):
                         continue
                 found[key] = at
         return found
 
     def said_last(self, standing: Standing) -> str | None:
-        """The last line on a job's error stream; None where there is none."""
-        folder, job = self.folder(standing.submission), standing.job.id
-        lines: list[str] = []
-        for path in takewhile(Path.exists, (folder / f"{job}_{rank}_log.err" for rank in itertools.count())):
-            with suppress(OSError), path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-                lines += [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        own = [line for line in lines if not line.startswith(("srun:", "slurmstepd", "submitit "))]
-        why = [line for line in lines if line.startswith("srun: error:")]  # the lines after tell that it ends the rest
-        return (own or why or lines)[-1] if lines else None
-
-
-def _why(error: OSError | ValidationError) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or "not readable"
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))[:80]
-    return f"{place}: {first['msg'][:80]}" if place else str(first["msg"])[:80]
+        """The last line on a job's error streams; None without one."""
+        folder, job = self.workspace.submission(standing.submission.name).path, standing.job.id
+        return None if job is None else backend_of(standing.submission).said_last(folder, job)
 
 
 def _is_known(submission: Submission) -> bool:

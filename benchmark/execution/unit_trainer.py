@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import families
 from benchmark.execution.delivery import below_floor, deliver
 from benchmark.execution.progress_writer import ProgressWriter, mark_failed
-from benchmark.execution.setup import Order, Setup, device_of, place_of
+from benchmark.execution.setup import Setup, WorkerTask, device_of, place_of
 from benchmark.spec.plan import Item
 from benchmark.spec.run import Run
 from benchmark.spec.teacher_source import Untrained
@@ -23,7 +23,7 @@ from benchmark.storage.provenance import code_version, provenance, utc_now
 from benchmark.storage.result_file import labelled
 from benchmark.training.models import digest_at, weights_of
 from benchmark.training.preemption import Preempted
-from families.spec import UserError
+from families.spec import UserError, one_line
 
 if TYPE_CHECKING:
     from benchmark.training.distributed import Ranks
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 3.0  # for the process that has the reason to tell it
 
 
-def fail(order: Order, item: Item, error: Exception) -> None:
+def fail(task: WorkerTask, item: Item, error: Exception) -> None:
+    """Mark a run as failed by an error."""
     lines = "".join(traceback.format_exception(error))
-    told = str(error) if isinstance(error, UserError) else advice_on(error, order.setup)
-    mark_failed(order.workspace, item, order.launcher, lines + told)
+    told = str(error) if isinstance(error, UserError) else advice_on(error, task.setup)
+    mark_failed(task.workspace, item, task.launcher, lines + told)
 
 
 def advice_on(error: Exception, setup: Setup) -> str:
@@ -49,17 +50,17 @@ def advice_on(error: Exception, setup: Setup) -> str:
     return (
         f"out of memory: {micro}, more --processes or a smaller together in the protocol file hold less at a time, and change no"
         " number; so do grad_checkpointing: true, precision: bfloat16 and a smaller evaluation_batch, as another protocol."
-        f" ({' '.join(told.split())[:160]})"
+        f" ({one_line(told, 160)})"
     )
 
 
-def train_unit(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
+def train_unit(task: WorkerTask, ranks: Ranks, items: Sequence[Item]) -> None:
     """Train runs together; each is delivered or failed by itself.
 
     Of several processes the first one writes. An error that one of them alone sees, of one run, ends them all: the others
     would wait for it for ever. That run is failed, those beside it are given back to be trained without it.
     """
-    group = _Group(order, ranks)
+    group = _Group(task, ranks)
     try:
         group.begin(items)
         ranks.barrier()  # an older error is gone before anyone can write a new one
@@ -68,7 +69,7 @@ def train_unit(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
         group.give_back()
         raise
     except Exception as error:
-        if order.notice.told:
+        if task.preemption.told:
             group.give_back()
             raise Preempted from error
         if ranks.size == 1:  # of what they share
@@ -84,17 +85,15 @@ def train_unit(order: Order, ranks: Ranks, items: Sequence[Item]) -> None:
 class _Group:
     """Runs that train together, and what is told of them."""
 
-    def __init__(self, order: Order, ranks: Ranks) -> None:
-        self.order, self.ranks, self.started = order, ranks, utc_now()
-        self.device = device_of(order, ranks)
+    def __init__(self, task: WorkerTask, ranks: Ranks) -> None:
+        self.task, self.ranks, self.started = task, ranks, utc_now()
+        self.device = device_of(task, ranks)
         self.going: dict[str, tuple[Item, ProgressWriter]] = {}
         self.raised: str | None = None
 
     def begin(self, items: Sequence[Item]) -> None:
         for item in items:
-            report = ProgressWriter(
-                self.order.workspace, item, self.order.launcher, self.order.setup.tensorboard, self.ranks.first
-            )
+            report = ProgressWriter(self.task.workspace, item, self.task.launcher, self.task.setup.tensorboard, self.ranks.first)
             self.going[item.key] = (item, report)
             beside = f", together with {len(items) - 1} others" if len(items) > 1 else ""
             shared = f", by {self.ranks.size} processes" if self.ranks.size > 1 else ""
@@ -109,11 +108,11 @@ class _Group:
 
         trainings = self._trainings()
         if trainings:
-            setup = self.order.setup
+            setup = self.task.setup
             first, _ = next(iter(self.going.values()))  # all of them have its data
             place = replace(place_of(first, setup.place), rank=self.ranks.rank, ranks=self.ranks.size)
-            seconds, notice = self.order.protocol.checkpoint_seconds, self.order.notice
-            means = TrainingContext(seconds, place, self.ranks, setup.micro_batch, notice)
+            seconds, preemption = self.task.protocol.checkpoint_seconds, self.task.preemption
+            means = TrainingContext(seconds, place, self.ranks, setup.micro_batch, preemption)
             watcher = TrainingCallbacks(self._stepped, self._ended, self._failed, self._evaluated)
             together = CoTrainer(trainings, watcher, means)
             trainings.clear()  # what has ended or failed shall leave the memory
@@ -122,7 +121,7 @@ class _Group:
     def failed(self, item: Item, error: Exception) -> None:
         """A run has failed, and all processes know."""
         if self.going.pop(item.key, None) is not None and self.ranks.first:
-            fail(self.order, item, error)
+            fail(self.task, item, error)
 
     def give_back(self) -> None:
         """Nobody trains them now, and none has failed."""
@@ -134,13 +133,12 @@ class _Group:
         """After an error that the other processes have not met, or the loss of one of them. Who fails a run first is right: the
         others only see a connection close."""
         time.sleep(0.0 if self.raised is not None else PATIENCE_SECONDS)
-        folders = {key: self.order.workspace.run(key) for key in self.going}
-        if any((folder / "error.txt").exists() for folder in folders.values()):
+        if any(self.task.workspace.run(key).error.exists() for key in self.going):
             return
         blamed = self.raised or next(iter(self.going), None)
         for key, (item, report) in self.going.items():
             if key == blamed:
-                fail(self.order, item, error)
+                fail(self.task, item, error)
             else:
                 report.give_back()
         print(f"bench: {self.going[blamed][0].cells[0] if blamed else 'a worker'}: {error}", file=sys.stderr, flush=True)
@@ -149,24 +147,24 @@ class _Group:
         from benchmark.training.models import reader_of
         from benchmark.training.run_trainer import RunTrainer
 
-        order, reader = self.order, None
+        task, reader = self.task, None
         trainings: dict[str, RunTrainer] = {}
         errors: dict[str, Exception] = {}
-        points = order.protocol.curve_points
+        points = task.protocol.curve_points
         for item in [item for item, _ in self.going.values()]:
             try:
-                files = files_of(order, item)
+                files = files_of(task, item)
                 transfers = item.run.transfer.method != "none"
                 if transfers and reader is None:
                     reader = reader_of(item.run, files, self.device)
-                mine, folder = reader if transfers else None, order.workspace.run(item.key)
+                mine, folder = reader if transfers else None, task.workspace.run(item.key)
                 trainings[item.key] = RunTrainer(
                     item.run,
                     folder,
                     mine,
                     self.device,
                     points,
-                    made_by(order, files, item.run),
+                    made_by(task, files, item.run),
                     files,
                     self.ranks,
                 )
@@ -186,7 +184,7 @@ class _Group:
 
     def _failed(self, training: RunTrainer, error: Exception) -> None:
         """A training has failed: in every process, or in this one alone, which then raises on. Not so when the job is ending."""
-        if self.order.notice.told and not isinstance(error, FloatingPointError):
+        if self.task.preemption.told and not isinstance(error, FloatingPointError):
             raise Preempted from error
         if self.ranks.size > 1 and not isinstance(error, FloatingPointError):  # which is of a loss that all of them share
             self.raised = self.raised or training.run.key
@@ -204,7 +202,7 @@ class _Group:
         error: Exception | None = None
         if self.ranks.first:
             try:
-                _deliver(self.order, item, found, self.started, report)
+                _deliver(self.task, item, found, self.started, report)
             except Exception as raised:
                 error = raised
         if self.ranks.broadcast(error is not None):
@@ -213,59 +211,57 @@ class _Group:
             del self.going[item.key]
 
 
-def made_by(order: Order, files: Mapping[str, Path], run: Run) -> str:
+def made_by(task: WorkerTask, files: Mapping[str, Path], run: Run) -> str:
     """What a checkpoint must agree on to be gone on from: the code, and which pre-trained file and images."""
     from families.core.weights import file_digest
 
     weights = file_digest(files["weights"]) if "weights" in files else ""
-    return ":".join((code_version()["code"], weights, order.setup.images_of(run) or "")).rstrip(":")
+    return ":".join((code_version()["code"], weights, task.setup.images_of(run) or "")).rstrip(":")
 
 
-def files_of(order: Order, item: Item) -> dict[str, Path]:
+def files_of(task: WorkerTask, item: Item) -> dict[str, Path]:
     """Where the weights lie that a run names as its teacher's. Raises WeightsError for those of another run that are not what
     it left, UserError for pre-trained ones that are not there."""
     from families.core.weights import find_weights
 
-    first, files = item.cells[0], dict[str, Path]()
-    if item.run.teacher is None:
-        return files
-    for name, key in item.run.teacher.runs.items():
-        files[name] = weights_of(order.workspace, key)
-    if item.run.teacher.pinned and "run" not in files:  # a fine-tuned one stands for them
-        found = find_weights(order.setup.weights, first.family, first.size)
+    run = item.run
+    if run.teacher is None:
+        return {}
+    files = {name: weights_of(task.workspace, key) for name, key in run.teacher.runs.items()}
+    if run.teacher.pinned and "run" not in files:  # fine-tuned weights stand for them
+        found = find_weights(task.setup.weights, run.family, run.size)
         if found is None:
-            raise UserError(f"no weights of {first.family} {first.size} in {order.setup.weights}")
+            raise UserError(f"no weights of {run.family} {run.size} in {task.setup.weights}")
         files["weights"] = found
     return files
 
 
-def _deliver(order: Order, item: Item, found: dict[str, Any], started: str, report: ProgressWriter) -> None:
+def _deliver(task: WorkerTask, item: Item, found: dict[str, Any], started: str, report: ProgressWriter) -> None:
     from benchmark.training.models import weights_digest
-    from benchmark.training.run_trainer import CHECKPOINT, WEIGHTS
 
-    workspace, first = order.workspace, item.cells[0]
-    payload = found | {"teacher": _taught_by(order, item)}
-    reason = below_floor(item, payload, order.protocol)
+    workspace, folder = task.workspace, task.workspace.run(item.key)
+    payload = found | {"teacher": _taught_by(task, item)}
+    reason = below_floor(item, payload, task.protocol)
     if reason is not None:
         raise RuntimeError(reason)
-    payload["provenance"] = provenance(started, utc_now(), order.setup.images_of(item.run))
-    labelled(first, item.run, payload)
-    own = None if not item.run.is_trained else weights_digest(workspace.run(item.key) / WEIGHTS)
+    payload["provenance"] = provenance(started, utc_now(), task.setup.images_of(item.run))
+    labelled(item.cells[0], item.run, payload)
+    own = None if not item.run.is_trained else weights_digest(folder.weights)
     workspace.finish(item.key, payload, own)
-    (workspace.run(item.key) / CHECKPOINT).unlink(missing_ok=True)
+    folder.checkpoint.unlink(missing_ok=True)
     report.log(f"finished: top-1 {payload['metrics']['top1']:.2f}")
-    deliver(workspace, order.results, item)
+    deliver(workspace, task.results, item)
 
 
-def _taught_by(order: Order, item: Item) -> dict[str, Any] | None:
+def _taught_by(task: WorkerTask, item: Item) -> dict[str, Any] | None:
     """What a result tells of its teacher."""
     from families.core.weights import record_of
 
-    files = files_of(order, item)
+    files = files_of(task, item)
     if "run" in files:
         assert item.run.teacher is not None
         key = item.run.teacher.runs["run"]
-        taught = order.workspace.payload(key)
+        taught = task.workspace.payload(key)
         top1 = None if taught is None else taught["metrics"]["top1"]
         how = None if taught is None else "on the protocol's test set, at the last step"
         at = files["run"].stat()
@@ -275,6 +271,6 @@ def _taught_by(order: Order, item: Item) -> dict[str, Any] | None:
         seed = item.run.teacher.seed
         return {"source": f"the same architecture untrained, seed {seed}", "sha256": None, "top1": None, "how": None}
     if "weights" in files:
-        first = item.cells[0]
-        return {**record_of(families.spec(first.family).teacher(first.size), files["weights"]), "top1": None, "how": None}
+        record = record_of(families.spec(item.run.family).teacher(item.run.size), files["weights"])
+        return {**record, "top1": None, "how": None}
     return None

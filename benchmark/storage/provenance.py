@@ -51,6 +51,7 @@ def code_version() -> dict[str, Any]:
 
 
 def code_digest(root: Path) -> str:
+    """sha256 of the code below a folder: paths and contents."""
     digest = hashlib.sha256()
     for path in code_files(root):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
@@ -58,6 +59,7 @@ def code_digest(root: Path) -> str:
 
 
 def code_files(root: Path) -> Iterator[Path]:
+    """The code below a folder, in a fixed order."""
     for folder in CODE:
         yield from sorted(path for path in (root / folder).rglob("*") if path.suffix in (".py", ".yaml"))
 

@@ -17,7 +17,7 @@ from benchmark.spec.run import Architecture, Cell, Conditions, Role, Run, Transf
 from benchmark.spec.teacher_source import TeacherSource
 from benchmark.spec.yaml_files import read_bytes
 from benchmark.storage.files import parsed
-from families.spec import MOST_SHOWN, quoted
+from families.spec import MOST_SHOWN, one_line, quoted
 
 
 class NamedConditions(Conditions):
@@ -178,8 +178,14 @@ def _why_invalid(text: bytes, error: ValidationError) -> str:
     if not isinstance(content, dict) or content.get("schema") != 1:
         schema = content.get("schema", "none") if isinstance(content, dict) else "none"
         return f"schema {schema if isinstance(schema, int) else quoted(schema)}, not 1"
+    return first_error(error)
+
+
+def first_error(error: ValidationError) -> str:
+    """The first of a record's errors, with its place, on one line."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))[:MOST_SHOWN]}: {first['msg']}"
+    place = ".".join(map(str, first["loc"]))[:MOST_SHOWN]
+    return f"{place}: {one_line(first['msg'])}" if place else one_line(first["msg"], MOST_SHOWN)
 
 
 def labelled(cell: Cell, run: Run, payload: dict[str, Any]) -> dict[str, Any]:

@@ -23,27 +23,27 @@ from benchmark.storage.files import (
 )
 from benchmark.storage.result_file import Payload
 
-PAYLOAD, WEIGHTS_DIGEST, RUN_KEY = "payload.json", "weights", "key"
+WEIGHTS_DIGEST, RUN_KEY = "weights", "key"  # of a payload
 
 
 NO_REASON = "no reason was left"
 
 
 class Progress(BaseModel):
-    """What a worker last wrote of a run in `progress.json`.
+    """The last progress record that a worker wrote of a run.
 
     Attributes:
-        state: running, interrupted (it can go on), finished or failed.
+        state: running, interrupted (it can go on), finished or failed; None: nothing was written.
         step, steps: taken, and of how many.
         launcher, job, pid: the command's name, the scheduler's number of its job, the process.
-        updated: when, in seconds since the epoch.
+        updated: seconds since the epoch.
         deaths: how often a worker died over it.
-        loss, batch_size, together, images_per_second, peak_memory_mb: what its training can tell.
+        loss, batch_size, together, images_per_second, peak_memory_mb: as measured by its training.
     """
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True)
 
-    state: Literal["running", "interrupted", "finished", "failed"]
+    state: Literal["running", "interrupted", "finished", "failed"] | None
     step: int = Field(ge=0)
     steps: int = Field(gt=0)
     updated: float
@@ -58,17 +58,49 @@ class Progress(BaseModel):
     peak_memory_mb: float | None = None
 
 
+NO_PROGRESS = Progress(state=None, step=0, steps=1, updated=0.0)
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint, self.weights, self.payload = path / "checkpoint.pt", path / "weights.pt", path / "payload.json"
+        self.progress, self.error, self.log = path / "progress.json", path / "error.txt", path / "run.log"
+        self.log_lines, self.tensorboard = path / "log.jsonl", path / "tensorboard"
+
+
+class SubmissionFolder:
+    """The files of one submission, beside those that submitit writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.record, self.environment = path, path / "submission.json", path / "environment.sh"
+
+
 class Workspace:
-    """The work folder: `runs/<key>/` holds a run's checkpoint, weights, payload, progress, log and error; `jobs/` what was
-    submitted; `code/` what it runs; `superseded/` results that newer runs replaced."""
+    """The work folder: `runs/<key>/` has a RunFolder each, `jobs/<submission>/` a SubmissionFolder, `code/` the copies of the
+    code that jobs run, `superseded/` results that newer runs replaced, `speed/<protocol>/` what `bench speed` measured."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self.jobs, self.code, self.superseded = self.folder / "jobs", self.folder / "code", self.folder / "superseded"
 
-    def run(self, key: str) -> Path:
-        """A run's folder."""
-        return self.folder / "runs" / key
+    def run(self, key: str) -> RunFolder:
+        """The files of a run."""
+        return RunFolder(self.folder / "runs" / key)
+
+    def submission(self, name: str) -> SubmissionFolder:
+        """The files of a submission."""
+        return SubmissionFolder(self.jobs / name)
+
+    def submissions(self) -> list[SubmissionFolder]:
+        """Those that have a record."""
+        return [SubmissionFolder(path.parent) for path in self.jobs.glob(f"*/{self.submission('*').record.name}")]
+
+    def speed(self, protocol: str) -> Path:
+        """The folder of what `bench speed` measured of a protocol's steps."""
+        return self.folder / "speed" / protocol
 
     def payload(self, key: str) -> dict[str, Any] | None:
         """What a finished run left, without labels; None when it has not finished here, or its file is damaged."""
@@ -80,10 +112,10 @@ class Workspace:
 
     def finish(self, key: str, payload: dict[str, Any], weights: str | None) -> None:
         """Write what a finished run leaves, with its key and the digest of its weights (None: it has none of its own)."""
-        write_json(self.run(key) / PAYLOAD, payload | {WEIGHTS_DIGEST: weights, RUN_KEY: key}, durable=True, sealed=True)
+        write_json(self.run(key).payload, payload | {WEIGHTS_DIGEST: weights, RUN_KEY: key}, durable=True, sealed=True)
 
     def _finished(self, key: str) -> tuple[dict[str, Any] | None, str | None]:
-        path = self.run(key) / PAYLOAD
+        path = self.run(key).payload
         try:
             content = read_sealed(path) or {RUN_KEY: None}
             own, digest = content.pop(RUN_KEY, None) == key, content.pop(WEIGHTS_DIGEST, None)
@@ -97,23 +129,26 @@ class Workspace:
         return (content, digest if isinstance(digest, str) else None) if own else (None, None)
 
     def set_damaged_aside(self, key: str) -> list[Path]:
-        """Give another name to files of a run that nobody can read: a finished run's that is damaged or another run's, progress
-        and error that are no files. Gives the new names."""
+        """Rename the unreadable files of a run: a payload that is damaged or another run's, progress and error that are no
+        regular files. Returns the new paths."""
         folder = self.run(key)
-        odd = [folder / name for name in ("progress.json", "error.txt") if not is_file_or_nothing(folder / name)]
-        if os.path.lexists(folder / PAYLOAD) and self.payload(key) is None:
-            odd.append(folder / PAYLOAD)
+        odd = [path for path in (folder.progress, folder.error) if not is_file_or_nothing(path)]
+        if os.path.lexists(folder.payload) and self.payload(key) is None:
+            odd.append(folder.payload)
         return [set_aside(path) for path in odd]
 
-    def progress(self, key: str) -> dict[str, Any]:
-        """The fields of `Progress` that were last written; empty where there are none that can be believed."""
+    def progress(self, key: str) -> Progress:
+        """The record that was last written; NO_PROGRESS without a valid one."""
         try:
-            found = Progress.model_validate_json(read_bytes(self.run(key) / "progress.json"))
+            return Progress.model_validate_json(read_bytes(self.run(key).progress))
         except (OSError, ValueError):
-            return {}
-        return found.model_dump(exclude_none=True)
+            return NO_PROGRESS
+
+    def write_progress(self, key: str, progress: Progress) -> None:
+        """Replace the record by the fields of `progress` that are set."""
+        write_json(self.run(key).progress, progress.model_dump(exclude_unset=True))
 
     def error(self, key: str) -> str | None:
-        """The last line of a failed run's traceback; None where there is none."""
-        path = self.run(key) / "error.txt"
+        """The last line of a failed run's traceback; None without one."""
+        path = self.run(key).error
         return last_line(read_text(path), NO_REASON) if path.exists() else None

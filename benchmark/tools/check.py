@@ -24,7 +24,7 @@ from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import Adapter
 from families.core.attention import align, dropped_mass, layout, read_routes
 from families.core.initialise import canonical
-from families.spec import Constant
+from families.spec import Constant, one_line
 
 TINY: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
 
@@ -56,7 +56,7 @@ def contract(family: str, size: str) -> Iterator[Outcome]:
         try:
             yield Outcome(size, label, True, claim(adapter, size))
         except Exception as error:
-            yield Outcome(size, label, False, " ".join(f"{type(error).__name__}: {error}".split())[:300])
+            yield Outcome(size, label, False, one_line(f"{type(error).__name__}: {error}"))
 
 
 def geometry_is_timms(adapter: Adapter, size: str) -> str:

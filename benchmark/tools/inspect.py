@@ -39,10 +39,9 @@ from benchmark.storage.files import ensure_writable
 from benchmark.storage.work_folder import Workspace
 from benchmark.training.models import timm_args, trained, weights_of
 from families.core.attention import layout
-from families.core.checkpoints import one_line
 from families.core.initialise import canonical
 from families.core.weights import file_digest, find_weights
-from families.spec import Component, UserError, quoted
+from families.spec import Component, UserError, one_line, quoted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -174,7 +173,7 @@ def _trained(request: Request) -> tuple[dict[str, str | None], nn.Module]:
     name, protocol = request.protocol
     run = teacher_run(protocol, request.family, request.size, 0)
     workspace = Workspace(request.work)
-    path = workspace.run(run.key) / "weights.pt"
+    path = workspace.run(run.key).weights
     if not path.exists():
         command = f"bench run --family {request.family} --sizes {request.size}{_protocol_option(request)}{_work_option(request)}"
         raise UserError(

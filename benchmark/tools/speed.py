@@ -1,5 +1,4 @@
-"""What a step of training costs: plain, Copy, Distillation and the written-out maps, timed in turn in one run; and what a
-plan will cost by such a measurement.
+"""What a step of training costs: plain, Copy, Distillation and the written-out maps, timed in turn in one run.
 
 Students start as they do in a run and images are random: arithmetic does not depend on them. The steps are those that runs
 take (`train.Student.step`), with the data pipeline measured apart.
@@ -13,7 +12,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +22,18 @@ import torch.nn.functional as F
 import families
 from benchmark import data
 from benchmark.data import DataLocation
-from benchmark.spec.definitions import architecture
-from benchmark.spec.plan import Item, units
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.recipe import Recipe
-from benchmark.spec.run import Geometry, Transfer
-from benchmark.storage.files import read_json, write_json
-from benchmark.storage.provenance import code_version, provenance, utc_now
-from benchmark.storage.work_folder import Workspace
+from benchmark.spec.run import Transfer
+from benchmark.storage.measurements import Setting
+from benchmark.storage.provenance import provenance, utc_now
 from benchmark.training.run_trainer import peak_memory
 from benchmark.training.student import Student
 from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.reference import kept_maps, replaced_maps, unfused
 from benchmark.transfer.teacher_reader import TeacherReader, holds_maps
 from families.core.attention import align, layout
-from families.spec import UserError
+from families.spec import UserError, one_line
 
 METHODS = ("plain", "copy", "distill")
 
@@ -52,52 +48,6 @@ IMG_SIZE = 224  # of the real teachers
 
 
 NO_END = 10**9
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is measured: a family's teacher and student at their own geometry, or at a protocol's.
-
-    Attributes:
-        matched: with the native components; else the standard student.
-        blocks: how many first blocks are transferred; None: all.
-        precision: of student and teacher; `teacher_precision` where the teacher has its own.
-        threads: of torch on the CPU.
-        held: maps or routes; None: what `holds_maps` says.
-    """
-
-    family: str
-    size: str
-    matched: bool
-    geometry: dict[str, int]
-    batch: int
-    blocks: int | None
-    device: str
-    precision: str
-    teacher_precision: str | None
-    compile_teacher: bool
-    threads: int
-    held: bool | None
-
-
-def protocol_setting(protocol: Protocol, family: str, size: str, matched: bool, device: str) -> Setting:
-    """What runs of a protocol do: its geometry, batch and recipe, one thread a worker."""
-    geometry = architecture(protocol, families.spec(family), size, {}).geometry.model_dump()
-    given, recipe = protocol.transfer, protocol.recipe
-    return Setting(
-        family=family,
-        size=size,
-        matched=matched,
-        geometry=geometry,
-        batch=recipe.batch_size,
-        blocks=len(given.indices(geometry["depth"])),
-        device=device,
-        precision=recipe.precision,
-        teacher_precision=given.teacher_precision,
-        compile_teacher=given.compile_teacher,
-        threads=1,
-        held=None,
-    )
 
 
 def setting_of(family: str, size: str, batch: int | None, img_size: int | None, **more: Any) -> Setting:
@@ -280,7 +230,7 @@ def _weigh(setting: Setting, kind: str, sender: Any) -> None:
         for _ in range(2 if bench.kinds else 0):
             bench.step(kind)
     except Exception as error:  # whatever it is, the user is told
-        sender.send(" ".join(f"{type(error).__name__}: {error}".split())[:300])
+        sender.send(one_line(f"{type(error).__name__}: {error}"))
         return
     sender.send(round((peak_memory(device) - before) / 2**20, 1) if bench.kinds else None)
 
@@ -305,7 +255,7 @@ def measure_images(folder: Path, img_size: int, seconds: float = 5.0) -> dict[st
     try:
         images = create_dataset("", root=str(folder))
     except (RuntimeError, FileNotFoundError, AssertionError) as error:
-        raise UserError(f"--images {folder}: {' '.join(str(error).split())}") from None
+        raise UserError(f"--images {folder}: {one_line(error)}") from None
     augment = create_transform(
         img_size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25, interpolation="bicubic"
     )
@@ -329,54 +279,3 @@ def limits(found: Mapping[str, Any], pipeline: Mapping[str, Any]) -> dict[str, f
     """How many loader workers keep each method fed: images/s that it takes over images/s that one worker makes."""
     rate = pipeline["images_per_second_per_worker"]
     return {kind: round(found[kind]["images_per_second"] / rate, 3) for kind in METHODS}
-
-
-def save(workspace: Workspace, protocol: str, found: dict[str, Any]) -> Path:
-    """Keep a measurement of a protocol's steps for later estimates."""
-    setting = found["setting"]
-    student = "matched" if setting["matched"] else "standard"
-    path = workspace.folder / "speed" / protocol / f"{setting['family']}-{setting['size']}-{student}-{setting['device']}.json"
-    write_json(path, found | {"protocol": protocol})
-    return path
-
-
-def estimate(workspace: Workspace, name: str, protocol: Protocol, todo: Sequence[Item], jobs: int, device: str) -> dict[str, Any]:
-    """Hours that runs will take, by what `bench speed --protocol` measured of the protocol as it is now, on this device and
-    at a run's geometry (a matched student's by a matched one where there is one, else by a standard one).
-
-    Gives `process_hours` of all workers together, `hours` until the last is done, and how many runs are covered. Runs that
-    train together pay their teacher once. Evaluation, start and the data pipeline are not counted.
-    """
-    measured: dict[tuple[Geometry, bool], dict[str, Any]] = {}
-    for path in sorted((workspace.folder / "speed" / name).glob(f"*-{device}.json")):
-        found = read_json(path)
-        setting = Setting(**found["setting"]) if found else None
-        if found and setting:
-            current = protocol_setting(protocol, setting.family, setting.size, setting.matched, device)
-            if setting == current:
-                measured[Geometry(**setting.geometry), setting.matched] = found
-    used: list[dict[str, Any]] = []
-    seconds, loads = 0.0, [0.0] * jobs
-    for teachers in (True, False):
-        stage = [item for item in todo if item.run.is_teacher == teachers]
-        for unit in units(stage, jobs, protocol.together):
-            here, once = 0.0, 0.0
-            for item in unit:
-                geometry, matched = item.run.student.geometry, bool(item.run.student.components)
-                known = measured.get((geometry, matched)) or measured.get((geometry, not matched))
-                if known is None or not item.run.is_trained:
-                    continue
-                used.append(known)
-                steps, method = item.run.protocol.recipe.steps, item.run.transfer.method
-                here += steps * known["plain" if method == "none" else f"second_{method}"]["seconds"]
-                once = max(once, 0.0 if method == "none" else steps * known["teacher"]["seconds"])
-            seconds += here + once
-            loads[loads.index(min(loads))] += here + once
-        loads = [max(loads)] * jobs  # students wait for all teachers
-    return {
-        "runs": len(todo),
-        "covered": len(used),
-        "process_hours": seconds / 3600,
-        "hours": max(loads) / 3600,
-        "same_code": all(found["provenance"]["code"] == code_version()["code"] for found in used),
-    }

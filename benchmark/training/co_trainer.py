@@ -67,7 +67,7 @@ class CoTrainer(Group):
                 batches = self.dataset.train(self.stream, self.recipe, now)
             self._step(here, batches)
             position = now + 1
-            if self.context.notice.taken() or time.monotonic() - last_saved >= self.context.checkpoint_seconds:
+            if self.context.preemption.taken() or time.monotonic() - last_saved >= self.context.checkpoint_seconds:
                 self._save()
                 last_saved = time.monotonic()
 

@@ -39,14 +39,14 @@ class TrainingContext:
         place: where the data lies, and this process's part of it.
         ranks: the processes that train together.
         micro_batch: images that go through a model at a time; the gradients of larger batches are accumulated.
-        notice: the scheduler's signals.
+        preemption: the scheduler's signals.
     """
 
     checkpoint_seconds: float = 60.0
     place: DataLocation = field(default_factory=DataLocation)
     ranks: Ranks = ALONE
     micro_batch: int | None = None
-    notice: Preemption = field(default_factory=Preemption)
+    preemption: Preemption = field(default_factory=Preemption)
 
 
 class Group:
@@ -85,7 +85,7 @@ class Group:
 
     def leave_if_told(self, agreed: bool) -> None:
         """Raise Preempted if the scheduler wants this process's place; `agreed`: if it wants that of any process."""
-        leave = self.context.notice.leave
+        leave = self.context.preemption.leave
         if self.ranks.any(leave) if agreed else self.ranks.size == 1 and leave:
             raise Preempted
 

@@ -19,10 +19,10 @@ from benchmark.spec.teacher_source import Untrained
 from benchmark.storage.work_folder import Workspace
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import build_student
-from families.core.checkpoints import WeightsError, check_plain, one_line, read_torch
+from families.core.checkpoints import WeightsError, check_plain, read_torch
 from families.core.layer_scale import fold
 from families.core.weights import load_pretrained
-from families.spec import Component, Host
+from families.spec import Component, Host, one_line
 
 # What starts anew with a part of the teacher: of each block the module, and BEiT's table of biases that all blocks share.
 REINIT_PATTERNS = {"none": (), "attention": ("blocks.*.attn.*", "rel_pos_bias.*"), "mlp": ("blocks.*.mlp.*",)}
@@ -152,7 +152,7 @@ def weights_of(workspace: Workspace, key: str) -> Path:
     from benchmark.training.models import REMEDY
     from families.core.checkpoints import WeightsError
 
-    path = workspace.run(key) / "weights.pt"
+    path = workspace.run(key).weights
     at = path.stat()
     found = digest_at(path, at.st_size, at.st_mtime_ns)
     if workspace.weights_digest(key) not in (None, found):

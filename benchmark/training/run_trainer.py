@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from benchmark.spec.run import Run
 from benchmark.storage.files import replacing, set_aside
+from benchmark.storage.work_folder import RunFolder
 from benchmark.training.distributed import ALONE, Ranks
 from benchmark.training.inputs import seed_of
 from benchmark.training.models import load_state, model_of, teachers_input, trained
@@ -23,7 +24,6 @@ from benchmark.training.student import Student
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.checkpoints import WeightsError, read_torch
 
-CHECKPOINT, WEIGHTS = "checkpoint.pt", "weights.pt"
 ANEW = "set aside, and the run starts anew"  # what becomes of a checkpoint that is not believed
 
 
@@ -43,7 +43,7 @@ class RunTrainer:
 
     Args:
         run: what is trained.
-        folder: the run's own work folder.
+        folder: the run's files.
         reader: the teacher; needed when the transfer has one.
         device: torch device name.
         curve_points: how often val is measured on the way.
@@ -53,7 +53,7 @@ class RunTrainer:
     """
 
     def __init__(
-        self, run: Run, folder: Path, reader: TeacherReader | None, device: str,
+        self, run: Run, folder: RunFolder, reader: TeacherReader | None, device: str,
         curve_points: int, code: str, files: Mapping[str, Path] | None = None, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         self.run, self.recipe, self.folder, self.code, self.device = run, run.protocol.recipe, folder, code, torch.device(device)
@@ -81,7 +81,7 @@ class RunTrainer:
     def resume(self) -> None:
         """Go on from the folder's checkpoint, where there is one of this run and code. A damaged one, or what is none of this
         run's, is set aside with a line on stderr: the run starts anew."""
-        path = self.folder / CHECKPOINT
+        path = self.folder.checkpoint
         if not path.exists():
             return
         try:
@@ -104,7 +104,7 @@ class RunTrainer:
         """A checkpoint's content. Raises WeightsError for one that `save` of this run did not write."""
         parts = self._parts()
         if not isinstance(saved, dict) or saved.keys() != parts.keys() or saved["run"] != parts["run"]:
-            raise WeightsError(f"{self.folder / CHECKPOINT}: not a checkpoint of run {self.run.key}; {ANEW}")
+            raise WeightsError(f"{self.folder.checkpoint}: not a checkpoint of run {self.run.key}; {ANEW}")
         return saved
 
     def _parts(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class RunTrainer:
 
     def save(self) -> None:
         """Write the checkpoint."""
-        _save(self._parts(), self.folder / CHECKPOINT)
+        _save(self._parts(), self.folder.checkpoint)
 
     def begin(self) -> None:
         """Make ready for the next step."""
@@ -157,7 +157,7 @@ class RunTrainer:
         provenance."""
         if self.ranks.first and self.run.is_trained:
             with self.student.averaged():
-                _save(self.model.state_dict(), self.folder / WEIGHTS)
+                _save(self.model.state_dict(), self.folder.weights)
         metrics = test | {"shift": shifted}
         return {"metrics": metrics, "val": val, "curve": self.state.curve, "cost": self._cost()}
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from families.spec import UserError
+from families.spec import UserError, one_line
 
 _FOLDER = 0x10  # the attribute of a zip file's part that is a folder
 
@@ -165,11 +165,6 @@ def at_sight(path: Path) -> str | None:
     if not start:
         return "an empty file"
     return next((what for sign, what in _NO_CHECKPOINT.items() if start.startswith(sign)), None)
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text as one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def unreadable(error: Exception, remedy: str) -> str:

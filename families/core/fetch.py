@@ -22,9 +22,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from families.core.checkpoints import WeightsError, at_sight, one_line
+from families.core.checkpoints import WeightsError, at_sight
 from families.core.weights import RECORD, file_digest, find_weights, read_record, recorded, source_of
-from families.spec import Official, Teacher
+from families.spec import Official, Teacher, one_line
 
 Progress = Callable[[int, int | None], None]
 

@@ -26,7 +26,6 @@ from families.core.checkpoints import (
     AGAIN,
     WeightsError,
     check_plain,
-    one_line,
     read_checkpoint,
     refuse_at_sight,
     shown,
@@ -34,7 +33,7 @@ from families.core.checkpoints import (
     unreadable,
     word,
 )
-from families.spec import Layout, Official, Teacher
+from families.spec import Layout, Official, Teacher, one_line
 
 RECORD = "fetched.json"  # beside a fetched file: where it came from
 

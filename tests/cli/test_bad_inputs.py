@@ -14,7 +14,7 @@ import time
 import pytest
 import yaml
 
-from benchmark.execution.cluster_config import ClusterConfig
+from benchmark.execution.backends.slurm_config import ClusterConfig
 from benchmark.spec.protocol import Protocol, load_protocol
 from benchmark.spec.records import validated
 from benchmark.spec.study import Study, load_study

@@ -13,11 +13,11 @@ import pytest
 import torch
 import yaml
 
-from benchmark.execution import cluster_config
-from benchmark.execution.backends import slurm as cluster
-from benchmark.execution.backends.slurm import Live, SchedulerError
-from benchmark.execution.cluster_config import ClusterConfig
+from benchmark.execution.backends import slurm_commands
+from benchmark.execution.backends.backend import Live, SchedulerError
+from benchmark.execution.backends.slurm_config import ClusterConfig, load_config
 from benchmark.execution.monitor import Monitor, Wanted
+from benchmark.execution.preemption import SignalledPreemption
 from benchmark.execution.submissions import Array, Job, Submission, Submissions
 from benchmark.execution.worker import Worker
 from benchmark.spec.plan import make_plan
@@ -29,9 +29,8 @@ from benchmark.training.co_trainer import CoTrainer
 from benchmark.training.group import TrainingCallbacks, TrainingContext
 from benchmark.training.models import weights_digest
 from benchmark.training.preemption import Preempted, Preemption
-from benchmark.training.run_trainer import CHECKPOINT, WEIGHTS
 
-from ..conftest import ROOT, tiny_protocol
+from ..conftest import CHECKPOINT, ROOT, WEIGHTS, tiny_protocol
 from ..training.test_train import STEPS, fit, numbers, plan_of, training_of
 
 
@@ -106,17 +105,17 @@ def test_settings_that_go_nowhere(on_slurm, bench, tmp_path):
 
 def test_an_empty_file_is_the_defaults(tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing yet\n")
-    assert cluster_config.load_config(tmp_path / "empty.yaml") == ClusterConfig()
+    assert load_config(tmp_path / "empty.yaml") == ClusterConfig()
 
 
 def test_the_users_own_file(monkeypatch, tmp_path, on_slurm, programs):
     """It is used where no other is given, --jobs and --processes come before it, and its mistakes name it."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    assert cluster_config.load_config(None) == ClusterConfig()
+    assert load_config(None) == ClusterConfig()
     mine = tmp_path / "config" / "bench" / "cluster.yaml"
     mine.parent.mkdir(parents=True)
     mine.write_text("partition: mine\nparallel: 3\nnodes: 2\n")
-    assert cluster_config.load_config(None) == ClusterConfig(partition="mine", parallel=3, nodes=2)
+    assert load_config(None) == ClusterConfig(partition="mine", parallel=3, nodes=2)
     text = submitted_text(programs, tmp_path, on_slurm, None, "--jobs", "5", "--processes", "4")
     assert "--partition=mine" in text and "--ntasks-per-node=4" in text and "--nodes=2" in text
     (record,) = (json.loads(path.read_text()) for path in tmp_path.glob("work/jobs/*/submission.json"))
@@ -339,7 +338,7 @@ def test_a_half_submitted_array_is_cancelled_by_name(programs, tmp_path):
 
 def test_many_jobs_are_asked_about_in_parts(programs, tmp_path):
     programs(squeue=f'echo "$*" >> {tmp_path}/asked\nexit 0')
-    assert cluster.live(f"{n}_{m}" for n in range(1200) for m in range(2)) == {}
+    assert slurm_commands.live(f"{n}_{m}" for n in range(1200) for m in range(2)) == {}
     asked = (tmp_path / "asked").read_text().splitlines()
     assert [line.count(",") + 1 for line in asked] == [500, 500, 200]
 
@@ -462,7 +461,7 @@ def handlers():
 
 
 def test_signals_are_heeded_where_submitit_has_answers(handlers):
-    notice = Preemption()
+    notice = SignalledPreemption()
     signal.signal(signal.SIGUSR2, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     notice.heed()
@@ -479,12 +478,13 @@ def test_signals_are_heeded_where_submitit_has_answers(handlers):
 
 
 def test_what_is_queued_again_has_heard_nothing(tmp_path):
-    """The order that a job starts again with has a notice of its own, not one that tells it to leave at once."""
-    from benchmark.execution.setup import Order
+    """The task that a job starts again with has a notice of its own, not one that tells it to leave at once."""
+    from benchmark.execution.setup import WorkerTask
 
-    order = Order([], None, None, None, None, "launcher", None, notice=Preemption(leave=True, answer=lambda: print))
-    again = Worker().checkpoint(order)
-    assert not again.args[0].notice.leave and order.notice.leave
+    told = SignalledPreemption(leave=True, answer=lambda: print)
+    task = WorkerTask([], None, None, None, None, "launcher", None, preemption=told)
+    again = Worker().checkpoint(task)
+    assert not again.args[0].preemption.leave and task.preemption.leave
 
 
 def left(item, folder, notice, stepped=lambda training, loss: None, prepared=lambda group: None):
@@ -492,7 +492,7 @@ def left(item, folder, notice, stepped=lambda training, loss: None, prepared=lam
     watcher = TrainingCallbacks(
         stepped, lambda training, found: pytest.fail("it ended"), lambda training, error: pytest.fail(str(error))
     )
-    group = CoTrainer([training_of(item, folder)], watcher, TrainingContext(checkpoint_seconds=1e9, notice=notice))
+    group = CoTrainer([training_of(item, folder)], watcher, TrainingContext(checkpoint_seconds=1e9, preemption=notice))
     prepared(group)
     with pytest.raises(Preempted):
         group.train()
@@ -546,14 +546,14 @@ def test_a_warning_only_saves(item, tmp_path):
     notice, saved = Preemption(), []
 
     def stepped(training, loss):
-        saved.append((training.folder / CHECKPOINT).exists())
+        saved.append(training.folder.checkpoint.exists())
         notice.save = notice.save or training.state.step == 3
 
     ended = []
     watcher = TrainingCallbacks(
         stepped, lambda training, found: ended.append(found), lambda training, error: pytest.fail(str(error))
     )
-    CoTrainer([training_of(item, tmp_path / "run")], watcher, TrainingContext(checkpoint_seconds=1e9, notice=notice)).train()
+    CoTrainer([training_of(item, tmp_path / "run")], watcher, TrainingContext(checkpoint_seconds=1e9, preemption=notice)).train()
     assert saved == [False] * 3 + [True] * (STEPS - 3) and len(ended) == 1
     assert torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["state"]["step"] == 3
 

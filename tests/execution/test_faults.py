@@ -19,10 +19,9 @@ from benchmark.execution.code_copy import frozen
 from benchmark.storage.files import Damaged, read_sealed, write_json
 from benchmark.storage.work_folder import Workspace
 from benchmark.training.models import load_state, weights_digest, weights_of
-from benchmark.training.run_trainer import CHECKPOINT, WEIGHTS
 from families.core.checkpoints import WeightsError
 
-from ..conftest import ROOT, python, tiny_protocol
+from ..conftest import CHECKPOINT, ROOT, WEIGHTS, python, tiny_protocol
 from ..training.test_train import STEPS, fit, item_of, numbers, plan_of
 from .test_launch import finish, start
 
@@ -330,7 +329,7 @@ MADE = {"folder": Path.mkdir, "pipe": os.mkfifo, "loop": lambda path: path.symli
 @pytest.mark.parametrize("make", MADE.values(), ids=MADE)
 def test_no_file_where_one_is_to_be_written(make, half, again, site, tmp_path):
     """Progress, error and logs of a run that is to be trained: what is in their place is set aside, or left alone."""
-    folder = Workspace(half / "work").run(site[2]["standard-copy-s0.json"]["key"])
+    folder = Workspace(half / "work").run(site[2]["standard-copy-s0.json"]["key"]).path
     folder.mkdir()
     for name in ("progress.json", "error.txt", "run.log", "log.jsonl"):
         make(folder / name)
@@ -342,7 +341,7 @@ def test_no_file_where_one_is_to_be_written(make, half, again, site, tmp_path):
 @pytest.mark.parametrize("make", MADE.values(), ids=MADE)
 def test_a_lock_that_cannot_be_one(make, half, again, bench, site):
     """A run's: it fails, and says why. That of the records: one line, exit code 2."""
-    folder = Workspace(half / "work").run(site[2]["standard-copy-s0.json"]["key"])
+    folder = Workspace(half / "work").run(site[2]["standard-copy-s0.json"]["key"]).path
     folder.mkdir()
     make(folder / "lock")
     code, out, err = again()
@@ -554,9 +553,9 @@ def test_a_work_folder_that_fills_up_on_the_way(left, disk, site, again, tmp_pat
 
 def test_results_that_fill_up_on_the_way(disk, site, again, tmp_path, monkeypatch):
     """Trained, but without space for the result: the run fails, its numbers are kept, and are written without training."""
-    from benchmark.execution import unit_trainer as work
+    from benchmark.execution import unit_trainer
 
-    results, deliver = disk(tmp_path / "results", "1m"), work._deliver
+    results, deliver = disk(tmp_path / "results", "1m"), unit_trainer._deliver
 
     def deliver_late(*given):
         if not (results / "fill").exists():
@@ -564,7 +563,7 @@ def test_results_that_fill_up_on_the_way(disk, site, again, tmp_path, monkeypatc
         deliver(*given)
 
     with monkeypatch.context() as late:
-        late.setattr(work, "_deliver", deliver_late)
+        late.setattr(unit_trainer, "_deliver", deliver_late)
         code, out, _ = again()
     assert code == 1 and "No space left on device" in out and not leftovers(results) and not found(results)
     (results / "fill").unlink()
@@ -577,9 +576,11 @@ def test_results_that_fill_up_on_the_way(disk, site, again, tmp_path, monkeypatc
 
 def test_runs_of_a_dead_worker_go_on_together_first(tmp_path):
     """Alone only what a worker died over twice: the reason may have been anything the first time."""
-    from benchmark.execution.launcher import Launcher
+    from benchmark.execution.backends.local import Local
+    from benchmark.execution.launcher import Launch
     from benchmark.execution.progress_writer import mark_failed
     from benchmark.execution.setup import Setup
+    from benchmark.execution.submitter import Submitter
     from benchmark.execution.worker import DIED
     from benchmark.storage.results import Results
 
@@ -589,17 +590,17 @@ def test_runs_of_a_dead_worker_go_on_together_first(tmp_path):
 
     protocol = validated(Protocol, tiny_protocol(), "tiny")
     workspace = Workspace(tmp_path / "work")
-    launcher = Launcher(plan, protocol, workspace, Results(tmp_path / "results"), "local", Setup())
+    submitter = Submitter(Launch(plan, protocol, workspace, Results(tmp_path / "results"), Local(), Setup()))
     students = plan.stages[1]
     for item in students:
-        workspace.run(item.key).mkdir(parents=True)
+        workspace.run(item.key).path.mkdir(parents=True)
     for deaths, units in ((1, [4]), (2, [1, 1, 1, 1])):
         for item in students:
             mark_failed(workspace, item, "1-1", DIED, died=True)
-            assert workspace.progress(item.key)["deaths"] == deaths
-        assert sorted(len(unit) for share in launcher.shares(students) for unit in share) == units
+            assert workspace.progress(item.key).deaths == deaths
+        assert sorted(len(unit) for share in submitter.shares(students) for unit in share) == units
     mark_failed(workspace, students[0], "1-1", "ValueError: its own fault")
-    assert workspace.progress(students[0].key)["deaths"] == 2, "an error is no death"
+    assert workspace.progress(students[0].key).deaths == 2, "an error is no death"
 
 
 def test_the_last_sign_of_life(tmp_path):
@@ -619,7 +620,7 @@ def test_the_last_sign_of_life(tmp_path):
     progress = {"state": "running", "step": 3, "steps": 9, "launcher": "1-1"}
     with jobs.present(submission):
         for silent, kind in ((5, "running"), (300, "running"), (LOST_SECONDS + 60, "lost")):
-            write_json(workspace.run(item.key) / "progress.json", progress | {"updated": time.time() - silent})
+            write_json(workspace.run(item.key).progress, progress | {"updated": time.time() - silent})
             overview = Monitor(workspace, [Wanted(plan, Results(tmp_path / "results"))])
             told = as_json(overview.look())["runs"][0]
             assert told["state"] == kind and abs(told["silent_seconds"] - silent) <= 2

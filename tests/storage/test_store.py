@@ -16,7 +16,7 @@ from benchmark.spec.records import validated
 from benchmark.storage.files import write_json
 from benchmark.storage.result_file import Rejected, read_result
 from benchmark.storage.results import Results, read_results
-from benchmark.storage.work_folder import Workspace
+from benchmark.storage.work_folder import NO_PROGRESS, Workspace
 from families.spec import UserError
 
 from ..conftest import tiny_protocol
@@ -192,5 +192,5 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 def test_an_empty_work_folder_has_nothing(tmp_path):
     workspace = Workspace(tmp_path)
-    assert workspace.payload("x") is None and workspace.progress("x") == {} and workspace.error("x") is None
+    assert workspace.payload("x") is None and workspace.progress("x") == NO_PROGRESS and workspace.error("x") is None
     assert Results(tmp_path).folder == tmp_path

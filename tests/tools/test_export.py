@@ -38,7 +38,7 @@ def kept(tmp_path, tiny):
     def keep(family, arm, finish=True):
         cell = Cell("tiny", family, "base", arm, 0)
         run = run_of(protocol, cell)
-        folder = workspace.run(run.key)
+        folder = workspace.run(run.key).path
         folder.mkdir(parents=True)
         if finish:
             score = {"top1": 12.5, "top5": 50.0, "loss": 2.0}

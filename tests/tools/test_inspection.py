@@ -197,7 +197,7 @@ def test_a_teacher_that_was_trained_here(taught, bench):
     }  # fmt: skip
     # The same from the weights' file, the first test image and maps written out.
     settings = run.protocol
-    model = trained(run, Workspace(work).run(run.key) / "weights.pt")
+    model = trained(run, Workspace(work).run(run.key).weights)
     image, label = next(load(settings.data, DataLocation(), 24, settings.normalisation).evaluate("test", 1))
     assert found["image"]["told"].endswith(f"(class {int(label)})")
     maps = reference_maps(model, (image - settings.normalisation.mean[0]) / settings.normalisation.std[0])
@@ -222,7 +222,7 @@ def not_empty(path):
 def test_a_teacher_that_is_below_its_floor_can_be_looked_at(taught, bench):
     protocol, work = taught
     key = teacher_run(load_protocol(str(protocol))[1], "dinov2_reg", "small", 0).key
-    folder = Workspace(work).run(key)
+    folder = Workspace(work).run(key).path
     payload = (folder / "payload.json").read_text()
     try:
         (folder / "payload.json").unlink()
@@ -350,7 +350,7 @@ def test_what_is_no_file_is_no_image_and_is_not_waited_for(bench, make, tmp_path
 
 def test_a_damaged_file_of_a_trained_teacher(bench, tiny, tmp_path):
     run = teacher_run(load_protocol(str(tiny))[1], "deit3", "base", 0)
-    path = Workspace(tmp_path / "w").run(run.key) / "weights.pt"
+    path = Workspace(tmp_path / "w").run(run.key).weights
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no weights")
     code, _, err = bench("inspect", "--family", "deit3", "--protocol", tiny, "--work", tmp_path / "w")

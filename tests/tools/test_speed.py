@@ -7,8 +7,9 @@ import torch
 import yaml
 from PIL import Image
 
+from benchmark.storage.measurements import protocol_setting
 from benchmark.tools import speed
-from benchmark.tools.speed import Bench, protocol_setting
+from benchmark.tools.speed import Bench
 from families.core.adapter import Adapter
 
 from ..conftest import tiny_protocol

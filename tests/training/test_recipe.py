@@ -449,12 +449,15 @@ def test_an_error_of_memory_names_what_helps():
 
 def test_progress_tells_pace_and_what_is_left():
     from benchmark.execution.live_progress import pace, summary
+    from benchmark.storage.work_folder import Progress
 
-    at = {"step": 10, "steps": 110, "batch_size": 64, "images_per_second": 32.0, "peak_memory_mb": 2048}
+    at = Progress(
+        state="running", step=10, steps=110, updated=0, batch_size=64, images_per_second=32.0, peak_memory_mb=2048
+    )  # fmt: skip
     assert pace(at) == "32 images/s, 2.0 GiB, 3 min 20 s left"
     plan = plan_of("deit", ["standard-copy", "standard-distill"])
-    running = [(item, at | {"pid": 1, "step": 10 + number}) for number, item in enumerate(plan.stages[1])]
+    running = [(item, at.model_copy(update={"pid": 1, "step": 10 + number})) for number, item in enumerate(plan.stages[1])]
     assert summary(running) == "deit base standard-copy s0 and 2 beside it 10/110 32 images/s, 2.0 GiB, 3 min 20 s left"
     assert summary([]) == ""
-    assert pace(at | {"together": 6}).endswith("20 min 0 s left")
-    assert pace(at | {"step": 0}) == "" and pace({"step": 3, "steps": 4}) == ""
+    assert pace(at.model_copy(update={"together": 6})).endswith("20 min 0 s left")
+    assert pace(at.model_copy(update={"step": 0})) == "" and pace(Progress(state="running", step=3, steps=4, updated=0)) == ""

@@ -13,15 +13,16 @@ from benchmark.spec.plan import Item, make_plan, together
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.records import validated
 from benchmark.spec.study import Study
+from benchmark.storage.work_folder import RunFolder
 from benchmark.training import models
 from benchmark.training.co_trainer import CoTrainer
 from benchmark.training.evaluation import evaluate
 from benchmark.training.group import TrainingCallbacks, TrainingContext
 from benchmark.training.inputs import normalised
 from benchmark.training.models import reader_of, weights_digest
-from benchmark.training.run_trainer import CHECKPOINT, WEIGHTS, RunTrainer
+from benchmark.training.run_trainer import RunTrainer
 
-from ..conftest import tiny_protocol
+from ..conftest import CHECKPOINT, WEIGHTS, tiny_protocol
 
 STEPS = 7
 
@@ -39,10 +40,10 @@ class Killed(BaseException):
 
 def training_of(item: Item, folder, teacher=None, code="code", reader=None, files=None):
     folder.mkdir(exist_ok=True)
-    _family, _size, transfers = item.cells[0].family, item.cells[0].size, item.run.transfer.method != "none"
+    transfers = item.run.transfer.method != "none"
     if transfers and reader is None:
         reader = reader_of(item.run, {"run": teacher}, "cpu")
-    return RunTrainer(item.run, folder, reader if transfers else None, "cpu", 2, code, files)
+    return RunTrainer(item.run, RunFolder(folder), reader if transfers else None, "cpu", 2, code, files)
 
 
 def train_all(trainings, stop_at=None, stepped=None):
@@ -57,8 +58,8 @@ def train_all(trainings, stop_at=None, stepped=None):
 
     watcher = TrainingCallbacks(
         step,
-        lambda training, payload: payloads.update({training.folder.name: payload}),
-        lambda training, error: failures.update({training.folder.name: error}),
+        lambda training, payload: payloads.update({training.folder.path.name: payload}),
+        lambda training, error: failures.update({training.folder.path.name: error}),
     )
     CoTrainer(trainings, watcher, TrainingContext(checkpoint_seconds=0 if stop_at else 1e9)).train()
     return payloads, failures

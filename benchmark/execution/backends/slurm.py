@@ -1,152 +1,120 @@
-"""Slurm as this suite uses it: what a site wants in a job, read from YAML, and what the scheduler says of jobs.
-
-Jobs are made and submitted by submitit; their states come from `squeue`, which knows those that are still to end, and by
-submitit from `sacct`, which knows how the others ended. Nothing of any site is in the code.
-"""
+"""Slurm: each job is submitted by submitit, in arrays, and queues again after its time limit or a preemption."""
 
 from __future__ import annotations
 
+import itertools
 import os
-import re
-import shutil
-import subprocess
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stderr
-from dataclasses import dataclass
-from io import StringIO
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
 
-from families.spec import UserError
+from benchmark.execution.backends import slurm_commands as commands
+from benchmark.execution.backends.backend import Backend, Live, SchedulerError
+from benchmark.execution.backends.slurm_config import ClusterConfig, load_config
+from benchmark.execution.preemption import python_that_waits
+from benchmark.spec.records import validated
+from benchmark.storage.work_folder import SubmissionFolder
 
-PROGRAMS = ("sbatch", "srun", "squeue", "sacct", "scancel", "scontrol")
-
-
-ASK_SECONDS = 60
-
-
-IDS_A_CALL = 500
+NO_LIMIT = 10**6  # of how often a job may queue again
 
 
-FOREVER = 10**6
+TAIL_BYTES = 4096
 
 
-REJECTED = re.compile(r"sbatch: (?:error: )?(.*)")
+class Slurm(Backend):
+    """Jobs of a Slurm cluster."""
+
+    title = "Slurm"
+    executor = "slurm"
+    detached = True
+    takes_config = True
+
+    def __init__(self, config: Path | None = None, jobs: int | None = None, processes: int | None = None) -> None:
+        """Settings come from the file `config`, else from the user's own; the other options override them."""
+        options = {"parallel": jobs, "processes": processes}
+        given = load_config(config).model_dump(exclude_unset=True)
+        given |= {name: value for name, value in options.items() if value is not None}
+        self.config = validated(ClusterConfig, given, "--jobs and --processes with the cluster's settings")
+        super().__init__(config, self.config.parallel, self.config.ranks)
+        self.runs_per_job = self.config.runs_per_job
+
+    def device(self, asked: str) -> str:
+        """GPUs where jobs have some."""
+        return "cuda" if self.config.gpus and asked == "auto" else asked
+
+    @property
+    def loaders(self) -> int | None:
+        """All but one of a process's cores; none for training on the CPU."""
+        return self.config.cpus - 1 if self.config.gpus else 0
+
+    @property
+    def description(self) -> str:
+        """Number, size and time limit of jobs."""
+        config = self.config
+        return (
+            f"at most {config.parallel} at a time, each on {config.nodes} x {config.tasks} processes"
+            f" for up to {config.minutes} minutes before it queues again"
+        )
+
+    def ensure_available(self) -> None:
+        """Raises SchedulerError where a program of Slurm's is missing."""
+        commands.ensure_here()
+
+    def longest_array(self) -> int:
+        """Slurm's limit."""
+        return commands.longest_array()
+
+    def submit(
+        self, worker: Callable[[Any], None], tasks: Sequence[Any], name: str, folder: Path, code: Path, after: Iterable[str] = ()
+    ) -> list[Any]:  # fmt: skip
+        """Submit an array. The file of environment variables, which may be secret, is readable by its owner alone."""
+        import submitit
+
+        environment = SubmissionFolder(folder).environment
+        with os.fdopen(os.open(environment, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(self.config.variables)
+        starting = {"slurm_max_num_timeout": NO_LIMIT, "slurm_python": python_that_waits()}
+        executor = submitit.AutoExecutor(folder=folder, cluster=self.executor, **starting)
+        executor.update_parameters(**self.config.parameters(name, code, sorted(after), environment))
+        with commands.outside_of_jobs():
+            try:
+                return list(executor.map_array(worker, tasks))
+            except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+                raise SchedulerError(f"Slurm refuses: {commands.refusal(str(error))}") from None
+
+    @classmethod
+    def live(cls, ids: Iterable[str]) -> dict[str, Live]:
+        """By `squeue`."""
+        return commands.live(ids)
+
+    @classmethod
+    def endings(cls, ids: Iterable[str]) -> dict[str, str]:
+        """By `sacct`."""
+        return commands.endings(ids)
+
+    @classmethod
+    def cancel(cls, ids: Sequence[str]) -> None:
+        """By `scancel`."""
+        commands.cancel(ids)
+
+    @classmethod
+    def cancel_named(cls, name: str) -> None:
+        """By `scancel`."""
+        commands.cancel_named(name)
+
+    @classmethod
+    def said_last(cls, folder: Path, job: str) -> str | None:
+        """The last line that is not of Slurm or submitit; else what Slurm says of the error."""
+        lines: list[str] = []
+        for path in takewhile(Path.exists, (folder / f"{job}_{rank}_log.err" for rank in itertools.count())):
+            with suppress(OSError), path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+                lines += [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+        own = [line for line in lines if not line.startswith(("srun:", "slurmstepd", "submitit "))]
+        why = [line for line in lines if line.startswith("srun: error:")]  # the lines after tell that it ends the rest
+        return (own or why or lines)[-1] if lines else None
 
 
-ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
-
-
-@dataclass(frozen=True)
-class Live:
-    """A job that is still to end: its state as Slurm calls it, and why it waits (None once it does not)."""
-
-    state: str
-    reason: str | None = None
-
-
-class SchedulerError(UserError):
-    """Slurm does not answer, or refuses."""
-
-
-def live(ids: Iterable[str]) -> dict[str, Live]:
-    """Of these jobs (as in 12 or 12_3) those that are waiting, running or about to end.
-
-    Raises SchedulerError where Slurm does not answer: nobody knows then.
-    """
-    wanted = set(ids)
-    found: dict[str, Live] = {}
-    for some in _batched(sorted({each.split("_")[0] for each in wanted})):
-        for line in _squeue(some):
-            job, state, reason = line.split("|", 2)
-            if job in wanted:
-                found[job] = Live(state, None if state != "PENDING" or reason in ("None", "") else reason)
-    return found
-
-
-def _squeue(ids: Sequence[str]) -> list[str]:
-    words = ["squeue", "--noheader", "--array", "--format=%i|%T|%r", f"--jobs={','.join(ids)}"]
-    done = _ask(words)
-    if done.returncode and "Invalid job id" not in done.stderr:  # of one id alone, when it is forgotten
-        raise SchedulerError(f"squeue does not answer: {_one_line(done.stderr)}")
-    return done.stdout.splitlines()
-
-
-def _batched(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[at : at + IDS_A_CALL] for at in range(0, len(ids), IDS_A_CALL))
-
-
-def endings(ids: Iterable[str]) -> dict[str, str]:
-    """How these jobs ended, in Slurm's words, as in OUT_OF_MEMORY or CANCELLED by 1000; not those that it has forgotten.
-
-    Raises SchedulerError where sacct fails.
-    """
-    from submitit.slurm.slurm import SlurmInfoWatcher
-
-    wanted, found = set(ids), dict[str, str]()
-    for some in _batched(sorted({each.split("_")[0] for each in wanted})):
-        told = _checked(["sacct", "--parsable2", "--format=JobID,State", f"--jobs={','.join(some)}"])
-        found |= {job: line["State"] for job, line in SlurmInfoWatcher().read_info(told).items()}
-    return {job: state for job, state in found.items() if job in wanted and state.startswith(ENDED)}  # sacct lags by seconds
-
-
-def cancel(ids: Sequence[str]) -> None:
-    """End jobs. Raises SchedulerError where Slurm refuses."""
-    for some in _batched(ids):
-        _checked(["scancel", *some])
-
-
-def cancel_named(name: str) -> None:
-    """End the jobs of that name. Raises SchedulerError where Slurm refuses."""
-    _checked(["scancel", f"--jobname={name}"])
-
-
-@contextmanager
-def outside_of_jobs() -> Iterator[None]:
-    """Within: what is submitted inherits nothing of the job, if any, that it is submitted from; what sbatch complains of is
-    left to the error that is raised."""
-    import submitit
-
-    kept = {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or name.startswith("SBATCH_")}
-    around = submitit.helpers.clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext()
-    with around, redirect_stderr(StringIO()):
-        os.environ.update(kept)
-        yield
-
-
-def ensure_here() -> None:
-    """Raises SchedulerError where a program of Slurm's is missing that a submission needs."""
-    for name in PROGRAMS:
-        if shutil.which(name) is None:
-            raise SchedulerError(f"no {name} here: is this a node of a Slurm cluster?")
-
-
-def longest_array() -> int:
-    """How many jobs an array may have here."""
-    found = re.search(r"MaxArraySize\s*=\s*(\d+)", _checked(["scontrol", "show", "config"]))
-    return max(1, int(found.group(1)) - 1) if found else 1000
-
-
-def refusal(told: str) -> str:
-    """The line of sbatch's that says why it refused."""
-    lines = [line for line in map(str.strip, told.splitlines()) if REJECTED.match(line)]
-    return "; ".join(dict.fromkeys(lines)) or _one_line(told)
-
-
-def _checked(words: Sequence[str]) -> str:
-    done = _ask(words)
-    if done.returncode:
-        raise SchedulerError(f"{words[0]} failed: {_one_line(done.stderr)}")
-    return done.stdout
-
-
-def _ask(words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SACCT_", "SCANCEL_"))}
-        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=ASK_SECONDS, env=plain)
-    except FileNotFoundError:
-        raise SchedulerError(f"no {words[0]} here: is this a node of a Slurm cluster?") from None
-    except subprocess.TimeoutExpired:
-        raise SchedulerError(f"{words[0]} has not answered for {ASK_SECONDS} s") from None
-
-
-def _one_line(told: str) -> str:
-    return " ".join(told.split())[:300] or "without a word"
+BACKEND = Slurm

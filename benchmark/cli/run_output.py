@@ -1,0 +1,97 @@
+"""Train or submit the runs of `bench run`, and say so."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.execution.launcher import Launch, Outcome
+    from benchmark.execution.survey import Survey
+
+
+def train(launch: Launch, survey: Survey, console: Console, wait: bool) -> Outcome:
+    """Train what the survey found to be missing; on a scheduler submit it, and follow it with `wait`."""
+    survey.fill()
+    _show_plan(launch, survey, console)
+    if survey.todo and launch.backend.detached:
+        from benchmark.execution.submitter import Submitter
+
+        Submitter(launch).begin(survey.todo)
+        _show_submitted(launch, console)
+    if survey.todo and (wait or not launch.backend.detached):
+        _show_training(launch, survey, console)
+    _show_outcome(launch, console)
+    return launch.outcome
+
+
+def _show_plan(launch: Launch, survey: Survey, console: Console) -> None:
+    plan, outcome = launch.plan, launch.outcome
+    merged = len(plan.cells) - len(plan.items)
+    console.print(
+        f"{len(plan.items)} runs ({len(plan.cells)} cells, {merged} shared): {len(outcome.found)} finished before, "
+        f"{len(outcome.restored)} restored from {launch.workspace.folder}, {len(survey.todo)} to train on {launch.backend.name}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    for key in outcome.retrained:
+        console.print(f"{plan.items[key].cells[0]}: has a result but no weights here, so it is trained again", highlight=False)
+
+
+def _show_submitted(launch: Launch, console: Console) -> None:
+    outcome, arrays = launch.outcome, launch.submission.arrays
+    if outcome.submitted:
+        jobs = sum(len(array.jobs) for array in arrays)
+        told = ", ".join(str(array.jobs[0].id).split("_")[0] for array in arrays)
+        console.print(
+            f"submitted {len(outcome.submitted)} runs as {jobs} jobs ({launch.backend.title}'s {told}), "
+            f"at most {launch.setup.jobs} at a time",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    _show_elsewhere(outcome, console)
+
+
+def _show_elsewhere(outcome: Outcome, console: Console) -> None:
+    if outcome.elsewhere:
+        console.print(f"{len(outcome.elsewhere)} runs are queued or running already: left as they are", highlight=False)
+
+
+def _show_training(launch: Launch, survey: Survey, console: Console) -> None:
+    """Train here, or follow the scheduler's jobs, with live progress."""
+    from benchmark.execution.follower import follow
+    from benchmark.execution.live_progress import LiveProgress
+    from benchmark.execution.stage_trainer import StageTrainer
+
+    begun = time.monotonic()
+    with LiveProgress(console, survey.todo, launch.workspace):
+        if launch.backend.detached:
+            follow(launch, lambda told: console.print(f"{told}; still waiting", style="yellow", markup=False))
+        else:
+            StageTrainer(launch).train(survey.todo)
+            _show_elsewhere(launch.outcome, console)
+    minutes, seconds = divmod(round(time.monotonic() - begun), 60)
+    console.print(f"trained {len(launch.outcome.finished)} runs in {minutes} min {seconds} s", highlight=False)
+
+
+def _show_outcome(launch: Launch, console: Console) -> None:
+    outcome, items = launch.outcome, launch.plan.items
+    for key in outcome.waiting:
+        console.print(f"{items[key].cells[0]}: left, since what it needs first is queued or running elsewhere", highlight=False)
+    for key, reason in outcome.failed.items():
+        told = f"failed: {items[key].cells[0]} ({key}): {reason}"
+        console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
+    if outcome.failed:
+        console.print(f"logs and tracebacks: {launch.workspace.folder}/runs/<key>/; the same command tries again")
+
+
+def show_where_to_look(launch: Launch, console: Console) -> None:
+    """Name the commands that look after submitted runs."""
+    work = launch.workspace.folder
+    option = "" if work == Path(".bench").absolute() else f" --work {work}"
+    console.print(
+        f"bench status{option}: how far they are; bench logs{option} RUN: what one says; bench cancel{option}: end them\n"
+        "The same command again submits what failed, and shows the leaderboard once all is done.",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip

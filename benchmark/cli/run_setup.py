@@ -1,0 +1,109 @@
+"""How `bench run` trains here, and the checks of data, weights and batches before it does."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import families
+from benchmark.cli.common import cores, counting_bar, fetch_with_bar
+from benchmark.cli.torchrun import local_process_count
+from families.spec import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from benchmark.execution.launcher import Launch
+    from benchmark.execution.setup import Setup
+    from benchmark.execution.survey import Survey
+    from benchmark.spec.plan import Item, Plan
+
+
+def check_batches(plan: Plan, processes: int, micro_batch: int | None) -> None:
+    """Raises UserError where processes or `micro_batch` cannot divide a batch."""
+    for item in plan.items.values():
+        size = item.run.protocol.recipe.batch_size
+        if processes > 1 and size % (2 * processes):
+            raise UserError(
+                f"a batch of {size} ({item.cells[0]}) is not a multiple of twice the {processes} processes that share it"
+            )
+        whole = item.run.transfer.needs_whole_batch or item.run.protocol.recipe.objective == "masked"
+        if whole and (processes > 1 or micro_batch):
+            raise UserError(f"{item.cells[0]} needs whole batches: no --micro-batch, and one process")
+
+
+def checked_setup(args: argparse.Namespace, launch: Launch, survey: Survey, console: Console) -> Setup:
+    """How runs are trained here, once data and weights were found to be those of the protocol and of earlier results.
+
+    Raises UserError for data, and WeightsError for weights, that are not.
+    """
+    if args.tensorboard:
+        _check_tensorboard()
+    setup = _placed(args, launch, bool(survey.todo))
+    if not survey.todo:
+        return setup
+    digests = _data_digests(launch.plan, setup, console)
+    other = survey.other_images(digests)
+    if other is not None:
+        raise UserError(f"the images in {args.data} are not those that made {other}: choose another --results, or those images")
+    _check_weights(survey, setup.weights, console)
+    return replace(setup, data=digests)
+
+
+def _placed(args: argparse.Namespace, launch: Launch, trains: bool) -> Setup:
+    """The setup with its folders, image loaders and, for GPUs of this machine, jobs."""
+    from benchmark.data import DataLocation
+    from benchmark.execution.setup import torch_device
+
+    setup, loaders = launch.setup, launch.backend.loaders
+    if loaders is None:
+        on_gpus = trains and torch_device(args.device) == "cuda"
+        if on_gpus:
+            import torch
+
+            setup = replace(setup, jobs=launch.backend.at_a_time(torch.cuda.device_count() // setup.processes))
+        loaders = cores() // (setup.jobs * setup.processes * local_process_count()) if on_gpus else 0
+    root = None if args.data is None else args.data.absolute()
+    place = DataLocation(root, args.work.absolute(), loaders if args.workers is None else args.workers)
+    weights = (args.weights or args.work / "weights").absolute()
+    return replace(setup, place=place, weights=weights, micro_batch=args.micro_batch, tensorboard=args.tensorboard)
+
+
+def _data_digests(plan: Plan, setup: Setup, console: Console) -> dict[str, str]:
+    """Digests of a plan's images, as in Setup.data."""
+    from benchmark.data import check
+    from benchmark.execution.setup import data_of, place_of
+
+    place = replace(setup.place, workers=cores())
+    with counting_bar(console) as progress:
+        items = {data_of(item.run): item for item in plan.items.values()}
+        found = {key: check(each.run.protocol.data, place_of(each, place), progress) for key, each in items.items()}
+    return {key: digest for key, digest in found.items() if digest is not None}
+
+
+def _check_weights(survey: Survey, folder: Path, console: Console) -> None:
+    """Fetch missing pre-trained teachers, and load each once. Raises WeightsError."""
+    for (family, size), item in _pretrained(survey.todo).items():
+        from families.core.weights import file_digest, load_pretrained
+
+        path = fetch_with_bar(family, size, folder, console)
+        other = survey.other_weights(item, file_digest(path))
+        if other is not None:
+            raise UserError(f"{path} is not the file that made {other}: choose another --results and --work, or that file")
+        with console.status(f"loading {path.name}"):
+            load_pretrained(families.spec(family).teacher(size), path)
+
+
+def _pretrained(items: Sequence[Item]) -> dict[tuple[str, str], Item]:
+    """(family, size) -> a run that learns from its pre-trained teacher."""
+    return {(item.cells[0].family, item.cells[0].size): item for item in items if item.run.teacher and item.run.teacher.pinned}
+
+
+def _check_tensorboard() -> None:
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        raise UserError("--tensorboard: it is not installed; pip install tensorboard") from None
