@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,18 +40,27 @@ def _thawed():
     gc.unfreeze()
 
 
+@contextmanager
+def interrupted_after(seconds):
+    """Within: TimeoutError after so many seconds."""
+
+    def interrupt(*_):
+        raise TimeoutError(f"waited for {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture
 def at_once():
     """A test that waits for anything is interrupted after 5 s, and fails."""
-
-    def interrupt(*_):
-        raise TimeoutError("waited for 5 s")
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 5)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+    with interrupted_after(5):
+        yield
 
 
 @pytest.fixture
