@@ -79,8 +79,8 @@ class Site:
         which has torch already, where it is this checkout's command."""
         words, out = [str(word) for word in words], io.StringIO()
         if self.code != ROOT:
-            options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "check": False}
-            done = subprocess.run(words, cwd=self.root, env=self.environment, **options)
+            options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            done = subprocess.run(words, cwd=self.root, env=self.environment, check=False, **options)
             return done.returncode, done.stdout
         environment = patch.dict(os.environ, {name: str(value) for name, value in self.environment.items()}, clear=True)
         with environment, contextlib.chdir(self.root), redirect_stdout(out), redirect_stderr(errors or out):
