@@ -1,10 +1,15 @@
 """What the tests share: a protocol of a few steps, and the command as users call it."""
 
+import contextlib
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -33,6 +38,81 @@ def tiny_protocol(**changes):
     return content | changes
 
 
+class Forked:
+    """A function in a process and session of its own, which has torch from the beginning; used like subprocess.Popen, with
+    errors among the output. `env` is what its environment has beside this one's."""
+
+    started = []
+
+    def __init__(self, function, *args, cwd=ROOT, env=None):
+        descriptor, self.output = tempfile.mkstemp()
+        os.close(descriptor)
+        with contextlib.chdir(ROOT):
+            CONTEXT.set_forkserver_preload(["tests.conftest", "benchmark.execution.worker", "benchmark.reporting.render"])
+            forkserver.ensure_running()
+        given = (self.output, str(cwd), os.environ | (env or {}), function, args)
+        self.process = CONTEXT.Process(target=_in_fork, args=given)
+        self.process.start()
+        self.pid = self.process.pid
+        self.started.append(self)
+
+    @property
+    def returncode(self):
+        return self.process.exitcode
+
+    def poll(self):
+        return self.process.exitcode
+
+    def wait(self, timeout=None):
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise TimeoutError(f"no end in {timeout} s: {Path(self.output).read_text()}")
+        return self.process.exitcode
+
+    def communicate(self, timeout=None):
+        self.wait(timeout)
+        return Path(self.output).read_text(), None
+
+    def send_signal(self, number):
+        os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def _in_fork(output, cwd, environment, function, args):
+    os.setsid()
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    file = os.open(output, os.O_WRONLY | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", encoding="utf-8"), os.fdopen(2, "w", encoding="utf-8", buffering=1)
+    sys.exit(function(*args))
+
+
+def command(*words, cwd=ROOT, env=None):
+    """The command `bench` in a process of its own."""
+    return Forked(main, [str(word) for word in words], cwd=cwd, env=env)
+
+
+@pytest.fixture(autouse=True)
+def _ended():
+    """No test leaves a command to the next one."""
+    yield
+    for each in Forked.started:
+        if each.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(each.pid, signal.SIGKILL)
+            each.wait()
+        Path(each.output).unlink()
+    Forked.started.clear()
+
+
 @pytest.fixture(autouse=True)
 def _thawed():
     """`bench report` leaves what it has read to the end of the process, which here goes on."""
@@ -40,18 +120,27 @@ def _thawed():
     gc.unfreeze()
 
 
+@contextmanager
+def interrupted_after(seconds):
+    """Within: TimeoutError after so many seconds."""
+
+    def interrupt(*_):
+        raise TimeoutError(f"waited for {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 @pytest.fixture
 def at_once():
     """A test that waits for anything is interrupted after 5 s, and fails."""
-
-    def interrupt(*_):
-        raise TimeoutError("waited for 5 s")
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, 5)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
+    with interrupted_after(5):
+        yield
 
 
 @pytest.fixture
@@ -78,6 +167,12 @@ def bench(capsys):
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def unreported(monkeypatch):
+    """`bench run` ends when all is trained: without a leaderboard and reports, for tests of what comes before."""
+    monkeypatch.setattr("benchmark.cli.run._close", lambda *given: None)
 
 
 def python(*words, cwd=ROOT, env=None, **options):

@@ -127,6 +127,20 @@ FAMILY = Family(
 '''
 
 
+SEVERAL = """
+import json, pytest, sys
+from contextlib import redirect_stdout
+from io import StringIO
+from benchmark.cli import main
+found = []
+for words in json.loads(sys.argv[1]):
+    with redirect_stdout(StringIO()) as out:
+        code = pytest.main(words[1:]) if words[0] == "pytest" else main(words)
+    found.append((int(code), out.getvalue()))
+print(json.dumps(found))
+"""
+
+
 @pytest.mark.parametrize(("name", "text"), [("beit", README_EXAMPLE), ("dinov3", DINOV3)], ids=["the README's", "DINOv3"])
 def test_a_new_family_is_one_file(name, text, tmp_path, tiny):
     """Put there and nothing else edited, it is listed, checked, covered by the contract tests and run."""
@@ -135,13 +149,18 @@ def test_a_new_family_is_one_file(name, text, tmp_path, tiny):
     copy = tmp_path / "copy"
     (copy / "families" / f"{name}.py").write_text(text.lstrip())
 
-    listed = json.loads(python("-m", "benchmark.cli", "list", "--json", cwd=copy).stdout)
-    assert name in [family["name"] for family in listed["families"]]
-    checked = python("-m", "benchmark.cli", "check", "--family", name, cwd=copy)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    collected = python("-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/tools/test_contract.py", cwd=copy)
-    assert f"[{name}-base-copy_is_map_times_v]" in collected.stdout
-    words = ("--family", name, "--protocol", tiny, "--cluster", "debug", "--seeds", "0")
-    done = python("-m", "benchmark.cli", "run", *words, "--results", tmp_path / "r", "--work", tmp_path / "w", cwd=copy)
+    chosen = ("--family", name, "--protocol", str(tiny), "--cluster", "debug", "--seeds", "0")
+    commands = [
+        ("list", "--json"),
+        ("check", "--family", name),
+        ("run", *chosen, "--results", str(tmp_path / "r"), "--work", str(tmp_path / "w")),
+        ("pytest", "--collect-only", "-q", "-p", "no:cacheprovider", "tests/tools/test_contract.py"),
+    ]
+    done = python("-c", SEVERAL, json.dumps(commands), cwd=copy)
     assert done.returncode == 0, done.stdout + done.stderr
+    (listed, checked, run, collected) = json.loads(done.stdout)
+    assert name in [family["name"] for family in json.loads(listed[1])["families"]]
+    assert checked[0] == 0, checked[1] + done.stderr
+    assert run[0] == 0, run[1] + done.stderr
+    assert f"[{name}-base-copy_is_map_times_v]" in collected[1]
     assert len(list((tmp_path / "r").rglob("*.json"))) == 7

@@ -207,7 +207,8 @@ def _in_own_process(setting: Setting, kind: str) -> float | None:
 
     Raises UserError when the step cannot be taken here.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # which imports once, for all kinds
+    context.set_forkserver_preload([__name__])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_weigh, args=(setting, kind, sender))
     process.start()

@@ -28,7 +28,7 @@ from benchmark.storage.results import read_results
 from benchmark.training.models import timm_args
 from families.core.weights import file_digest
 
-from ..conftest import ROOT
+from ..conftest import ROOT, command
 from ..jpegs import make_folder, wnids
 from ..real_sizes import make_weights
 
@@ -85,14 +85,6 @@ def words(folder, images, *more, cluster="local"):
     return ["run", *chosen, *where, "--cluster", cluster, *more]
 
 
-def start(given, **environment):
-    command = [sys.executable, "-m", "benchmark.cli", *map(str, given)]
-    return subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | environment, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
 def finish(process, code=0):
     out = process.communicate(timeout=300)[0]
     assert process.returncode == code, out
@@ -122,7 +114,7 @@ def alone(images, tmp_path_factory):
     """A request trained by one process."""
     folder = tmp_path_factory.mktemp("alone")
     protocol_file(folder)
-    finish(start(words(folder, images, "--tensorboard", cluster="debug")))
+    assert main([str(word) for word in words(folder, images, "--tensorboard", cluster="debug")]) == 0
     return folder
 
 
@@ -152,13 +144,13 @@ def test_two_processes_train_what_one_does_and_a_kill_loses_nothing(images, alon
     shared, killed = tmp_path / "shared", tmp_path / "killed"
     for folder in (shared, killed):
         with_teacher(folder, alone)
-    finish(start(words(shared, images, "--processes", "2")))
+    finish(command(*words(shared, images, "--processes", "2")))
     agree(shared, alone)
     assert [results_of(shared)[arm].cost.ranks for arm in ("standard-none", "standard-copy", "standard-distill")] == [2] * 3
 
     def caught():
         """Start, kill everything in the middle of a student's epoch, and tell the steps of the checkpoints."""
-        process = start(words(killed, images, "--processes", "2"))
+        process = command(*words(killed, images, "--processes", "2"))
         for _ in range(2000):
             if max(students_steps(killed), default=0) > 3:
                 break
@@ -171,7 +163,7 @@ def test_two_processes_train_what_one_does_and_a_kill_loses_nothing(images, alon
         return [step for step in saved if step % BATCHES]
 
     assert any(caught() for _ in range(3)), "killed at the end of an epoch each time"
-    finish(start(words(killed, images, "--processes", "2")))
+    finish(command(*words(killed, images, "--processes", "2")))
     assert numbers(killed) == numbers(shared)
     logs = "".join(path.read_text() for path in killed.glob("work/runs/*/run.log"))
     assert any(f"training from step {step}" in logs for step in range(2, 3 * BATCHES) if step % BATCHES)
@@ -186,7 +178,7 @@ def students_steps(folder):
 def test_a_dead_rank_fails_one_run_alone(images, alone, tmp_path):
     """The other rank does not wait for it for ever; the runs beside it go on in the same command, from where they were."""
     with_teacher(tmp_path, alone)
-    process = start(words(tmp_path, images, "--processes", "2"))
+    process = command(*words(tmp_path, images, "--processes", "2"))
     rank = None
     while rank is None:
         assert process.poll() is None, process.communicate()[0]
@@ -214,7 +206,7 @@ def test_a_loss_that_is_not_finite_fails_its_run_in_every_process(images, alone,
     }
     with_teacher(tmp_path, alone)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(content | {"extends": "imagenet"}))
-    out = finish(start(words(tmp_path, images, "--processes", "2")), code=1)
+    out = finish(command(*words(tmp_path, images, "--processes", "2")), code=1)
     (line,) = (line for line in out.splitlines() if line.startswith("failed: "))
     assert "standard-copy" in line and "the loss is nan" in line
     found, expected = results_of(tmp_path), results_of(alone)

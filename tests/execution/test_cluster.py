@@ -5,8 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
@@ -30,7 +28,7 @@ from benchmark.training.group import TrainingCallbacks, TrainingContext
 from benchmark.training.models import weights_digest
 from benchmark.training.preemption import Preempted, Preemption
 
-from ..conftest import CHECKPOINT, ROOT, WEIGHTS, tiny_protocol
+from ..conftest import CHECKPOINT, ROOT, WEIGHTS, command, tiny_protocol
 from ..training.test_train import STEPS, fit, numbers, plan_of, training_of
 
 
@@ -357,7 +355,7 @@ def test_status_of_nothing(bench, tmp_path):
     assert not (tmp_path / "work").exists()
 
 
-def test_status_here(bench, tiny, folders, tmp_path, monkeypatch):
+def test_status_here(bench, tiny, folders, tmp_path, monkeypatch, unreported):
     """Finished, failed, missing, and stale once the protocol has changed; as a table and for programs."""
     from benchmark.training import models
 
@@ -405,7 +403,7 @@ def test_status_here(bench, tiny, folders, tmp_path, monkeypatch):
     assert code == 2 and "tiny.yaml" in err and "Traceback" not in err
 
 
-def test_cancel_and_resume_here(bench, tmp_path):
+def test_cancel_and_resume_here(bench, tmp_path, unreported):
     """A command in the background ends by `bench cancel`; the same one goes on from its checkpoint."""
     content = tiny_protocol(checkpoint_seconds=0.2)
     content["recipe"]["steps"] = 400
@@ -413,9 +411,7 @@ def test_cancel_and_resume_here(bench, tmp_path):
     (tmp_path / "few.yaml").write_text("title: Few\narms: [matched-none]\n")
     words = ["run", "--family", "mae", "--sizes", "base", "--seeds", "0", "--protocol", "tiny.yaml", "--study", "few.yaml"]
     where = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "benchmark.cli", *words, *where, "--jobs", "1"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    process = command(*words, *where, "--jobs", "1", cwd=tmp_path)
     while not list(tmp_path.glob(f"work/runs/*/{CHECKPOINT}")):
         assert process.poll() is None, "it ended before its first checkpoint"
         time.sleep(0.05)
@@ -577,7 +573,7 @@ def test_a_broken_checkpoint_starts_anew(broken, item, tmp_path, capsys):
     assert (tmp_path / "run" / f"{CHECKPOINT}.set-aside").read_bytes() == broken(before)
 
 
-def test_a_run_is_finished_where_its_result_is(bench, tiny, tmp_path):
+def test_a_run_is_finished_where_its_result_is(bench, tiny, tmp_path, unreported):
     """Two requests for the same runs with results of their own; what one has, the other has not."""
     where = ("--results", tmp_path / "here", "--work", tmp_path / "work")
     chosen = ("--family", "deit", "--sizes", "base", "--protocol", tiny, "--seeds", "0")

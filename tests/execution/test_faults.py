@@ -7,7 +7,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,11 +20,12 @@ from benchmark.storage.work_folder import Workspace
 from benchmark.training.models import load_state, weights_digest, weights_of
 from families.core.checkpoints import WeightsError
 
-from ..conftest import CHECKPOINT, ROOT, WEIGHTS, python, tiny_protocol
+from ..conftest import CHECKPOINT, ROOT, WEIGHTS, Forked, command, tiny_protocol
 from ..training.test_train import STEPS, fit, item_of, numbers, plan_of
-from .test_launch import finish, start
+from .test_launch import finish
 
 MOST = 200  # characters of what is said of a fault, beside the folder's own path
+pytestmark = pytest.mark.usefixtures("unreported")
 
 
 @pytest.fixture(scope="module")
@@ -436,27 +436,30 @@ def test_stray_files_in_results_are_named(site, bench, tmp_path):
 
 
 AT = ("checkpoint.pt", "weights.pt", "payload.json", "standard-copy-s0.json")
-KILLED = """
-import os, signal, sys
-from benchmark.cli import main
-replace = os.replace
 
-def killed(source, target):
-    if os.path.basename(target) == {at!r} and os.path.getsize(source):
-        os.kill(os.getpid(), signal.SIGKILL)
-    replace(source, target)
 
-os.replace = killed
-main(sys.argv[1:])
-"""
+def killed_at(at, words):
+    """The command, killed before it puts a file of that name, which is not empty, in its place."""
+    from benchmark.cli import main
+
+    replace = os.replace
+
+    def killed(source, target):
+        if Path(target).name == at and Path(source).stat().st_size:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    os.replace = killed
+    return main(words)
 
 
 @pytest.mark.parametrize("at", AT)
 def test_kill_9_before_a_file_is_in_its_place(at, site, again, tmp_path):
     """What was half written is no file of anybody's, and is removed."""
-    folders = ("--results", tmp_path / "results", "--work", tmp_path / "work")
-    done = python("-c", KILLED.format(at=at), *site[1], "--cluster", "debug", *folders)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    folders = ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
+    process = Forked(killed_at, at, [*site[1], "--cluster", "debug", *folders])
+    out = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, out
     assert leftovers(tmp_path)
     code, _, err = again()
     assert code == 0 and not err and found(tmp_path / "results") == site[2]
@@ -467,9 +470,8 @@ def test_kill_9_before_a_file_is_in_its_place(at, site, again, tmp_path):
 @pytest.mark.parametrize("seconds", [0, 0.15])
 def test_a_launcher_killed_at_once(seconds, site, tmp_path):
     """As its first file appears, or a moment later: its workers end with it, and the same command again completes all."""
-    words = [sys.executable, "-m", "benchmark.cli", *site[1], "--jobs", "2"]
-    words += ["--results", str(tmp_path / "results"), "--work", str(tmp_path / "work")]
-    process = start(words)
+    words = [*site[1], "--jobs", "2", "--results", tmp_path / "results", "--work", tmp_path / "work"]
+    process = command(*words)
     while not (tmp_path / "work" / "jobs").exists():
         assert process.poll() is None
         time.sleep(0.001)
@@ -520,7 +522,9 @@ def one_line(answer, *parts):
 
 
 @pytest.mark.parametrize("option", ["work", "results", "reports"])
-def test_a_full_folder_is_refused_and_goes_on_once_there_is_space(option, disk, site, again, tmp_path):
+def test_a_full_folder_is_refused_and_goes_on_once_there_is_space(option, disk, site, again, tmp_path, monkeypatch):
+    if option == "reports":
+        monkeypatch.undo()  # they are written
     fill(disk(tmp_path / option, "4m"))
     one_line(again("--reports", tmp_path / "reports"), f"--{option} {tmp_path / option}", "No space left on device")
     (tmp_path / option / "fill").unlink()
@@ -528,7 +532,9 @@ def test_a_full_folder_is_refused_and_goes_on_once_there_is_space(option, disk, 
 
 
 @pytest.mark.parametrize("option", ["work", "results", "reports"])
-def test_a_read_only_folder_is_refused(option, disk, site, again, tmp_path):
+def test_a_read_only_folder_is_refused(option, disk, site, again, tmp_path, monkeypatch):
+    if option == "reports":
+        monkeypatch.undo()
     disk(tmp_path / option, "4m", "ro")
     one_line(again("--reports", tmp_path / "reports"), f"--{option} {tmp_path / option}", "Read-only file system")
     disk(tmp_path / option, "40m", "rw")

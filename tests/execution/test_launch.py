@@ -4,8 +4,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -15,7 +13,7 @@ from benchmark.analysis.leaderboard import leaderboard
 from benchmark.spec.study import load_study
 from benchmark.storage.results import read_results
 
-from ..conftest import ROOT, tiny_protocol
+from ..conftest import command, tiny_protocol
 
 
 @pytest.fixture
@@ -38,29 +36,18 @@ def few(tmp_path):
     return path
 
 
-def command(protocol, root, study="main", seeds="0"):
+def request(protocol, root, study="main", jobs=1):
     return [
-        sys.executable, "-m", "benchmark.cli", "run", "--family", "dinov2_reg", "--sizes", "base", "--protocol", protocol,
-        "--study", study,
-        "--seeds", seeds, "--jobs", "2", "--results", root / "results", "--work", root / "work",
+        "run", "--family", "dinov2_reg", "--sizes", "base", "--protocol", protocol, "--study", study, "--seeds", "0",
+        "--jobs", jobs, "--results", root / "results", "--work", root / "work",
     ]  # fmt: skip
 
 
-def start(words):
-    return subprocess.Popen(
-        [str(word) for word in words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
 def finish(words, code=0):
-    done = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout
+    process = command(*words)
+    out = process.communicate(timeout=900)[0]
+    assert process.returncode == code, out
+    return out
 
 
 def wait_for(root, condition, process, seconds=120):
@@ -112,23 +99,23 @@ def test_kill_9_at_three_moments(slow, few, tmp_path):
     """The launcher alone while teachers train, everything while students train, one worker: then the same command
     again. The results equal those of an uninterrupted run in one process (cluster debug), number for number."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    finish([*command(slow, whole, few), "--cluster", "debug"])
+    finish([*request(slow, whole, few), "--cluster", "debug"])
     expected = numbers(whole)
     assert len(expected) == 5
 
-    words = command(slow, broken, few)
-    process = start(words)
+    words = request(slow, broken, few, jobs=2)
+    process = command(*words)
     wait_for(broken, midway(500), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
-    process = start(words)  # at once: the first one's workers may still be there
+    process = command(*words)  # at once: the first one's workers may still be there
     catch(broken, 400, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     finished = numbers(broken)
 
-    process = start(words)
+    process = command(*words)
     os.kill(catch(broken, 400, process), signal.SIGKILL)
     out = process.communicate(timeout=300)[0]
     assert process.returncode == 1
@@ -148,9 +135,9 @@ def test_two_requests_that_share_runs_fill_both_their_cells(tiny, tmp_path):
     """DeiT and DINO are one training on mini. Whichever launcher does it, each family's folder is complete."""
     processes = []
     for family in ("deit", "dino"):
-        words = command(tiny, tmp_path)
+        words = request(tiny, tmp_path)
         words[words.index("dinov2_reg")] = family
-        processes.append(start(words))
+        processes.append(command(*words))
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     for family in ("deit", "dino"):
@@ -161,10 +148,10 @@ def test_two_requests_that_share_runs_fill_both_their_cells(tiny, tmp_path):
 
 def test_another_launchers_death_is_no_failure_of_ours(slow, few, tmp_path):
     """Two launchers on one work folder; one is killed in the middle of a run. The other takes the run over."""
-    words = command(slow, tmp_path, few)
-    first = start(words)
+    words = request(slow, tmp_path, few)
+    first = command(*words)
     wait_for(tmp_path, lambda progress, folder: True, first)
-    second = start(words)
+    second = command(*words)
     catch(tmp_path, 500, first)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
@@ -177,8 +164,8 @@ def test_results_that_cannot_be_written_lose_nothing(tiny, tmp_path):
     """The results folder goes away between the check and the first result: the runs fail visibly, their numbers are kept."""
     study = tmp_path / "alone.yaml"
     study.write_text("title: Without transfer\narms: [standard-none, matched-none]\n")
-    words = command(tiny, tmp_path, study)
-    process = start(words)
+    words = request(tiny, tmp_path, study)
+    process = command(*words)
     wait_for(tmp_path, lambda progress, folder: True, process)
     (tmp_path / "results").rename(tmp_path / "moved")
     (tmp_path / "results").write_text("in the way")
@@ -199,7 +186,7 @@ def test_nulls_on_mini(tmp_path):
     has. So only of the other two is it asked that students learn next to nothing.
     """
     words = ["run", "--family", "deit", "--sizes", "base", "--study", "nulls", "--seeds", "0,1,2", "--jobs", "2"]
-    finish([sys.executable, "-m", "benchmark.cli", *words, "--results", tmp_path / "results", "--work", tmp_path / "work"])
+    finish([*words, "--results", tmp_path / "results", "--work", tmp_path / "work"])
     results, rejected = read_results(tmp_path / "results")
     assert not rejected
     board = leaderboard(("mini", ""), load_study("nulls"), results, comparisons=8)

@@ -1,5 +1,7 @@
 """A Slurm of the tests' own, and the command as users call it there."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -8,13 +10,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import yaml
 
-from tests.conftest import ROOT, tiny_protocol
+from benchmark.cli import main
+from tests.conftest import ROOT, interrupted_after, tiny_protocol
 from tests.slurm.lab import Lab, unavailable
 
 BENCH = (sys.executable, "-m", "benchmark.cli")
@@ -70,18 +74,30 @@ class Site:
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(self.words(verb, *more), cwd=self.root, env=self.environment, **options)
 
+    def call(self, words, errors=None):
+        """The command as if typed in the user's folder: exit code and output, with errors among it or apart. In this process,
+        which has torch already, where it is this checkout's command."""
+        words, out = [str(word) for word in words], io.StringIO()
+        if self.code != ROOT:
+            options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+            done = subprocess.run(words, cwd=self.root, env=self.environment, check=False, **options)
+            return done.returncode, done.stdout
+        environment = patch.dict(os.environ, {name: str(value) for name, value in self.environment.items()}, clear=True)
+        with environment, contextlib.chdir(self.root), redirect_stdout(out), redirect_stderr(errors or out):
+            return main(words[len(BENCH) :]), out.getvalue()
+
     def bench(self, verb, *more, code=0, seconds=300):
         """The command to its end: what it printed."""
-        process = self.start(verb, *more)
-        out = process.communicate(timeout=seconds)[0]
-        assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{self.logs()}"
+        with interrupted_after(seconds):
+            found, out = self.call(self.words(verb, *more))
+        assert found == code, f"exit code {found}\n{out}\n{self.logs()}"
         return out
 
     def status(self):
         """What `bench status --json` says."""
-        words = self.words("status", "--json")
-        done = subprocess.run(words, cwd=self.root, env=self.environment, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)
+        code, out = self.call(self.words("status", "--json"), errors=io.StringIO())
+        assert code == 0, out
+        return json.loads(out)
 
     def counts(self):
         """How many runs are in each state that there is."""
@@ -201,9 +217,8 @@ def expected(tmp_path_factory):
         if given not in known:
             root = tmp_path_factory.mktemp("debug")
             words = [*BENCH, "run", *site.request[:-1], root / "results", "--work", root / "work", "--cluster", "debug"]
-            options = {"cwd": root, "env": site.environment, "capture_output": True, "text": True}
-            done = subprocess.run([str(word) for word in words], check=False, **options)
-            assert done.returncode == 0, done.stdout + done.stderr
+            code, out = site.call(words)
+            assert code == 0, out
             other = Site.__new__(Site)
             other.root = root
             known[given] = other.numbers()

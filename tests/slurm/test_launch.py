@@ -181,13 +181,13 @@ def test_what_is_queued_runs_the_code_that_submitted_it(lab, tmp_path, study, ex
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     site = Site(tmp_path / "site", lab, protocol(), study=study("matched-none"), family="deit3", code=copy)
     alone = expected(site)
-    tell = "import json; from benchmark.store import code_version; print(json.dumps(code_version()))"
+    tell = "import json; from benchmark.storage.provenance import code_version; print(json.dumps(code_version()))"
     told = subprocess.run([sys.executable, "-c", tell], env=site.environment, cwd=tmp_path, capture_output=True, check=True)
     version = json.loads(told.stdout)
     assert version["commit"] is None and version["dirty"] is None, "the copy is no git checkout"
     with blocked(lab):
         site.bench("run")
-        edited = copy / "benchmark" / "train.py"
+        edited = copy / "benchmark" / "training" / "co_trainer.py"
         edited.write_text(edited.read_text().replace("import annotations\n", "import annotations\nraise RuntimeError\n", 1))
     site.until_over()
     assert site.numbers() == alone

@@ -145,7 +145,7 @@ def test_a_changed_protocol_makes_results_stale(results):
     assert len(changed.stale) == 12
 
 
-def test_a_stale_result_is_trained_again_and_kept_aside(measured, results, tmp_path, bench):
+def test_a_stale_result_is_trained_again_and_kept_aside(measured, results, tmp_path, bench, unreported):
     import yaml
 
     content = tiny_protocol()

@@ -57,7 +57,7 @@ def test_speed_and_the_estimate_by_it(bench, tiny, tmp_path):
     assert "no measured estimate" in bench(*request)[1]
 
 
-def test_a_dry_run_tells_what_finished_runs_took(bench, tiny, tmp_path):
+def test_a_dry_run_tells_what_finished_runs_took(bench, tiny, tmp_path, unreported):
     where = ("--results", tmp_path / "results", "--work", tmp_path / "work")
     words = ("run", "--family", "deit3", "--sizes", "base", "--protocol", tiny, *where)
     assert bench(*words, "--seeds", "0", "--cluster", "debug")[0] == 0

@@ -314,7 +314,7 @@ def test_a_teacher_that_raises_fails_its_students_alone(tmp_path, monkeypatch):
     assert sorted(failures) == ["standard-copy", "standard-distill"] and list(payloads) == ["standard-none"]
 
 
-def test_a_teacher_without_weights_fails_its_students_alone(bench, tmp_path, monkeypatch):
+def test_a_teacher_without_weights_fails_its_students_alone(bench, tmp_path, monkeypatch, unreported):
     protocol = tmp_path / "tiny.yaml"
     protocol.write_text(yaml.safe_dump(tiny_protocol()))
     monkeypatch.setattr(models, "reader_of", lambda *given: 1 / 0)
@@ -340,7 +340,7 @@ def run_debug(bench, protocol, tmp_path, *more):
     return bench("run", *words, *folders, *more)
 
 
-def test_a_teacher_below_its_floor_fails_its_students_and_no_other(bench, tmp_path):
+def test_a_teacher_below_its_floor_fails_its_students_and_no_other(bench, tmp_path, unreported):
     protocol = tmp_path / "tiny.yaml"
     content = tiny_protocol()
     content["teacher"]["floor"] = 99.9
@@ -352,7 +352,7 @@ def test_a_teacher_below_its_floor_fails_its_students_and_no_other(bench, tmp_pa
     assert written == ["matched-none-s0", "standard-none-s0"]
 
 
-def test_a_raised_floor_rejects_a_finished_teacher(bench, tmp_path):
+def test_a_raised_floor_rejects_a_finished_teacher(bench, tmp_path, unreported):
     protocol, content = tmp_path / "tiny.yaml", tiny_protocol()
     protocol.write_text(yaml.safe_dump(content))
     assert run_debug(bench, protocol, tmp_path)[0] == 0
@@ -364,7 +364,7 @@ def test_a_raised_floor_rejects_a_finished_teacher(bench, tmp_path):
     assert list((tmp_path / "results").rglob("standard-none-s1.json"))
 
 
-def test_a_loss_that_is_not_finite_is_no_result(bench, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_is_no_result(bench, tmp_path, monkeypatch, unreported):
     """It fails, says why, leaves its traceback in the work folder, and the same command tries it again."""
     protocol = tmp_path / "tiny.yaml"
     protocol.write_text(yaml.safe_dump(tiny_protocol()))
