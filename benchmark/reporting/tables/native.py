@@ -6,7 +6,9 @@ from typing import Any
 
 import families
 from benchmark.analysis.leaderboard import SAME, Leaderboard
-from benchmark.reporting.tables.table import Column, Table
+from benchmark.reporting.table import Column, Table
+
+PLACE = 60
 
 NATIVE = (
     ("control", "control", "matched-none"),
@@ -24,7 +26,7 @@ NATIVE_MEANS = (
 )
 
 
-def native_table(board: Leaderboard) -> Table:
+def of_board(board: Leaderboard) -> Table:
     """What native components do, by teacher; where a study compares matched students."""
     rows: list[dict[str, Any]] = []
     matched = {"matched-none", "matched-copy", "matched-distill"} & set(board.arms)
@@ -40,4 +42,4 @@ def native_table(board: Leaderboard) -> Table:
             rows.append({"teacher": row.label, "components": names} | known)
     columns = [Column("teacher", "teacher", left=True), Column("components", "native components", left=True)]
     columns += [Column(key, title) for key, title, _ in NATIVE]
-    return Table("native", "What native components do", tuple(columns), tuple(rows), (NATIVE_MEANS,))
+    return Table("native", "What native components do", tuple(columns), tuple(rows), (NATIVE_MEANS,), printed=True)
