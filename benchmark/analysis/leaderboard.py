@@ -11,8 +11,10 @@ import pandas as pd
 
 import families
 from benchmark.analysis.statistics import (
+    CONTROL,
     GAP,
     REVERSAL,
+    TOTAL,
     Comparisons,
     Estimate,
     Pool,
@@ -142,6 +144,14 @@ class Leaderboard:
     def estimate(self, row: Row, arm: str, kind: str) -> Estimate | None:
         """An estimate of benchmark.stats.signed_arms of a row's teachers."""
         return self.comparisons_of.found.get((self.protocol, row.families[0], row.size, arm, kind))
+
+    def native(self, row: Row) -> dict[str, Estimate]:
+        """What native components do to a row's teachers, as far as there are results: `control`, `reversal_copy`, `total_copy`,
+        and the same two of distill."""
+        kinds = {CONTROL: (CONTROL, "none")}
+        kinds |= {f"{kind}_{method}": (kind, method) for kind in (REVERSAL, TOTAL) for method in ("copy", "distill")}
+        found = {name: self.estimate(row, f"matched-{method}", kind) for name, (kind, method) in kinds.items()}
+        return {name: estimate for name, estimate in found.items() if estimate is not None}
 
     @property
     def stem(self) -> str:

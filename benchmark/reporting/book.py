@@ -10,7 +10,7 @@ from urllib.parse import quote
 from benchmark.analysis.claims import Finding
 from benchmark.analysis.leaderboard import Leaderboard, SortedResults
 from benchmark.reporting.csv import frame, to_csv
-from benchmark.reporting.figures.figure import Figure
+from benchmark.reporting.figure import Figure
 from benchmark.reporting.gather import Report
 from benchmark.reporting.latex import latex
 from benchmark.reporting.markdown import markdown

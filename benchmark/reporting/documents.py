@@ -9,7 +9,7 @@ from urllib.parse import quote
 from benchmark.analysis.claims import Finding
 from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.reporting.book import BOOK, PAGE, linked, listed
-from benchmark.reporting.figures.figure import Figure
+from benchmark.reporting.figure import Figure
 from benchmark.reporting.gather import Report
 from benchmark.reporting.markdown import markdown
 from benchmark.reporting.published import published_of

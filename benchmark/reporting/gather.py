@@ -11,8 +11,8 @@ import pandas as pd
 
 from benchmark.analysis.claims import Finding, findings
 from benchmark.analysis.leaderboard import Leaderboard, SortedResults, leaderboard, sort_results, students_table
+from benchmark.reporting.figure import Figure
 from benchmark.reporting.figures import claims_figures, figures
-from benchmark.reporting.figures.figure import Figure
 from benchmark.reporting.published import PublishedFigures
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import Definitions, is_teacher

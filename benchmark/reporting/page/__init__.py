@@ -14,7 +14,7 @@ from typing import Any
 import families
 from benchmark.analysis.claims import EXPECTED, SIGNS, Finding, Judged
 from benchmark.analysis.leaderboard import MARKS, SAME, Entry, Leaderboard, Row, code_notes
-from benchmark.analysis.statistics import CONTROL, REVERSAL, Estimate
+from benchmark.analysis.statistics import Estimate
 from benchmark.reporting.published import PublishedFigures, published_of
 from benchmark.reporting.tables.claims import summary_of
 from benchmark.reporting.tables.published import published_table
@@ -27,7 +27,7 @@ TEMPLATE, PLACE = Path(__file__).parent / "page.html", "{{data}}"
 DECIMALS = 4
 
 
-NATIVE = {"matched-none": CONTROL, "matched-copy": REVERSAL, "matched-distill": REVERSAL}
+NATIVE = {"matched-none": "control", "matched-copy": "reversal_copy", "matched-distill": "reversal_distill"}
 
 
 CELLS = (
@@ -171,7 +171,7 @@ def _row(board: Leaderboard, row: Row) -> dict[str, Any]:
     for (family, size, name, which), estimate in board.shifted.items():
         if (family, size) == (row.families[0], row.size):
             shifted.setdefault(name, {})[which] = _estimate(estimate)
-    native = {name: _estimate(board.estimate(row, name, kind)) for name, kind in NATIVE.items()} if matched else {}
+    native = {name: _estimate(board.native(row).get(kind)) for name, kind in NATIVE.items()} if matched else {}
     return {
         "families": list(row.families),
         "size": row.size,
