@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from benchmark.analysis.claims import Finding
-from benchmark.analysis.leaderboard import Leaderboard, SortedResults
+from benchmark.analysis.leaderboard import Leaderboard
+from benchmark.analysis.sorting import SortedResults
 from benchmark.reporting.csv import frame, to_csv
 from benchmark.reporting.figure import Figure
 from benchmark.reporting.gather import Report

@@ -17,7 +17,7 @@ from PIL import Image
 from scipy import stats
 
 import families
-from benchmark.analysis.claims import findings
+from benchmark.analysis.findings import findings
 from benchmark.analysis.leaderboard import leaderboard
 from benchmark.reporting import figures as figures_folder
 from benchmark.reporting.drawing.style import OUTCOMES, styled

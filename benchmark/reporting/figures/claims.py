@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.figure
 import pandas as pd
 
-from benchmark.analysis.claims import Finding
+from benchmark.analysis.claims import Finding, Measured
 from benchmark.reporting.drawing.forest import FEW, draw_by_teacher, draw_forest, text_column
 from benchmark.reporting.drawing.style import OUTCOMES
 
@@ -27,11 +27,16 @@ def differences(finding: Finding) -> list[dict[str, Any]]:
         {"protocol": finding.protocol, "claim": number, "label": one.short, "difference": one.difference, "teacher": one.label}
         | {"on": one.on, "n": one.n, "value": one.estimate.value}
         | {"low": one.estimate.value - half, "high": one.estimate.value + half}
-        | {"expect": one.expect or "", "outcome": one.outcome or "", "comparisons": one.comparisons}
+        | {"expect": _group(one), "outcome": one.outcome or "", "comparisons": one.comparisons}
         for number, judged in enumerate(finding.judged, 1)
         for one in judged.measured
         for half in [math.nan if one.estimate.simultaneous is None else one.estimate.simultaneous]
     ]
+
+
+def _group(one: Measured) -> str:
+    """The claim with its group, where that is not the teacher: same-family."""
+    return f"{one.expect or ''}{'' if one.per == 'teacher' else f'-{one.per}'}"
 
 
 def draw(data: pd.DataFrame) -> matplotlib.figure.Figure:

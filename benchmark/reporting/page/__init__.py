@@ -13,7 +13,8 @@ from typing import Any
 
 import families
 from benchmark.analysis.claims import EXPECTED, SIGNS, Finding, Judged
-from benchmark.analysis.leaderboard import MARKS, SAME, Entry, Leaderboard, Row, code_notes
+from benchmark.analysis.leaderboard import MARKS, SAME, Entry, Leaderboard, Row
+from benchmark.analysis.notes import code_notes
 from benchmark.analysis.statistics import Estimate
 from benchmark.reporting.published import PublishedFigures, published_of
 from benchmark.reporting.tables.claims import summary_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmark.analysis.claims import EXPECTED, SIGNS, Finding, Judged, Measured
-from benchmark.analysis.leaderboard import code_notes
+from benchmark.analysis.notes import code_notes
 from benchmark.reporting.table import Column, Difference, Table, signed
 
 PLACE = 140
