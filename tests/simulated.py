@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmark.analysis.leaderboard import UNEQUAL as UNEQUAL_SPREAD
+from benchmark.analysis.notes import UNEQUAL as UNEQUAL_SPREAD
 from benchmark.analysis.statistics import INCONCLUSIVE, Pool, estimates, unequal_spread
 from benchmark.spec.arm import Arm
 from benchmark.spec.plan import make_plan

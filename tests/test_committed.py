@@ -9,7 +9,7 @@ import pytest
 import families
 from benchmark.cli import _parser, main
 from benchmark.cli.request import read_request
-from benchmark.reporting.figures.figure import digest_in
+from benchmark.reporting.figure import digest_in
 from benchmark.reporting.gather import gather
 from benchmark.spec.study import Teachers
 from benchmark.spec.teachers import teachers_of

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 import families
+from benchmark.analysis.notes import code_notes, component_notes, spread_notes, teacher_notes
 from benchmark.analysis.statistics import (
+    CONTROL,
     GAP,
     REVERSAL,
+    TOTAL,
     Comparisons,
     Estimate,
     Pool,
@@ -23,58 +25,15 @@ from benchmark.analysis.statistics import (
     estimates,
     family_verdict,
     frame,
-    unequal_spread,
 )
 from benchmark.spec.arm import Arm
-from benchmark.spec.definitions import Definitions, components_of, is_teacher
+from benchmark.spec.definitions import components_of, is_teacher
 from benchmark.spec.study import Study
-from benchmark.storage.result_file import Rejected, Result
-from families.spec import UserError
+from benchmark.storage.result_file import Result
 
 MARKS = {"success": "✓", "failure": "✗", "inconclusive": "~", "mixed": "±"}
-
-
 SAME = "= standard"
-
-
-UNEQUAL = 0.01  # p from which on spreads are called unequal
-
-
 GAP_FIELDS = {"gap": "value", "se": "se", "df": "df", "verdict": "verdict"}
-
-
-@dataclass
-class SortedResults:
-    """Results by whether they count: `current` do, `stale` were made under another definition of their cell, `unknown`
-    counts those of protocols whose file was not given, `unlisted` current ones by (protocol, arm) that no study lists.
-    `differing` has pairs of current ones, by their paths, of one run with two outcomes."""
-
-    current: list[Result] = field(default_factory=list)
-    stale: list[Result] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
-    unknown: dict[str, int] = field(default_factory=dict)
-    unlisted: dict[tuple[str, str], int] = field(default_factory=dict)
-    differing: list[tuple[str, str]] = field(default_factory=list)
-
-
-def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], defined: Mapping[str, Definitions]) -> SortedResults:
-    """Tell current results from stale ones: those whose key is not that of their cell's run as defined now, by protocol."""
-    found = SortedResults(rejected=list(rejected))
-    for result in results:
-        name = result.cell.protocol
-        if name not in defined:
-            found.unknown[name] = found.unknown.get(name, 0) + 1
-            continue
-        try:
-            current = defined[name].run_of(result.cell) == result.run.run
-        except UserError:
-            current = False
-        (found.current if current else found.stale).append(result)
-    first: dict[str, Result] = {}
-    for result in found.current:
-        if first.setdefault(result.key, result).metrics != result.metrics:
-            found.differing.append((result.cell.path, first[result.key].cell.path))
-    return found
 
 
 @dataclass(frozen=True)
@@ -140,8 +99,16 @@ class Leaderboard:
         return replace(found[()], simultaneous=None, unpooled=None) if found else None
 
     def estimate(self, row: Row, arm: str, kind: str) -> Estimate | None:
-        """An estimate of benchmark.stats.signed_arms of a row's teachers."""
-        return self.comparisons_of.found.get((self.protocol, row.families[0], row.size, arm, kind))
+        """An estimate of `signed_arms` for a row's teachers; None where it has no results."""
+        return self.comparisons_of.estimate(self.protocol, row.families[0], row.size, arm, kind)
+
+    def native(self, row: Row) -> dict[str, Estimate]:
+        """What native components do to a row's teachers, as far as there are results: `control`, `reversal_copy`, `total_copy`,
+        and the same two of distill."""
+        kinds = {CONTROL: (CONTROL, "none")}
+        kinds |= {f"{kind}_{method}": (kind, method) for kind in (REVERSAL, TOTAL) for method in ("copy", "distill")}
+        found = {name: self.estimate(row, f"matched-{method}", kind) for name, (kind, method) in kinds.items()}
+        return {name: estimate for name, estimate in found.items() if estimate is not None}
 
     @property
     def stem(self) -> str:
@@ -216,8 +183,8 @@ def leaderboard(
         comparisons_of=stats,
         notes=(
             *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
-            *_teacher_notes(results, name),
-            *_spread_notes(own),
+            *teacher_notes(results, name),
+            *spread_notes(own),
             *code_notes({result.key: result.provenance.code for result in counted}),
             *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
         ),
@@ -232,7 +199,7 @@ def leaderboard(
 
 
 def students_table(results: Iterable[Result], name: str) -> pd.DataFrame:
-    """One protocol's results but for its teachers' (benchmark.stats.frame)."""
+    """One protocol's results but for its teachers' (statistics.frame)."""
     return frame(result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
 
 
@@ -273,16 +240,6 @@ def _rows(stats: Comparisons, name: str, arms: Sequence[str], shown: Sequence[tu
 def _counted(results: Iterable[Result], name: str, arms: set[str], shown: set[tuple[str, str]]) -> tuple[Result, ...]:
     cells = ((result, result.cell) for result in results)
     return tuple(r for r, cell in cells if cell.protocol == name and cell.arm in arms and (cell.family, cell.size) in shown)
-
-
-def _spread_notes(found: pd.DataFrame) -> list[str]:
-    """Arms whose teachers' runs do not spread equally, as pooling takes them to."""
-    unequal = {arm: p for arm, p in (unequal_spread(found) if len(found) else {}).items() if p < UNEQUAL}
-    return [
-        f"{arm}: runs spread unequally between teachers (Brown-Forsythe p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}), so that"
-        " its pooled intervals are too narrow for the noisiest teachers and too wide for the quietest"
-        for arm, p in unequal.items()
-    ]
 
 
 def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> Entry:
@@ -351,31 +308,6 @@ def _shifted(found: pd.DataFrame, name: str) -> dict[tuple[str, str, str, str], 
     return gaps
 
 
-def _teacher_notes(results: Sequence[Result], name: str) -> list[str]:
-    """Teachers whose students did not all learn from the same weights: trained again elsewhere, or on other hardware."""
-    weights: dict[tuple[str, str, str], set[str | None]] = {}
-    for result in results:
-        if result.cell.protocol == name and result.teacher is not None:
-            place = (result.cell.family, result.cell.size, result.teacher.source)
-            weights.setdefault(place, set()).add(result.teacher.sha256)
-    return [
-        f"{family} {size}: its students learnt from {len(found)} different weights of one teacher ({source})"
-        for (family, size, source), found in weights.items()
-        if len(found) > 1
-    ]
-
-
-def code_notes(made: Mapping[str, str]) -> tuple[str, ...]:
-    """What tells that runs were not all made by one code; `made` is by run key the digest of its code."""
-    counts = Counter(made.values())
-    if len(counts) < 2:
-        return ()
-    told = ", ".join(f"{code[:8]} ({count} runs)" for code, count in counts.most_common())
-    return (
-        f"made by {len(counts)} versions of the code, which alone can change a number: {told}; their commits: provenance.csv",
-    )
-
-
 def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int, dict[str, str | None]], ...]:
     transfers = [text for text in study.arms if Arm.parse(text).transfers]
     verdicts = []
@@ -422,19 +354,8 @@ def _gap_columns(gap: Estimate | None) -> dict[str, Any]:
 
 
 def _native_columns(stats: Comparisons, name: str, place: tuple[str, str, str] | None) -> dict[str, Any]:
-    found = {"total": stats.total, "reversal": stats.reversal, "control": stats.control}
     columns: dict[str, Any] = {}
-    for label, estimate_of in found.items():
-        estimate = None if place is None else estimate_of(name, *place)
-        columns |= {label: getattr(estimate, "value", None), f"{label}_plain95": getattr(estimate, "plain", None)}
+    for kind in (TOTAL, REVERSAL, CONTROL):
+        estimate = None if place is None else stats.estimate(name, *place, kind)
+        columns |= {kind: getattr(estimate, "value", None), f"{kind}_plain95": getattr(estimate, "plain", None)}
     return columns
-
-
-def component_notes(names: Iterable[str]) -> list[str]:
-    """Which native components of these families Copy bypasses."""
-    return [
-        f"{name}: {component.name} is inert under Copy"
-        for name in names
-        for component in families.spec(name).native
-        if component.inert_under_copy
-    ]

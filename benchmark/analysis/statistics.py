@@ -27,21 +27,11 @@ from benchmark.spec.arm import Arm
 from benchmark.storage.result_file import Result
 
 LEVEL = 0.95
-
-
 SUCCESS, FAILURE, INCONCLUSIVE, MIXED = "success", "failure", "inconclusive", "mixed"
-
-
-Ints = NDArray[np.int64]
-
-
-Floats = NDArray[np.float64]
-
-
 KEYS = ["protocol", "family", "size", "arm"]
-
-
 GAP, TOTAL, CONTROL, REVERSAL, TUNED, REINIT = "gap", "total", "control", "reversal", "tuned", "reinit"
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -303,25 +293,13 @@ class Comparisons:
         """group, n, mean, sd of a cell; None when it has no result."""
         return self.cells.get((protocol, family, size, arm))
 
+    def estimate(self, protocol: str, family: str, size: str, arm: str, kind: str) -> Estimate | None:
+        """An estimate of `signed_arms`; None when one of its arms has no result."""
+        return self.found.get((protocol, family, size, arm, kind))
+
     def gap(self, protocol: str, family: str, size: str, arm: str) -> Estimate | None:
         """The arm against the same student at the same budget without transfer; None when one of them has no result."""
-        return self.found.get((protocol, family, size, arm, GAP))
-
-    def total(self, protocol: str, family: str, size: str, arm: str) -> Estimate | None:
-        """A matched arm against the standard student without transfer."""
-        return self.found.get((protocol, family, size, arm, TOTAL))
-
-    def control(self, protocol: str, family: str, size: str, arm: str = "matched-none") -> Estimate | None:
-        """matched-none - standard-none: what native components do alone."""
-        return self.found.get((protocol, family, size, arm, CONTROL))
-
-    def reversal(self, protocol: str, family: str, size: str, arm: str) -> Estimate | None:
-        """gap(matched) - gap(standard) of a matched arm: what native components do to the transfer."""
-        return self.found.get((protocol, family, size, arm, REVERSAL))
-
-    def tuned(self, protocol: str, family: str, size: str) -> Estimate | None:
-        """The fine-tuned teacher against standard-none: what pre-training itself gives."""
-        return self.found.get((protocol, family, size, "finetune", TUNED))
+        return self.estimate(protocol, family, size, arm, GAP)
 
 
 def unequal_spread(table: pd.DataFrame) -> dict[str, float]:

@@ -93,24 +93,24 @@ def _reported(args: argparse.Namespace) -> int:
 
 
 def _show_tables(found: Report, names: str, console: Console) -> None:
-    from benchmark.reporting.book import shared_tables
-    from benchmark.reporting.tables import tables
-    from benchmark.reporting.tables.claims import CLAIMS
+    from benchmark.reporting.tables import finding_tables, report_tables, tables
     from benchmark.reporting.terminal import show, show_claims, show_table
 
-    shared, claimed = shared_tables(found), [finding for finding in found.findings if finding.measured]
-    own = {board.stem: [table.name for table in tables(board)] for board in found.boards}
-    others = [*([CLAIMS] if claimed else []), *(table.name for table in shared)]
-    known = list(dict.fromkeys([*(name for each in own.values() for name in each), *others]))
+    shared = report_tables(found)
+    own = {board: {table.name for table in tables(board)} for board in found.boards}
+    claimed = [(finding, {table.name for table in finding_tables(finding)}) for finding in found.findings if finding.measured]
+    every = [*map(tables, found.boards), *(finding_tables(finding) for finding, _ in claimed), shared]
+    known = list(dict.fromkeys(table.name for made in every for table in made))
     wanted = known if names == "all" else [name.strip() for name in names.split(",")]
     for name in wanted:
         if name not in known:
             raise UnknownName("table", name, known)
     for board in found.boards:
-        if set(wanted) & set(own[board.stem]):
+        if own[board] & set(wanted):
             show(board, console, names=wanted)
-    for finding in claimed if CLAIMS in wanted else []:
-        show_claims(finding, console)
+    for finding, theirs in claimed:
+        if theirs & set(wanted):
+            show_claims(finding, console, wanted)
     for table in shared:
         if table.name in wanted:
             show_table(table, console)
@@ -168,6 +168,7 @@ def _beside(readme: Path, reports: Path) -> str:
 
 
 def write_reports(found: Report, reports: Path, console: Console) -> None:
+    """Write the reports and print what was left out. Raises UserError where a file cannot be written."""
     from benchmark.reporting.book import BOOK, left_out_lines
     from benchmark.reporting.render import FEW, render
     from benchmark.reporting.text import printable

@@ -128,7 +128,8 @@ def _lead(args: argparse.Namespace, launch: Launch, asked: Request) -> int:
 
 
 def _close(results: Path, reports: Path, asked: Request, console: Console) -> None:
-    from benchmark.analysis.leaderboard import leaderboard, sort_results
+    from benchmark.analysis.leaderboard import leaderboard
+    from benchmark.analysis.sorting import sort_results
     from benchmark.reporting.gather import gather
     from benchmark.reporting.terminal import show
     from benchmark.spec.definitions import Definitions

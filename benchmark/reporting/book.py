@@ -8,18 +8,17 @@ from pathlib import Path
 from urllib.parse import quote
 
 from benchmark.analysis.claims import Finding
-from benchmark.analysis.leaderboard import Leaderboard, SortedResults
+from benchmark.analysis.leaderboard import Leaderboard
+from benchmark.analysis.sorting import SortedResults
 from benchmark.reporting.csv import frame, to_csv
-from benchmark.reporting.figures.figure import Figure
+from benchmark.reporting.figure import Figure
 from benchmark.reporting.gather import Report
 from benchmark.reporting.latex import latex
 from benchmark.reporting.markdown import markdown
 from benchmark.reporting.page import page
-from benchmark.reporting.tables import tables
-from benchmark.reporting.tables.claims import claimed_line, claims_table
-from benchmark.reporting.tables.provenance import provenance_table
-from benchmark.reporting.tables.published import published_table
-from benchmark.reporting.tables.table import Table
+from benchmark.reporting.table import Table
+from benchmark.reporting.tables import finding_tables, report_tables, tables
+from benchmark.reporting.tables.claims import claimed_line
 from benchmark.reporting.text import as_line, as_text, printable
 
 PAGE, BOOK = "index.html", "leaderboard.md"
@@ -29,15 +28,15 @@ def texts(report: Report, folder: Path) -> dict[str, str]:
     """The text files of a report in `folder`, by name."""
     files: dict[str, str] = {}
     made = [(board, tables(board), drawn) for board, drawn in report.figures]
-    shared = shared_tables(report)
+    shared = report_tables(report)
     for board, own, _ in made:
         files[f"{board.stem}.csv"] = to_csv(board.table)
         files[f"{board.stem}.tex"] = "\n".join(latex(table, f"{board.stem}-{table.name}") for table in own)
         files |= {f"{board.stem}-{table.name}.csv": to_csv(frame(table)) for table in own}
-    claimed = {place: (finding, claims_table(finding), drawn) for place, (finding, drawn) in report.measured.items()}
-    for finding, table, _ in claimed.values():
-        files[f"{finding.stem}-claims.csv"] = to_csv(frame(table))
-        files[f"{finding.stem}-claims.tex"] = latex(table, f"{finding.stem}-claims")
+    claimed = {place: (finding, finding_tables(finding), drawn) for place, (finding, drawn) in report.measured.items()}
+    for finding, own, _ in claimed.values():
+        files |= {f"{finding.stem}-{table.name}.csv": to_csv(frame(table)) for table in own}
+        files |= {f"{finding.stem}-{table.name}.tex": latex(table, f"{finding.stem}-{table.name}") for table in own}
     files |= {f"{table.name}.csv": to_csv(frame(table)) for table in shared}
     files |= {f"{table.name}.tex": latex(table, table.name) for table in shared}
     boards = {(board.protocol, board.study): (board, own, drawn) for board, own, drawn in made}
@@ -68,6 +67,7 @@ HEAD = (
 
 
 def linked(path: str) -> str:
+    """A Markdown link to a file by its own path."""
     return f"[{as_text(path)}]({quote(path)})"
 
 
@@ -78,12 +78,6 @@ def _numbers(name: str) -> str:
 def _drawn(stem: str, figure: Figure) -> list[str]:
     name = f"{stem}-{figure.name}"
     return [f"![{as_text(figure.title)}]({quote(name)}.svg)", "", f"Drawn from {linked(f'{name}-drawn.csv')}"]
-
-
-def shared_tables(report: Report) -> list[Table]:
-    """Those of all boards together, and of what every current result was made by."""
-    found = [published_table(report.published, report.boards), provenance_table(report.found.current)]
-    return [table for table in found if table.rows]
 
 
 def _href(results: Path, folder: Path) -> str:
@@ -109,14 +103,15 @@ def listed(lines: Iterable[str]) -> list[str]:
     return [*items, ""] if items else []
 
 
-def _claims_section(finding: Finding, table: Table, drawn: Sequence[Figure]) -> str:
+def _claims_section(finding: Finding, own: Sequence[Table], drawn: Sequence[Figure]) -> str:
     """What a study asks, what is claimed of it, and what was measured, in Markdown."""
     told = f"{finding.runs} runs of protocol {as_text(finding.protocol)} stand behind what is compared here."
     lines = [f"**{as_text(finding.asks.strip())}** {told}" if finding.asks else told, ""]
     lines += [f"{number}. {as_line(claimed_line(judged))}: **{judged.word}**" for number, judged in enumerate(finding.judged, 1)]
     for figure in drawn:
         lines += ["", *_drawn(finding.stem, figure)]
-    lines += ["", markdown(table), _numbers(f"{finding.stem}-{table.name}"), ""]
+    for table in own:
+        lines += ["", markdown(table), _numbers(f"{finding.stem}-{table.name}"), ""]
     if finding.limits:
         lines += [f"*What {as_text(finding.protocol)} can and cannot say:* {as_text(finding.limits)}", ""]
     return "\n".join([*lines, *(["```sh", *finding.commands, "```", ""] if finding.commands else [])])

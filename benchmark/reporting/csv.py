@@ -7,7 +7,7 @@ import io
 import pandas as pd
 
 from benchmark.reporting.latex import spread
-from benchmark.reporting.tables.table import Table
+from benchmark.reporting.table import Table
 
 
 def frame(table: Table) -> pd.DataFrame:

@@ -10,13 +10,13 @@ from urllib.parse import quote
 from benchmark.analysis.claims import Finding
 from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.reporting.book import BOOK, PAGE, linked, listed
-from benchmark.reporting.figures.figure import Figure
+from benchmark.reporting.figure import Figure
 from benchmark.reporting.gather import Report
 from benchmark.reporting.markdown import markdown
 from benchmark.reporting.published import published_of
+from benchmark.reporting.table import Column, Marked, Table
 from benchmark.reporting.tables import tables
 from benchmark.reporting.tables.claims import summary_of
-from benchmark.reporting.tables.table import Column, Marked, Table
 from benchmark.reporting.text import as_text
 from families.spec import UserError
 

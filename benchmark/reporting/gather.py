@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmark.analysis.claims import Finding, findings
-from benchmark.analysis.leaderboard import Leaderboard, SortedResults, leaderboard, sort_results, students_table
+from benchmark.analysis.claims import Finding
+from benchmark.analysis.findings import findings
+from benchmark.analysis.leaderboard import Leaderboard, leaderboard, students_table
+from benchmark.analysis.sorting import SortedResults, sort_results
+from benchmark.reporting.figure import Figure
 from benchmark.reporting.figures import claims_figures, figures
-from benchmark.reporting.figures.figure import Figure
 from benchmark.reporting.published import PublishedFigures
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import Definitions, is_teacher

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from benchmark.analysis.statistics import Estimate
-from benchmark.reporting.tables.table import Difference, Gap, Table, Verdict
+from benchmark.reporting.table import Difference, Gap, Table, Verdict
 from benchmark.reporting.text import printable
 
 PAGE_ROWS = 40  # of a LaTeX table on one page
@@ -55,6 +55,7 @@ def _latex(table: Table, label: str, texts: Sequence[Sequence[str]], continued: 
 
 
 def spread(key: str, value: Any) -> dict[str, Any]:
+    """A value as CSV columns: an estimate's value and interval ends, a verdict's word and range of gaps."""
     if isinstance(value, Verdict):
         return {key: value.word, f"{key}_lowest": min(value.gaps, default=None), f"{key}_highest": max(value.gaps, default=None)}
     if isinstance(value, Difference):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.reporting.tables.table import Table, cell_text
+from benchmark.reporting.table import Table, cell_text
 from benchmark.reporting.text import as_line, as_text
 
 

@@ -8,7 +8,7 @@ from pydantic import model_validator
 
 from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.analysis.statistics import TUNED, share_closed
-from benchmark.reporting.tables.table import Gap, rounded
+from benchmark.reporting.table import Gap, rounded
 from benchmark.spec.records import Record
 from benchmark.spec.study import Claim
 
@@ -51,6 +51,7 @@ class PublishedFigures(Record):
 
 
 def published_value(figure: Published) -> str:
+    """A published number as text, a gap with its sign."""
     return f"{figure.value:+}" if figure.metric == "gap" and not isinstance(figure.value, str) else str(figure.value)
 
 
@@ -79,9 +80,6 @@ def measured_value(figure: Published, board: Leaderboard) -> str | None:
         return None if entry.gap is None else Gap(entry.gap, entry.n).text
     closed = share_closed(entry.gap, board.estimate(row, "finetune", TUNED)) if figure.metric == "closed" else None
     return None if closed is None else f"{closed:.1f}"
-
-
-FEW_DIFFERENCES = 6
 
 
 def published_of(published: PublishedFigures, claim: Claim) -> list[str]:

@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmark.reporting.book import texts
-from benchmark.reporting.figures.figure import Figure, digest_in, save
+from benchmark.reporting.figure import Figure, digest_in, save
 from benchmark.reporting.gather import Report
 from families.spec import UserError
 

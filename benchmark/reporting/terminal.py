@@ -9,20 +9,21 @@ from rich.console import Console
 from benchmark.analysis.claims import Finding
 from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.reporting.book import BOOK
-from benchmark.reporting.tables import tables
-from benchmark.reporting.tables.claims import claimed_line, claims_table
-from benchmark.reporting.tables.table import Table, printed
+from benchmark.reporting.table import Table, printed
+from benchmark.reporting.tables import finding_tables, tables
+from benchmark.reporting.tables.claims import claimed_line
 from benchmark.reporting.text import printable
-
-PRINTED = ("leaderboard", "teachers", "chosen", "match", "reinit", "native", "components", "teacher-seeds")
 
 
 def show(board: Leaderboard, console: Console, most: int | None = None, names: Collection[str] | None = None) -> None:
-    """Print a board's tables of these names (None: the usual ones, and those of its study) and what their numbers mean; of
-    one of more than `most` rows, only where it is written."""
-    names = (*PRINTED, *board.printed) if names is None else names
+    """Print a board's tables of these names and their notes; for a table of more than `most` rows print where it is written.
+
+    `names` None: the tables that are printed unasked and those that the study names.
+    """
     _say(console, f"{printable(board.title)}\nprotocol {printable(board.protocol)}, {board.runs} runs", "bold")
-    for table in (each for each in tables(board) if each.name in names):
+    for table in tables(board):
+        if not (table.printed or table.name in board.printed if names is None else table.name in names):
+            continue
         if most is not None and len(table.rows) > most:
             _say(console, f"{printable(table.title)}: {len(table.rows)} rows, in {BOOK}")
         else:
@@ -42,10 +43,12 @@ def show_table(table: Table, console: Console) -> None:
         _say(console, printable(note), "dim")
 
 
-def show_claims(finding: Finding, console: Console) -> None:
-    """Print a study's claims, and what was measured of them."""
+def show_claims(finding: Finding, console: Console, names: Collection[str]) -> None:
+    """Print a study's claims and its tables of these names."""
     place = printable(f"protocol {finding.protocol}, study {finding.study}")
     _say(console, f"{printable(finding.title)}\n{place}, {finding.runs} runs", "bold")
     for number, judged in enumerate(finding.judged, 1):
         _say(console, printable(f"{number}. {claimed_line(judged)}: {judged.word}"))
-    show_table(claims_table(finding), console)
+    for table in finding_tables(finding):
+        if table.name in names:
+            show_table(table, console)

@@ -36,28 +36,30 @@ class Teachers(Record):
         return found
 
 
-Expected = Literal["above", "below", "not-above", "not-below", "same", "same-family", "same-size"]
+Expected = Literal["above", "below", "not-above", "not-below", "same"]
+Group = Literal["teacher", "family", "size"]
 
 
 class Test(Record):
-    """What a claim says of measured differences, in words that a report can compare with what was measured.
+    """Part of a claim: differences between arms and the sign that is claimed of them.
 
     Attributes:
         of: differences, as in `matched-copy - matched-none - standard-copy + standard-none`: arms with signs between them. A `*`
             in an arm stands for each value that the teacher has, the same one throughout a difference.
-        expect: the side of 0 on which each difference is claimed to be, or not to be; `same`: all of one teacher on one side,
-            whichever it is; `same-family`: all of one family, at all its sizes; `same-size`: all teachers of a size. None:
-            nothing is claimed, the numbers stand for themselves.
-        families: whose teachers it is about; None: all that have results.
-        failing: a difference, too: claimed is only something of teachers that have it below 0, for whom a transfer fails.
-        metric: what is compared: top-1 on the test set, or on each of the shifted ones, in percentage points; or the KL of
-            maps from the teacher's, in nats, a mean over blocks.
+        expect: the side of 0 that is claimed of each difference, or denied; `same`: one sign for the whole group, whichever.
+            None: nothing is claimed.
+        per: the group of `same`: all differences of a teacher, of a family at all its sizes, or of all teachers of a size.
+        families: restricts the claim to their teachers; None: all that have results.
+        failing: a difference; restricts the claim to teachers that have it below 0, for whom a transfer fails.
+        metric: top-1 in percentage points, on the test set or on each shifted set; or the KL of maps from the teacher's in nats,
+            mean over blocks.
     """
 
     __test__: ClassVar[bool] = False  # or pytest takes it for one of its own
 
     of: tuple[str, ...] = Field(min_length=1)
     expect: Expected | None = None
+    per: Group = "teacher"
     families: tuple[str, ...] | None = None
     failing: str | None = None
     metric: Literal["top1", "shifted", "kl"] = "top1"

@@ -30,7 +30,7 @@ import families
 from benchmark.data import DataLocation, load
 from benchmark.data.augmentation import evaluation_transform
 from benchmark.data.image_files import ensure_regular
-from benchmark.reporting.figures.style import COLOURS, MARKERS, STYLE
+from benchmark.reporting.drawing.style import COLOURS, MARKERS, STYLE
 from benchmark.spec.data_sets import Images
 from benchmark.spec.definitions import architecture, teacher_run
 from benchmark.spec.protocol import DEFAULT_PROTOCOL, Protocol

@@ -9,7 +9,7 @@ import yaml
 from scipy import stats
 
 import families
-from benchmark.analysis.claims import findings
+from benchmark.analysis.findings import findings
 from benchmark.reporting.book import texts
 from benchmark.reporting.documents import claims_page
 from benchmark.reporting.gather import gather
@@ -98,23 +98,23 @@ def test_outcomes(expect, above, level, below):
 def test_one_side():
     """Of a teacher, and of a family over its sizes."""
 
-    def judged(expect, small, base):
+    def judged(per, small, base):
         cells = {("deit", size, "standard-copy"): [v, v + 1, v + 2] for size, v in (("small", small), ("base", base))}
         cells |= {("deit", size, "standard-none"): [50.0, 51.0, 52.0] for size in ("small", "base")}
-        return outcomes(found(cells, asking({"of": [GAP], "expect": expect})))
+        return outcomes(found(cells, asking({"of": [GAP], "expect": "same", "per": per})))
 
-    assert judged("same-family", 70, 80) == ["as claimed"] * 2 == judged("same-family", 20, 30)
-    assert judged("same-family", 70, 30) == ["contradicted"] * 2
-    assert judged("same-family", 70, 50) == ["open"] * 2
-    assert judged("same", 70, 30) == [None] * 2  # of one teacher each, there is nothing to compare with
-    assert judged("same-size", 70, 30) == [None] * 2
+    assert judged("family", 70, 80) == ["as claimed"] * 2 == judged("family", 20, 30)
+    assert judged("family", 70, 30) == ["contradicted"] * 2
+    assert judged("family", 70, 50) == ["open"] * 2
+    assert judged("teacher", 70, 30) == [None] * 2  # of one teacher each, there is nothing to compare with
+    assert judged("size", 70, 30) == [None] * 2
     other = {("clip", "base", arm): [v, v + 1, v + 2] for arm, v in (("standard-none", 50), ("standard-copy", 30))}
     cells = {
         ("deit", size, arm): [v, v + 1, v + 2]
         for size in ("small", "base")
         for arm, v in (("standard-none", 50), ("standard-copy", 70))
     }
-    size = found(cells | other, asking({"of": [GAP], "expect": "same-size"}))
+    size = found(cells | other, asking({"of": [GAP], "expect": "same", "per": "size"}))
     assert {one.label: one.outcome for one in size.measured} == {"deit small": None} | dict.fromkeys(
         ("deit base", "clip base"), "contradicted"
     )

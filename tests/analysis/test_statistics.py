@@ -7,7 +7,19 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from benchmark.analysis.statistics import Comparisons, Estimate, Pool, as_estimates, cells, contrasts, family_verdict, pooled
+from benchmark.analysis.statistics import (
+    CONTROL,
+    REVERSAL,
+    TOTAL,
+    Comparisons,
+    Estimate,
+    Pool,
+    as_estimates,
+    cells,
+    contrasts,
+    family_verdict,
+    pooled,
+)
 
 
 def rows(arm, top1s, family="f", size="base", group=None, start=0):
@@ -137,9 +149,9 @@ def test_budgets_and_matched_students_have_their_own_baselines():
     board = Comparisons(pd.DataFrame(table), 1)
     assert board.gap("p", "f", "base", "matched-copy").value == pytest.approx(80)
     assert board.gap("p", "f", "base", "standard-copy+budget=x4+source=uniform").verdict == "failure"
-    assert board.total("p", "f", "base", "matched-copy").value == pytest.approx(70)
-    assert board.control("p", "f", "base").value == pytest.approx(-10)
-    reversal = board.reversal("p", "f", "base", "matched-copy")
+    assert board.estimate("p", "f", "base", "matched-copy", TOTAL).value == pytest.approx(70)
+    assert board.estimate("p", "f", "base", "matched-none", CONTROL).value == pytest.approx(-10)
+    reversal = board.estimate("p", "f", "base", "matched-copy", REVERSAL)
     assert reversal.value == pytest.approx(80 - 60)
     assert reversal.se == pytest.approx(math.sqrt(4 / 3))
 
@@ -150,8 +162,8 @@ def test_the_same_runs_are_no_comparison():
     for student in ("standard", "matched"):
         table += rows(f"{student}-none", [19, 20, 21], group="none") + rows(f"{student}-copy", [79, 80, 81], group="copy")
     board = Comparisons(pd.DataFrame(table), 1)
-    assert board.control("p", "f", "base") == Estimate(0.0)
-    assert board.reversal("p", "f", "base", "matched-copy") == Estimate(0.0)
+    assert board.estimate("p", "f", "base", "matched-none", CONTROL) == Estimate(0.0)
+    assert board.estimate("p", "f", "base", "matched-copy", REVERSAL) == Estimate(0.0)
     assert board.gap("p", "f", "base", "matched-copy") == board.gap("p", "f", "base", "standard-copy")
 
 

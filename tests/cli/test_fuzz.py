@@ -8,7 +8,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmark.analysis.leaderboard import sort_results
+from benchmark.analysis.sorting import sort_results
 from benchmark.execution.backends.slurm_config import ClusterConfig, load_config
 from benchmark.spec.definitions import Definitions
 from benchmark.spec.plan import make_plan

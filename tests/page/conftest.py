@@ -13,7 +13,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 import families
-from benchmark.analysis.claims import findings
+from benchmark.analysis.findings import findings
 from benchmark.analysis.leaderboard import leaderboard
 from benchmark.reporting.page import page
 from benchmark.reporting.published import PublishedFigures

@@ -394,7 +394,7 @@ def badge_in(node):
 
 def test_every_claim_has_its_word(browser, claimed):
     opened(browser, claimed.url + AT_CLAIMS)
-    assert find(browser, "h2").text == "What is claimed, and what was measured"
+    assert find(browser, "h2").text == "Claims and measurements"
     expected = [(finding, claim) for finding in of_mini(claimed) for claim in finding["claims"]]
     assert {claim["outcome"] for _, claim in expected} == {"as claimed", "contradicted", "open", "no failure", None}
     rows = all_of(browser, "#claims tbody tr")

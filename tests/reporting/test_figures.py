@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import math
+import sys
 from itertools import combinations
 
 import matplotlib
@@ -16,10 +17,13 @@ from PIL import Image
 from scipy import stats
 
 import families
-from benchmark.analysis.claims import findings
+from benchmark.analysis.findings import findings
 from benchmark.analysis.leaderboard import leaderboard
-from benchmark.reporting.figures import claims_figures, figures
-from benchmark.reporting.figures.figure import Figure, digest_in, save
+from benchmark.reporting import figures as figures_folder
+from benchmark.reporting.drawing.style import OUTCOMES, styled
+from benchmark.reporting.figure import Figure, digest_in, save
+from benchmark.reporting.figures import claims, claims_figures, figures
+from benchmark.reporting.registry import modules
 from benchmark.spec.arm import Arm
 from benchmark.spec.plan import make_plan
 from benchmark.spec.protocol import load_protocol
@@ -91,10 +95,10 @@ def texts_of(figure):
         if self.get_visible() and self.get_text().strip():
             texts.append((self.get_text(), matplotlib.text.Text.get_window_extent(self, renderer), self.get_fontsize()))
 
+    page = figure.draw(figure.data)
+    page.set_dpi(150)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matplotlib.text.Text, "draw", draw)
-        page = figure.draw(figure.data)
-        page.set_dpi(150)
         FigureCanvasAgg(page).draw()
     return texts, page.bbox
 
@@ -242,7 +246,7 @@ def test_what_is_missing_is_named():
     single = gaps.loc["deit3 base", "standard-copy"]
     assert (single["n"], single["verdict"], math.isnan(single["low"]), math.isnan(single["gap"])) == (1, "", True, False)
     words = [text for text, *_ in texts_of(found["gaps"])[0]]
-    assert words.count("= standard") == 2 and "no result" in words and "no verdict on this board" in words
+    assert words.count("= standard") == 2 and "no result" in words and "no verdict here" in words
     for name in ("gaps", "sizes", "native"):
         assert overlapping(found[name]) == [], name
     alone = drawn(seeds=1)
@@ -329,3 +333,57 @@ def test_a_bar_far_wider_than_the_rest_does_not_hide_them():
     assert all(each.get_xlim() == axes[0].get_xlim() for each in axes)
     assert -20 < axes[0].get_xlim()[0] < data["gap"].min() and data["gap"].max() < axes[0].get_xlim()[1] < 20
     assert any("goes on beyond its panel" in text.replace("\n", " ") for text, *_ in texts_of(figure)[0])
+
+
+def test_sixty_rows_and_every_outcome_are_readable():
+    gaps = drawn("imagenet", "main", teachers=None, seeds=2)["gaps"]
+    many = pd.concat([gaps.data.assign(teacher=gaps.data["teacher"] + f" of weights {i}") for i in range(3)], ignore_index=True)
+    assert many["teacher"].nunique() == 60 and overlapping(dataclasses.replace(gaps, data=many)) == []
+    place = {"protocol": "mini", "claim": 1, "teacher": "deit3 base", "on": "test", "n": 3, "comparisons": 56}
+    outcomes = [*(name for name in OUTCOMES if name != "without outcome"), ""]
+    rows = [
+        place | {"label": f"standard-copy+budget=x3.5+source=untrained - standard-none {i}", "value": i}
+        | {"low": i - 2, "high": i + 2, "outcome": outcome, "expect": "above" if i else ""} for i, outcome in enumerate(outcomes)
+    ]  # fmt: skip
+    rows[-1]["expect"], rows[-2]["expect"] = "", "above"
+    figure = Figure("claims", "a title", pd.DataFrame(rows), functools.partial(styled, claims.draw))
+    words = [text for text, *_ in texts_of(figure)[0]]
+    assert {mark.label for mark in OUTCOMES.values()} <= set(words) and overlapping(figure) == []
+
+
+NEW_FIGURE = """
+import matplotlib.figure
+
+PLACE = 35
+TITLE = "Runs by teacher"
+
+
+def of_board(board):
+    return [{"teacher": row.label, "runs": sum(entry.n for entry in row.entries)} for row in board.rows]
+
+
+def draw(data):
+    figure = matplotlib.figure.Figure()
+    figure.subplots().plot(data["runs"])
+    return figure
+"""
+
+
+def test_a_new_figure_is_one_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures_folder, "__path__", [*figures_folder.__path__, str(tmp_path)])
+    (tmp_path / "runcount.py").write_text(NEW_FIGURE, encoding="utf-8")
+    modules.cache_clear()
+    try:
+        found = figures(leaderboard(*parts(seeds=2)))
+    finally:
+        modules.cache_clear()
+        monkeypatch.delitem(sys.modules, "benchmark.reporting.figures.runcount")
+    assert [figure.name for figure in found] == ["gaps", "runcount", *MAIN[1:]]
+    (figure,) = (figure for figure in found if figure.name == "runcount")
+    assert figure.title.startswith("Runs by teacher, protocol mini: ")
+    assert [path.name for path in save(figure, tmp_path / "out", "x")] == ["x-runcount-drawn.csv", "x-runcount.svg"]
+
+
+def test_every_figure_has_a_place_of_its_own():
+    places = [module.PLACE for module in modules("benchmark.reporting.figures")]
+    assert len(set(places)) == len(places)

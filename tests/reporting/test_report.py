@@ -1,12 +1,16 @@
 """From a results folder to its reports: what counts, where, and what is told of the rest."""
 
+import sys
+
 import pytest
 
 from benchmark.analysis.costs import forward_flops
 from benchmark.analysis.statistics import frame
 from benchmark.cli import main
+from benchmark.reporting import tables as tables_folder
 from benchmark.reporting.book import left_out_lines, texts
 from benchmark.reporting.gather import gather
+from benchmark.reporting.registry import modules
 from benchmark.reporting.tables.provenance import provenance_table
 from benchmark.spec.protocol import Protocol, load_protocol
 from benchmark.spec.records import validated
@@ -137,3 +141,45 @@ def test_several_versions_of_the_code_are_announced(tmp_path):
         assert sum(note.startswith(told) for note in board.notes) == announced, board.notes
         texts_ = texts(report, tmp_path)
         assert (told in texts_["leaderboard.md"]) == (told in texts_["index.html"]) == bool(announced)
+
+
+NEW_TABLE = """
+from benchmark.reporting.table import Column, Table
+
+PLACE = 25
+
+
+def of_board(board):
+    return Table("runcount", "Counted", (Column("runs", "runs of this leaderboard"),), ({"runs": board.runs},))
+"""
+
+
+@pytest.fixture
+def new_table(tmp_path, monkeypatch):
+    """One more file in the folder of tables."""
+    monkeypatch.setattr(tables_folder, "__path__", [*tables_folder.__path__, str(tmp_path / "plugin")])
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "runcount.py").write_text(NEW_TABLE, encoding="utf-8")
+    modules.cache_clear()
+    yield
+    modules.cache_clear()
+    monkeypatch.delitem(sys.modules, "benchmark.reporting.tables.runcount")
+
+
+def test_a_new_table_is_one_file(new_table, folder, tmp_path, capsys):
+    """On the terminal, in leaderboard.md, as CSV and in LaTeX; in its place among the others."""
+    words = ["report", "--results", str(folder), "--reports", str(tmp_path / "reports"), "--tables", "runcount"]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out.count("runs of this leaderboard") == 2 and "Failures and successes" not in out
+    reports = tmp_path / "reports"
+    assert (reports / "mini-main-runcount.csv").read_text(encoding="utf-8") == "runs\n6\n"
+    assert r"\label{tab:mini-main-runcount}" in (reports / "mini-main.tex").read_text(encoding="utf-8")
+    book = (reports / "leaderboard.md").read_text(encoding="utf-8")
+    assert book.index("### Failures and successes by family") < book.index("### Counted")
+    assert book.index("### Counted") < book.index("### By teacher and arm")
+
+
+def test_every_table_has_a_place_of_its_own():
+    places = [module.PLACE for module in modules("benchmark.reporting.tables")]
+    assert len(set(places)) == len(places)

@@ -16,9 +16,9 @@ from benchmark.reporting.csv import frame, to_csv
 from benchmark.reporting.latex import latex
 from benchmark.reporting.markdown import markdown
 from benchmark.reporting.published import PublishedFigures
+from benchmark.reporting.table import Column, Gap, Table, Verdict, printed, shown
 from benchmark.reporting.tables import tables
 from benchmark.reporting.tables.published import published_table
-from benchmark.reporting.tables.table import Column, Gap, Table, Verdict, printed, shown
 from benchmark.reporting.text import as_line, as_text, printable
 from benchmark.spec.records import validated
 from benchmark.spec.study import Study, load_study

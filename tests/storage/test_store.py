@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import families
-from benchmark.analysis.leaderboard import sort_results
+from benchmark.analysis.sorting import sort_results
 from benchmark.data import DataLocation, load
 from benchmark.spec.definitions import Definitions
 from benchmark.spec.protocol import Protocol

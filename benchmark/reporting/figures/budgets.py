@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import matplotlib.style
-import numpy as np
+import matplotlib.figure
 import pandas as pd
 
 from benchmark.analysis.leaderboard import Leaderboard
-from benchmark.reporting.figures.data import in_table
-from benchmark.reporting.figures.panels import apart, draw_lines, even_scale, in_thousands
-from benchmark.reporting.figures.style import styled
+from benchmark.reporting.drawing.data import in_table
+from benchmark.reporting.drawing.lines import draw_lines, in_thousands
+
+PLACE = 10
+TITLE = "Top-1 by training budget"
+BOARDS = ("budgets",)
 
 
-@styled
-def draw_budgets(data: pd.DataFrame) -> matplotlib.figure.Figure:
-    """A panel a teacher, a line an arm: mean top-1 on val by budget, and its range over seeds."""
-    steps, unit = in_thousands(data["steps"])
-    data = data.assign(steps=steps)
-    caption = (
-        f"Protocol {data['protocol'].iloc[0]}. Lines: mean over the runs of an arm; bars: from the lowest run to the highest."
-    )
-    low, high = math.log(steps.min() / 1.15), math.log(steps.max() * 1.15)
-    up = even_scale(data["low"].min(), data["high"].max())
-    ticks = apart(sorted(set(steps)), (high - low) / (5 if data["teacher"].nunique() > 2 else 10))
-    labels = (f"{unit} of the student (logarithmic)", "top-1 on val (%)")
-    return draw_lines(
-        data, "steps", labels, caption, (lambda values: (np.log(values) - low) / (high - low), up[0]), (ticks, up[1]), True
-    )
-
-
-MANY_BUDGETS = 3  # from here on a study is drawn as curves over the budget
-
-
-def budget_data(board: Leaderboard) -> list[dict[str, Any]]:
+def of_board(board: Leaderboard) -> list[dict[str, Any]]:
+    """A row a teacher, arm and budget: top-1 on val, mean and range over the runs."""
     rows = []
     for row in board.rows:
         for entry in row.entries:
@@ -46,3 +28,12 @@ def budget_data(board: Leaderboard) -> list[dict[str, Any]]:
             place = {"protocol": board.protocol, "teacher": row.label, "arm": line, "steps": int(found["steps"]), "n": entry.n}
             rows.append(place | {"val": found["val"], "low": found["val_min"], "high": found["val_max"]})
     return rows
+
+
+def draw(data: pd.DataFrame) -> matplotlib.figure.Figure:
+    """A panel a teacher, a line an arm: mean top-1 on val by budget, and its range over seeds."""
+    steps, unit = in_thousands(data["steps"])
+    caption = (
+        f"Protocol {data['protocol'].iloc[0]}. Lines: mean over the runs of an arm; bars: from the lowest run to the highest."
+    )
+    return draw_lines(data.assign(steps=steps), "steps", f"{unit} of the student (logarithmic)", caption, budgets=True)

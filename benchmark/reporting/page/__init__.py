@@ -1,44 +1,36 @@
-"""From boards to one page for a browser: page.html, with the data in it as JSON.
+"""One self-contained page for a browser: page.html with its styles, its scripts and the leaderboards as JSON.
 
-The page needs nothing but itself, and links to result files. The same boards give the same text.
+It loads nothing, and links to result files. Equal leaderboards give equal text.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import families
 from benchmark.analysis.claims import EXPECTED, SIGNS, Finding, Judged
-from benchmark.analysis.leaderboard import MARKS, SAME, Entry, Leaderboard, Row, code_notes
-from benchmark.analysis.statistics import CONTROL, REVERSAL, Estimate
+from benchmark.analysis.leaderboard import MARKS, SAME, Entry, Leaderboard, Row
+from benchmark.analysis.notes import code_notes
+from benchmark.analysis.statistics import Estimate
 from benchmark.reporting.published import PublishedFigures, published_of
 from benchmark.reporting.tables.claims import summary_of
 from benchmark.reporting.tables.published import published_table
 from benchmark.spec.arm import Arm
 from benchmark.storage.result_file import Provenance, Result
 
-TEMPLATE, PLACE = Path(__file__).parent / "page.html", "{{data}}"
-
-
+FOLDER = Path(__file__).parent
 DECIMALS = 4
-
-
-NATIVE = {"matched-none": CONTROL, "matched-copy": REVERSAL, "matched-distill": REVERSAL}
-
-
+NATIVE = {"matched-none": "control", "matched-copy": "reversal_copy", "matched-distill": "reversal_distill"}
 CELLS = (
     "family", "size", "arm", "steps", "n", "top1", "sd", "min", "max", "val", "gap", "plain95_low", "plain95_high",
     "simultaneous95_low", "simultaneous95_high", "verdict",
 )  # fmt: skip
-
-
 GAPS = ("gap", "plain95_low", "plain95_high", "simultaneous95_low", "simultaneous95_high")
-
-
 RUNS = (
     "protocol", "family", "size", "arm", "seed", "key", "top1", "val", "shift", "curve", "kl", "dropped", "teacher",
     "seconds", "device", "made", "finished",
@@ -68,8 +60,16 @@ def page(
         "results": results,
         **_runs(boards),
     }
-    before, _, after = TEMPLATE.read_text(encoding="utf-8").partition(PLACE)
-    return before + embedded(content) + after
+    return _assembled(embedded(content))
+
+
+def _assembled(data: str) -> str:
+    """page.html with the data, the styles and the scripts in place of their names in braces."""
+
+    def text_of(name: re.Match[str]) -> str:
+        return data if name[1] == "data" else (FOLDER / name[1]).read_text(encoding="utf-8").rstrip()
+
+    return re.sub(r"\{\{([a-z.]+)\}\}", text_of, (FOLDER / "page.html").read_text(encoding="utf-8"))
 
 
 def embedded(content: Any) -> str:
@@ -171,7 +171,7 @@ def _row(board: Leaderboard, row: Row) -> dict[str, Any]:
     for (family, size, name, which), estimate in board.shifted.items():
         if (family, size) == (row.families[0], row.size):
             shifted.setdefault(name, {})[which] = _estimate(estimate)
-    native = {name: _estimate(board.estimate(row, name, kind)) for name, kind in NATIVE.items()} if matched else {}
+    native = {name: _estimate(board.native(row).get(kind)) for name, kind in NATIVE.items()} if matched else {}
     return {
         "families": list(row.families),
         "size": row.size,

@@ -1,31 +1,39 @@
-"""The tables of a board."""
+"""The tables: one module each.
+
+A module states its PLACE among the tables and has one of three functions: `of_board(board)`, `of_finding(finding)` for the
+claims of a study, `of_report(report)` for a table that all boards share. It returns a Table; one without rows is left out.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
+from benchmark.analysis.claims import Finding
 from benchmark.analysis.leaderboard import Leaderboard
-from benchmark.reporting.tables.arms import arms_table
-from benchmark.reporting.tables.chosen import chosen_table
-from benchmark.reporting.tables.closed import closed_table
-from benchmark.reporting.tables.components import components_table
-from benchmark.reporting.tables.cost import cost_table
-from benchmark.reporting.tables.families import families_table
-from benchmark.reporting.tables.match import match_table
-from benchmark.reporting.tables.native import native_table
-from benchmark.reporting.tables.reinit import reinit_table
-from benchmark.reporting.tables.seeds import seeds_table
-from benchmark.reporting.tables.shifted import shifted_table
-from benchmark.reporting.tables.sizes import sizes_table
-from benchmark.reporting.tables.table import Table
-from benchmark.reporting.tables.teachers import teachers_table
+from benchmark.reporting.registry import modules
+from benchmark.reporting.table import Table
+
+if TYPE_CHECKING:
+    from benchmark.reporting.gather import Report
 
 
 @functools.lru_cache(maxsize=64)
 def tables(board: Leaderboard) -> tuple[Table, ...]:
-    """Those that a board has something for, the leaderboard first; made once for the terminal, the files and the README."""
-    made = (
-        families_table, arms_table, teachers_table, chosen_table, match_table, native_table, components_table, sizes_table,
-        closed_table, reinit_table, seeds_table, shifted_table, cost_table,
-    )  # fmt: skip
-    return tuple(table for make in made for table in [make(board)] if table.rows)
+    """The tables of a board, made once for the terminal, the files and the README."""
+    return _with_rows(module.of_board(board) for module in modules(__name__) if hasattr(module, "of_board"))
+
+
+def finding_tables(finding: Finding) -> tuple[Table, ...]:
+    """The tables of a study's claims."""
+    return _with_rows(module.of_finding(finding) for module in modules(__name__) if hasattr(module, "of_finding"))
+
+
+def report_tables(report: Report) -> tuple[Table, ...]:
+    """The tables that all boards share."""
+    return _with_rows(module.of_report(report) for module in modules(__name__) if hasattr(module, "of_report"))
+
+
+def _with_rows(made: Iterable[Table]) -> tuple[Table, ...]:
+    return tuple(table for table in made if table.rows)

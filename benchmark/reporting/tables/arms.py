@@ -7,10 +7,12 @@ from typing import Any
 
 from benchmark.analysis.leaderboard import MARKS, Leaderboard
 from benchmark.analysis.statistics import FAILURE, INCONCLUSIVE, SUCCESS
-from benchmark.reporting.tables.table import Column, Gap, Table, rounded, signed
+from benchmark.reporting.table import Column, Table, rounded, signed
+
+PLACE = 20
 
 
-def arms_table(board: Leaderboard) -> Table:
+def of_board(board: Leaderboard) -> Table:
     """Arms with variants over their teachers: how many have which verdict, and from where to where top-1 and gaps go."""
     rows = []
     for place, arm in enumerate(board.arms if board.long else ()):
@@ -35,12 +37,3 @@ def _by_top1(entries: Sequence[Any]) -> list[Any]:
 
 def _ends(texts: Sequence[str]) -> str | None:
     return " to ".join(dict.fromkeys((texts[0], texts[-1]))) if texts else None
-
-
-def value_of(entry: Any, alone: bool = False) -> Any:
-    """A board's entry as a table's value; `alone`: beside a column of its top-1."""
-    if entry.note or entry.top1 is None:
-        return entry.note or None
-    if not entry.arm.transfers:
-        return None if alone else entry.top1 if entry.n > 1 else f"{entry.top1:.1f} (n=1)"
-    return Gap(entry.gap, entry.n) if entry.gap is not None else f"top-1 {entry.top1:.1f}, no baseline"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from benchmark.analysis.leaderboard import Leaderboard
-from benchmark.reporting.tables.table import Column, Table
+from benchmark.reporting.table import Column, Table
 from benchmark.spec.arm import Arm
 
+PLACE = 40
 
-def chosen_table(board: Leaderboard) -> Table:
+
+def of_board(board: Leaderboard) -> Table:
     """Of arms that differ in what a study sweeps alone, the one that is best on val, against the baseline that is best on val."""
     swept = board.choose
     val = {(r.family, r.size, r.arm): float(r.val) for r in board.table.itertuples()} if swept else {}
@@ -39,4 +41,4 @@ def chosen_table(board: Leaderboard) -> Table:
         " same student without transfer, at its own best where that was swept too, in percentage points with its plain 95 %"
         " interval."
     )
-    return Table("chosen", f"The best {swept} of each arm, chosen on val", tuple(columns), tuple(rows), (note,))
+    return Table("chosen", f"The best {swept} of each arm, chosen on val", tuple(columns), tuple(rows), (note,), printed=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from benchmark.analysis.claims import EXPECTED, SIGNS, Finding, Judged, Measured
-from benchmark.analysis.leaderboard import code_notes
-from benchmark.reporting.published import FEW_DIFFERENCES
-from benchmark.reporting.tables.table import Column, Difference, Table, signed
+from benchmark.analysis.notes import code_notes
+from benchmark.reporting.table import Column, Difference, Table, signed
 
-CLAIMS = "claims"
+PLACE = 140
+FEW_DIFFERENCES = 6
 
 
-def claims_table(finding: Finding) -> Table:
+def of_finding(finding: Finding) -> Table:
     """A study's claims: each difference that was measured, what was claimed of it, and whether that is so."""
     rows = [
         {
@@ -34,7 +34,7 @@ def claims_table(finding: Finding) -> Table:
     if any(row["expect"] for row in rows):
         columns += [Column("expect", "claimed", left=True), Column("outcome", "outcome", left=True)]
     notes = (finding.footnote, *code_notes(finding.made))
-    return Table(CLAIMS, "What was measured of the claims", tuple(columns), tuple(rows), notes)
+    return Table("claims", "What was measured of the claims", tuple(columns), tuple(rows), notes)
 
 
 def _best(measured: Measured) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.analysis.statistics import GAP, TUNED, share_closed
-from benchmark.reporting.tables.table import Column, Table, transfer_arms
+from benchmark.reporting.table import Column, Table, transfer_arms
 from benchmark.spec.arm import Arm
 
+PLACE = 90
 
-def closed_table(board: Leaderboard) -> Table:
+
+def of_board(board: Leaderboard) -> Table:
     """The share of the gap from scratch to fine-tuning that transfers close, where the teacher itself was fine-tuned."""
     rows = []
     for row in board.rows if any(Arm.parse(arm).method == "finetune" for arm in board.arms) else ():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.analysis.statistics import CONTROL, REVERSAL, TOTAL
-from benchmark.reporting.tables.table import Column, Table
+from benchmark.reporting.table import Column, Table
 from benchmark.spec.arm import Arm
 
+PLACE = 70
 
-def components_table(board: Leaderboard) -> Table:
+
+def of_board(board: Leaderboard) -> Table:
     """What each choice of native components does, where a study has several."""
     rows = []
     varied = any(Arm.parse(arm).changes_components for arm in board.arms)
@@ -23,4 +25,4 @@ def components_table(board: Leaderboard) -> Table:
         "In percentage points with plain 95 % intervals. control: without transfer, - standard-none; reversal: gap - the standard"
         " student's gap by the same method; total: - standard-none. Where Copy bypasses all components there is no reversal."
     )
-    return Table("components", "What each choice of native components does", tuple(columns), tuple(rows), (note,))
+    return Table("components", "What each choice of native components does", tuple(columns), tuple(rows), (note,), printed=True)

@@ -7,11 +7,13 @@ from typing import Any
 import families
 from benchmark.analysis.costs import forward_flops
 from benchmark.analysis.leaderboard import Leaderboard
-from benchmark.reporting.tables.table import Column, Table
+from benchmark.reporting.table import Column, Table
 from benchmark.storage.result_file import Result
 
+PLACE = 130
 
-def cost_table(board: Leaderboard) -> Table:
+
+def of_board(board: Leaderboard) -> Table:
     """What inference costs beside accuracy: Copy runs its teacher, as far as it is read, at test time too."""
     known: dict[tuple[str, str, str], Result] = {}
     for result in board.results:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from statistics import mean
 
 from benchmark.analysis.leaderboard import Leaderboard
-from benchmark.reporting.tables.table import Column, Table
+from benchmark.reporting.table import Column, Table
 from benchmark.spec.arm import Arm
 
+PLACE = 50
 
-def match_table(board: Leaderboard) -> Table:
+
+def of_board(board: Leaderboard) -> Table:
     """How far students' maps are from their teacher's by block, where a study compares them with references."""
     arms = [arm for arm in board.arms if any(Arm.parse(each).match != "none" for each in board.arms)]
     found: dict[tuple[str, str, str, int | None], list[float]] = {}
@@ -35,4 +37,4 @@ def match_table(board: Leaderboard) -> Table:
         "KL of the student's map from the teacher's in nats on the test set, mean over images, heads, queries and runs: of"
         " distilled students, of finished ones that were not shown the teacher (match=end), and as they start (match=start)."
     )
-    return Table("match", "How far maps are from the teacher's", tuple(columns), tuple(rows), (note,))
+    return Table("match", "How far maps are from the teacher's", tuple(columns), tuple(rows), (note,), printed=True)

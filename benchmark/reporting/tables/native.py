@@ -6,15 +6,11 @@ from typing import Any
 
 import families
 from benchmark.analysis.leaderboard import SAME, Leaderboard
-from benchmark.reporting.tables.table import Column, Table
+from benchmark.reporting.table import Column, Table
 
-NATIVE = (
-    ("control", "control", "matched-none"),
-    ("reversal_copy", "reversal copy", "matched-copy"),
-    ("reversal_distill", "reversal distill", "matched-distill"),
-    ("total_copy", "total copy", "matched-copy"),
-    ("total_distill", "total distill", "matched-distill"),
-)
+PLACE = 60
+
+NATIVE = ("control", "reversal_copy", "reversal_distill", "total_copy", "total_distill")
 
 
 NATIVE_MEANS = (
@@ -24,20 +20,20 @@ NATIVE_MEANS = (
 )
 
 
-def native_table(board: Leaderboard) -> Table:
+def of_board(board: Leaderboard) -> Table:
     """What native components do, by teacher; where a study compares matched students."""
     rows: list[dict[str, Any]] = []
     matched = {"matched-none", "matched-copy", "matched-distill"} & set(board.arms)
     for row in board.rows if matched and not board.long else ():
         spec = families.spec(row.families[0])
         names = ", ".join(component.name + "†" * component.inert_under_copy for component in spec.native)
-        found = {key: board.estimate(row, arm, key.split("_")[0]) for key, _, arm in NATIVE}
+        found = board.native(row)
         inert = bool(spec.native) and all(component.inert_under_copy for component in spec.native)
         if not spec.native:
-            rows.append({"teacher": row.label, "components": "none"} | {key: SAME for key, *_ in NATIVE})
-        elif any(found.values()):
+            rows.append({"teacher": row.label, "components": "none"} | dict.fromkeys(NATIVE, SAME))
+        elif found:
             known = found | ({"reversal_copy": "inert under Copy"} if inert else {})
             rows.append({"teacher": row.label, "components": names} | known)
     columns = [Column("teacher", "teacher", left=True), Column("components", "native components", left=True)]
-    columns += [Column(key, title) for key, title, _ in NATIVE]
-    return Table("native", "What native components do", tuple(columns), tuple(rows), (NATIVE_MEANS,))
+    columns += [Column(key, key.replace("_", " ")) for key in NATIVE]
+    return Table("native", "What native components do", tuple(columns), tuple(rows), (NATIVE_MEANS,), printed=True)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from benchmark.reporting.tables.table import Column, Table
+from benchmark.reporting.table import Column, Table
 from benchmark.storage.result_file import Result
+
+if TYPE_CHECKING:
+    from benchmark.reporting.gather import Report
+
+PLACE = 160
+
+
+def of_report(report: Report) -> Table:
+    """What made every current result."""
+    return provenance_table(report.found.current)
 
 
 def provenance_table(results: Sequence[Result]) -> Table:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.reporting.published import METRICS, PublishedFigures, measured_value, published_value
-from benchmark.reporting.tables.table import Column, Table
+from benchmark.reporting.table import Column, Table
+
+if TYPE_CHECKING:
+    from benchmark.reporting.gather import Report
+
+PLACE = 150
+
+
+def of_report(report: Report) -> Table:
+    """The published figures beside what any leaderboard of the report measured."""
+    return published_table(report.published, report.boards)
 
 
 def published_table(published: PublishedFigures, boards: Sequence[Leaderboard]) -> Table:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.analysis.statistics import REINIT, TUNED
-from benchmark.reporting.tables.table import Column, Table
+from benchmark.reporting.table import Column, Table
+
+PLACE = 100
 
 
-def reinit_table(board: Leaderboard) -> Table:
+def of_board(board: Leaderboard) -> Table:
     """What it costs a teacher that a part of it starts anew before it is fine-tuned."""
     rows = []
     for row in board.rows:
@@ -17,4 +19,4 @@ def reinit_table(board: Leaderboard) -> Table:
     columns = [Column("teacher", "teacher", left=True), Column("part", "re-initialised", left=True), Column("n", "n")]
     columns += [Column("top1", "top-1"), Column(TUNED, "- from scratch"), Column(REINIT, "- whole teacher fine-tuned")]
     note = "Fine-tuned after this part of the teacher started anew; differences in percentage points with plain 95 % intervals."
-    return Table("reinit", "A part of the teacher re-initialised", tuple(columns), tuple(rows), (note,))
+    return Table("reinit", "A part of the teacher re-initialised", tuple(columns), tuple(rows), (note,), printed=True)

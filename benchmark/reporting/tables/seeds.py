@@ -6,11 +6,13 @@ from statistics import stdev
 
 from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.analysis.statistics import GAP
-from benchmark.reporting.tables.table import Column, Table, transfer_arms
+from benchmark.reporting.table import Column, Table, transfer_arms
 from benchmark.spec.arm import Arm
 
+PLACE = 110
 
-def seeds_table(board: Leaderboard) -> Table:
+
+def of_board(board: Leaderboard) -> Table:
     """Teachers of other seeds: the gap by teacher, and how far teachers lie apart."""
     parsed = [Arm.parse(arm) for arm in transfer_arms(board)]
     seeds = sorted({arm.teacher for arm in parsed})
@@ -31,4 +33,4 @@ def seeds_table(board: Leaderboard) -> Table:
         " conditional on the one teacher of seed 0: its intervals hold what students' seeds vary, and not this. Each arm's"
         " variance is its own, so that intervals of one row differ by that too."
     )
-    return Table("teacher-seeds", "Other teachers of one family", tuple(columns), tuple(rows), (note,))
+    return Table("teacher-seeds", "Other teachers of one family", tuple(columns), tuple(rows), (note,), printed=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from benchmark.analysis.leaderboard import Leaderboard
-from benchmark.reporting.tables.table import Column, Table
+from benchmark.reporting.table import Column, Table
+
+PLACE = 120
 
 
-def shifted_table(board: Leaderboard) -> Table:
+def of_board(board: Leaderboard) -> Table:
     """Top-1 on the shifted test sets, and there the difference to the student without transfer."""
     names = [column.removeprefix("shift:") for column in board.table.columns if column.startswith("shift:")]
     columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("test", "test")]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from benchmark.analysis.leaderboard import Leaderboard
-from benchmark.reporting.tables.table import Column, Table, transfer_arms
+from benchmark.reporting.table import Column, Table, transfer_arms
+
+PLACE = 80
 
 
-def sizes_table(board: Leaderboard) -> Table:
+def of_board(board: Leaderboard) -> Table:
     """The same family across its sizes: by method the verdicts' agreement, and the gap's change from first to last size."""
     columns = [Column("family", "family", left=True), Column("sizes", "sizes", left=True)]
     rows = []

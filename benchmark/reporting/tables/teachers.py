@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from benchmark.analysis.leaderboard import Leaderboard
-from benchmark.reporting.tables.arms import value_of
-from benchmark.reporting.tables.table import Column, Table
+from benchmark.reporting.table import Column, Table, value_of
+
+PLACE = 30
 
 
-def teachers_table(board: Leaderboard) -> Table:
+def of_board(board: Leaderboard) -> Table:
     """By teacher and arm: top-1 of what does not transfer, gap and verdict of what does; arms with variants have a row each."""
     if board.long:
         columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("n", "n")]
@@ -24,4 +25,4 @@ def teachers_table(board: Leaderboard) -> Table:
             {"teacher": row.label} | {arm: value_of(entry) for arm, entry in zip(board.arms, row.entries, strict=True)}
             for row in board.rows
         ]
-    return Table("teachers", "By teacher and arm", tuple(columns), tuple(rows), (board.footnote,))
+    return Table("teachers", "By teacher and arm", tuple(columns), tuple(rows), (board.footnote,), printed=True)

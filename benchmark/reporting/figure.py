@@ -18,9 +18,9 @@ import matplotlib.figure
 import pandas as pd
 from PIL import Image
 
-from benchmark.reporting.figures.style import style
+from benchmark.reporting.drawing.style import style
 
-DRAWING = 6  # part of every digest: another number where the same data are to be drawn anew
+DRAWING = 7  # part of every digest: another number where the same data are to be drawn anew
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ class Figure:
 
 
 def rounded_data(data: pd.DataFrame) -> pd.DataFrame:
+    """The data with numbers to four decimals, and no negative zero."""
     numbers = data.select_dtypes("float").columns
-    data[numbers] = data[numbers].round(4) + 0.0  # no -0.0000
+    data[numbers] = data[numbers].round(4) + 0.0
     return data
 
 

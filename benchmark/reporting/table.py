@@ -81,13 +81,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `name` is part of its file's name; `notes` say what its numbers mean."""
+    """A table: `name` is part of its file's name; `notes` say what its numbers mean; `printed`: on the terminal unasked."""
 
     name: str
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Mapping[str, Any], ...]
     notes: tuple[str, ...] = ()
+    printed: bool = False
 
     def texts(self) -> list[list[str]]:
         """The rows as readers see them."""
@@ -143,8 +144,19 @@ class Marked(str):
 
 
 def cell_text(value: Any, text: str) -> str:
+    """A cell in Markdown: `text` escaped, or the value itself where it is Markdown already."""
     return str(value) if isinstance(value, Marked) else as_text(text)
 
 
 def transfer_arms(board: Leaderboard) -> list[str]:
+    """The arms of a leaderboard that transfer, in its order."""
     return [arm for arm in board.arms if Arm.parse(arm).transfers]
+
+
+def value_of(entry: Any, alone: bool = False) -> Any:
+    """A board's entry as a table's value; `alone`: beside a column of its top-1."""
+    if entry.note or entry.top1 is None:
+        return entry.note or None
+    if not entry.arm.transfers:
+        return None if alone else entry.top1 if entry.n > 1 else f"{entry.top1:.1f} (n=1)"
+    return Gap(entry.gap, entry.n) if entry.gap is not None else f"top-1 {entry.top1:.1f}, no baseline"

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from benchmark.analysis.leaderboard import Leaderboard, Row
+from benchmark.analysis.statistics import Estimate
+from benchmark.spec.arm import Arm
 from benchmark.storage.result_file import Result
 
+MANY_BUDGETS = 3  # from here on a study is drawn as curves over the budget
 
-def interval_of(gap: Any) -> dict[str, Any]:
+
+def kind_of(board: Leaderboard) -> Literal["budgets", "teachers", "variants", "plain"]:
+    """What a leaderboard varies: budgets, seeds of teachers, other variants of arms, or nothing."""
+    arms = [Arm.parse(name) for name in board.arms]
+    if len({arm.budget for arm in arms}) >= MANY_BUDGETS:
+        return "budgets"
+    if any(arm.teacher for arm in arms):
+        return "teachers"
+    return "variants" if board.long else "plain"
+
+
+def interval_of(gap: Estimate | None) -> dict[str, Any]:
     """gap, the ends of its simultaneous interval and its verdict, as far as there are."""
     if gap is None:
         return {"gap": None, "low": None, "high": None, "verdict": ""}
@@ -19,7 +33,7 @@ def interval_of(gap: Any) -> dict[str, Any]:
 
 
 def in_table(board: Leaderboard, row: Row, arm: str) -> Mapping[str, Any]:
-    """A cell of the board's long table."""
+    """A cell of the leaderboard's long table."""
     table = board.table
     chosen = (table["family"] == row.families[0]) & (table["size"] == row.size) & (table["arm"] == arm)
     found: Mapping[str, Any] = table[chosen].iloc[0]
@@ -27,7 +41,7 @@ def in_table(board: Leaderboard, row: Row, arm: str) -> Mapping[str, Any]:
 
 
 def run_rows(board: Leaderboard) -> Iterator[tuple[Row, str, list[Result]]]:
-    """The results of each row and arm that has some, by seed; a matched student that is the standard one has none of its own."""
+    """Row, arm and results by seed, where there are any; a matched student that is the standard one has none of its own."""
     own: dict[tuple[str, str, str], list[Result]] = {}
     for result in sorted(board.results, key=lambda each: each.cell.seed):
         own.setdefault((result.cell.family, result.cell.size, result.cell.arm), []).append(result)

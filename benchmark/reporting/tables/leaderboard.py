@@ -7,10 +7,12 @@ from statistics import mean
 from typing import Any
 
 from benchmark.analysis.leaderboard import SAME, Leaderboard, Row, by_family
-from benchmark.reporting.tables.table import Column, Table, Verdict, transfer_arms
+from benchmark.reporting.table import Column, Table, Verdict, transfer_arms
+
+PLACE = 10
 
 
-def families_table(board: Leaderboard) -> Table:
+def of_board(board: Leaderboard) -> Table:
     """Failures and successes by family, those whose standard students gain most first; none for arms with variants."""
     transfers = transfer_arms(board)
     rows = [] if board.long else [_family_row(board, *each, transfers) for each in by_family(board.rows)]
@@ -26,6 +28,7 @@ def families_table(board: Leaderboard) -> Table:
             " failure if all have it, mixed if one has each, else inconclusive. Families in one row share every run, and each"
             " has as many teachers as stand there.",
         ),
+        printed=True,
     )
 
 

@@ -1,0 +1,251 @@
+"""Judge the claims of studies by the results of one protocol.
+
+A claim speaks of differences of arms' means (benchmark.spec.study.Test). Each is estimated for each teacher that has results, by
+the rules of benchmark.analysis.statistics: variances pooled over an arm's cells, intervals simultaneous over all comparisons of
+the plan, finished or not. No comparison has two intervals: a gap that a leaderboard judges has that leaderboard's, and any other
+difference belongs to the first study whose claims speak of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pandas as pd
+
+from benchmark.analysis.claims import PENDING, Finding, Judged, Measured, Teacher, judge, kind_of
+from benchmark.analysis.compared import Compared, Runs, Tables
+from benchmark.analysis.leaderboard import Leaderboard, students_table
+from benchmark.analysis.statistics import GAP, Estimate, as_estimates, contrasts
+from benchmark.spec.arm import Arm
+from benchmark.spec.data_sets import CuedDigits
+from benchmark.spec.definitions import Definitions, is_teacher
+from benchmark.spec.plan import make_plan
+from benchmark.spec.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
+from benchmark.spec.study import Claim, Study, Test, load_study, signed_terms
+from benchmark.spec.teachers import filled, teachers_of
+from benchmark.spec.yaml_files import shipped
+from benchmark.storage.result_file import Result
+from families.spec import UserError
+
+Place = tuple[str, str | None, Compared]  # of a comparison: test set, variant chosen on val, runs
+
+
+def findings(
+    name: str,
+    protocol: Protocol,
+    results: Sequence[Result],
+    studies: Mapping[str, Study],
+    boards: Sequence[Leaderboard] = (),
+    defined: Definitions | None = None,
+    table: pd.DataFrame | None = None,
+) -> tuple[Finding, ...]:
+    """Judge the claims of each study that has any; in the order of the claims' rows, ours last.
+
+    Args:
+        name: the protocol's name.
+        protocol: its content.
+        results: current ones.
+        studies: by name; a difference in several of them belongs to the first.
+        boards: leaderboards; the gaps that they judge keep their intervals.
+        defined: the protocol's runs, where the caller has them already.
+        table: students_table of the results, where the caller has it already.
+    """
+    own = [result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm)]
+    if not own:
+        return ()
+    tables = Tables(own, boards, students_table(own, name) if table is None else table)
+    runs, usual = Runs(name, defined or Definitions(protocol)), load_study("main")[1].arms
+    asked = [_Asked(study, tables, runs, usual) for study in studies.items() if study[1].claims]
+    counts = dict[Place, int]()
+    for each in asked:
+        added = each.places() - counts.keys()
+        counts |= dict.fromkeys(added, len(added))
+    measured = [each.measured(counts) for each in asked]
+    estimates = _estimates(name, [one for claims in measured for claim in claims for test in claim for one in test], tables)
+    imagenet = load_protocol("imagenet")
+    found = [each.finding(claims, estimates, imagenet) for each, claims in zip(asked, measured, strict=True)]
+    return tuple(sorted(found, key=lambda each: (_first_row(each), each.study)))
+
+
+def _first_row(finding: Finding) -> float:
+    rows = [row for judged in finding.judged for row in judged.claim.rows]
+    return min(rows, default=float("inf"))
+
+
+class _Asked:
+    """A study's claims: what they compare by the plan, and what of that has results."""
+
+    def __init__(self, study: tuple[str, Study], tables: Tables, runs: Runs, usual: Sequence[str]) -> None:
+        (self.name, self.study), self.tables, self.runs = study, tables, runs
+        self.teachers = _with_results(runs.protocol, self.study, tables, usual)
+        scale = runs.protocol.scale
+        known = [pair for pair in teachers_of("all", None, self.study.teachers) if scale is None or pair[1] in scale.sizes]
+        self.planned = list(dict.fromkeys([*known, *self.teachers]))
+
+    def places(self) -> set[Place]:
+        """The distinct comparisons of the plan that no leaderboard judges."""
+        found = set[Place]()
+        for test in (test for claim in self.study.claims for test in claim.tests):
+            for on, teacher, text, premise in self._differences(test, self.planned):
+                every = [(on, text)] if premise is None else [(on, text), ("test", premise)]
+                found |= {self._place(on, teacher, each) for on, each in every if not self._on_board(on, each)}
+        return found
+
+    def measured(self, counts: Mapping[Place, int]) -> list[list[list[Measured]]]:
+        """By claim and test the differences that have results, teachers that share all runs once; `counts` is m by place. Those
+        that no leaderboard judges are without their estimates."""
+        return [[self._measured(test, counts) for test in claim.tests] for claim in self.study.claims]
+
+    def finding(
+        self, measured: list[list[list[Measured]]], estimates: Mapping[Measured, Estimate], imagenet: tuple[str, Protocol]
+    ) -> Finding:
+        """The claims judged."""
+
+        def whole(one: Measured) -> Measured:
+            return replace(one, estimate=estimates.get(one, one.estimate), premise=one.premise and whole(one.premise))
+
+        judged = [
+            Judged(
+                claim,
+                tuple(one for found in tests for one in judge([whole(each) for each in found])),
+                None if self.runs.name == imagenet[0] else _on_imagenet((self.name, self.study), claim, imagenet),
+            )
+            for claim, tests in zip(self.study.claims, measured, strict=True)
+        ]
+        every = [one for each in judged for found in each.measured for one in (found, found.premise) if one is not None]
+        teachers = {teacher: self.teachers[teacher] for each in every for teacher in each.teachers}
+        used = {(each.teachers[0], arm) for each in every for arm, _ in each.arms}
+        return Finding(
+            protocol=self.runs.name,
+            study=self.name,
+            title=self.study.title,
+            asks=" ".join(self.study.asks.split()),
+            limits=" ".join(self.study.limits.get(self.runs.name, "").split()),
+            judged=tuple(judged),
+            made={key: self.tables.made[key] for teacher, arm in sorted(used) for key in self.tables.keys[teacher][arm].values()},
+            commands=_commands(self.name, self.runs, teachers),
+        )
+
+    def _differences(self, test: Test, teachers: Iterable[Teacher]) -> Iterator[tuple[str, Teacher, str, str | None]]:
+        """Set, teacher, difference and premise."""
+        wanted = [teacher for teacher in teachers if test.families is None or teacher[0] in test.families]
+        for on, teacher in product(self.tables.sets(test.metric), wanted):
+            premises = [None] if test.failing is None else self.runs.filled(test.failing, teacher)
+            for premise, of in product(premises, test.of):
+                yield from ((on, teacher, text, premise) for text in self.runs.filled(of, teacher))
+
+    def _on_board(self, on: str, text: str) -> bool:
+        return self.tables.judged and on == "test" and self.study.choose is None and kind_of(signed_terms(text)) == GAP
+
+    def _place(self, on: str, teacher: Teacher, text: str) -> Place:
+        return on, self.study.choose, self.runs.weighted(teacher, signed_terms(text))
+
+    def _measured(self, test: Test, counts: Mapping[Place, int]) -> list[Measured]:
+        found: dict[Any, Measured] = {}
+        for on, teacher, text, premise in self._differences(test, self.teachers):
+            below = None if premise is None else self._one("test", teacher, premise, None, counts)
+            one = self._one(on, teacher, text, test, counts)
+            if one is None or (premise is not None and below is None):
+                continue
+            compared = [self.runs.weighted(teacher, dict(each.arms)) for each in (one, below) if each is not None]
+            before = found.get((text, on, *compared))
+            teachers = (teacher,) if before is None else (*before.teachers, teacher)
+            found[text, on, *compared] = replace(one, teachers=teachers, premise=below)
+        return list(found.values())
+
+    def _one(self, on: str, teacher: Teacher, text: str, test: Test | None, counts: Mapping[Place, int]) -> Measured | None:
+        """A difference for one teacher, its estimate pending where no leaderboard judges it; None without results."""
+        arms = self._chosen(signed_terms(text), teacher)
+        known = [self.tables.cells[on].get((*teacher, arm)) for arm in arms]
+        if not arms or None in known:
+            return None
+        judged = self.tables.gaps.get((*teacher, next(iter(arms)))) if on == "test" and kind_of(arms) == GAP else None
+        found, m = judged or (PENDING, counts.get(self._place(on, teacher, text), 0))
+        n = min(int(cell["n"]) for cell in known if cell is not None)
+        expect, per = (test.expect, test.per) if test else (None, "teacher")
+        return Measured(text, (teacher,), on, tuple(arms.items()), n, expect, per, m, None, found)
+
+    def _chosen(self, terms: dict[str, float], teacher: Teacher) -> dict[str, float]:
+        """The arms as they are or, where the study sweeps something, each at the value of it that is best on val; none where a
+        value has no results, since the best of a part is not the best, or where two arms become one."""
+        if self.study.choose is None:
+            return terms
+        listed = [arm for text in self.study.arms for arm in filled(self.runs.protocol, text, *teacher)]
+        found = dict[str, float]()
+        for text, weight in terms.items():
+            wanted = Arm.parse(text).default(self.study.choose)
+            tried = [arm for arm in listed if Arm.parse(arm).default(self.study.choose) == wanted]
+            known = [self.tables.cells["test"].get((*teacher, arm)) for arm in tried]
+            if not known or None in known:
+                return {}
+            _, best = max((cell["val"], arm) for cell, arm in zip(known, tried, strict=True) if cell is not None)
+            found[best] = weight
+        return found if len(found) == len(terms) else {}
+
+
+def _with_results(protocol: Protocol, study: Study, tables: Tables, usual: Sequence[str]) -> dict[Teacher, list[int]]:
+    """The teachers that have results of what the study adds to the `usual` arms, main's, and to baselines, where it adds
+    something; with the seeds that all of these have."""
+    known, found = teachers_of("all", None, study.teachers), dict[Teacher, list[int]]()
+    for teacher, runs in tables.keys.items():
+        arms = {text for arm in study.arms for text in filled(protocol, arm, *teacher)}
+        added = {arm for arm in arms - set(usual) if Arm.parse(arm) != Arm.parse(arm).baseline}
+        own = [set(runs[arm]) for arm in (added or arms) if arm in runs]
+        if own and (added or teacher in known):
+            found[teacher] = sorted(set.intersection(*own) or set.union(*own))
+    return found
+
+
+def _estimates(protocol: str, measured: Iterable[Measured], tables: Tables) -> dict[Measured, Estimate]:
+    """Those that are pending, and of premises; all on one set at once, since variances are pooled over the whole table each
+    time."""
+    every = dict.fromkeys(one for found in measured for one in (found, found.premise) if one is not None)
+    pending, found = [one for one in every if one.estimate is PENDING], dict[Measured, Estimate]()
+    counts = pd.Series([one.comparisons for one in pending])
+    for on in dict.fromkeys(one.on for one in pending):
+        parts = [
+            (number, (protocol, *one.teachers[0], arm), weight)
+            for number, one in enumerate(pending)
+            if one.on == on
+            for arm, weight in one.arms
+        ]
+        values = as_estimates(contrasts(tables.pools[on], parts, counts))
+        found |= {pending[number]: value for number, value in values.items()}
+    return found
+
+
+def _commands(study: str, runs: Runs, teachers: Mapping[Teacher, Sequence[int]]) -> tuple[str, ...]:
+    """What trains these teachers' students with these seeds; of all teachers with the protocol's own where there are none."""
+    if study not in shipped("studies") or runs.name not in shipped("protocols"):
+        return ()  # a file of the user's, wherever it lies
+    words, ways = _command(study, runs.name, runs.protocol), dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]]()
+    for family in dict.fromkeys(family for family, _ in teachers):
+        own = {size: set(seeds) for (each, size), seeds in teachers.items() if each == family}
+        seeds = set.intersection(*own.values()) or set.union(*own.values())
+        ways.setdefault((tuple(own), tuple(sorted(seeds))), []).append(family)
+    return tuple(
+        f"{words} --family {','.join(sorted(names))} --sizes {','.join(sizes)}"
+        + ("" if seeds == runs.protocol.seeds else f" --seeds {','.join(map(str, seeds))}")
+        for (sizes, seeds), names in ways.items()
+    ) or (words,)
+
+
+def _command(study: str, name: str, protocol: Protocol) -> str:
+    words = f"bench run --study {study}" + ("" if name == DEFAULT_PROTOCOL else f" --protocol {name}")
+    return words if isinstance(protocol.data, CuedDigits) else f"{words} --data /data/{name}"
+
+
+def _on_imagenet(study: tuple[str, Study], claim: Claim, imagenet: tuple[str, Protocol]) -> str | None:
+    if study[0] not in shipped("studies"):
+        return None
+    named = sorted({family for test in claim.tests for family in test.families or ()})
+    chosen = ",".join(named) if all(test.families for test in claim.tests) else ""
+    try:
+        teachers = teachers_of(chosen or "all", None, study[1].teachers)
+        plan = make_plan(*imagenet, *study, teachers[:1], imagenet[1].seeds[:1])
+    except UserError:
+        return None
+    return _command(study[0], *imagenet) + (f" --family {chosen}" if chosen else "") if plan.items else None

@@ -1,0 +1,59 @@
+"""What readers need to know beside the numbers, a line each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+import families
+from benchmark.analysis.statistics import unequal_spread
+from benchmark.storage.result_file import Result
+
+UNEQUAL = 0.01  # p below which spreads are called unequal
+
+
+def spread_notes(found: pd.DataFrame) -> list[str]:
+    """Arms whose teachers' runs do not spread equally, as pooling takes them to."""
+    unequal = {arm: p for arm, p in (unequal_spread(found) if len(found) else {}).items() if p < UNEQUAL}
+    return [
+        f"{arm}: runs spread unequally between teachers (Brown-Forsythe p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}), so that"
+        " its pooled intervals are too narrow for the noisiest teachers and too wide for the quietest"
+        for arm, p in unequal.items()
+    ]
+
+
+def teacher_notes(results: Sequence[Result], name: str) -> list[str]:
+    """Teachers whose students did not all learn from the same weights: trained again elsewhere, or on other hardware."""
+    weights: dict[tuple[str, str, str], set[str | None]] = {}
+    for result in results:
+        if result.cell.protocol == name and result.teacher is not None:
+            place = (result.cell.family, result.cell.size, result.teacher.source)
+            weights.setdefault(place, set()).add(result.teacher.sha256)
+    return [
+        f"{family} {size}: its students learnt from {len(found)} different weights of one teacher ({source})"
+        for (family, size, source), found in weights.items()
+        if len(found) > 1
+    ]
+
+
+def code_notes(made: Mapping[str, str]) -> tuple[str, ...]:
+    """What tells that runs were not all made by one code; `made` is by run key the digest of its code."""
+    counts = Counter(made.values())
+    if len(counts) < 2:
+        return ()
+    told = ", ".join(f"{code[:8]} ({count} runs)" for code, count in counts.most_common())
+    return (
+        f"made by {len(counts)} versions of the code, which alone can change a number: {told}; their commits: provenance.csv",
+    )
+
+
+def component_notes(names: Iterable[str]) -> list[str]:
+    """Which native components of these families Copy bypasses."""
+    return [
+        f"{name}: {component.name} is inert under Copy"
+        for name in names
+        for component in families.spec(name).native
+        if component.inert_under_copy
+    ]

@@ -1,0 +1,1 @@
+"""Helpers that several figures share: rows of data, style, panels, forests, lines."""
