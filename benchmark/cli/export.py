@@ -22,7 +22,7 @@ def add_parser(verbs: Any) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     from benchmark.execution.monitor import find_run, names_cell
-    from benchmark.training.models import weights_of
+    from benchmark.training.state_files import weights_of
 
     monitor = monitor_of(args)
     workspace = monitor.workspace

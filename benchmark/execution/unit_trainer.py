@@ -21,8 +21,8 @@ from benchmark.spec.run import Run
 from benchmark.spec.teacher_source import Untrained
 from benchmark.storage.provenance import code_version, provenance, utc_now
 from benchmark.storage.result_file import labelled
-from benchmark.training.models import digest_at, weights_of
 from benchmark.training.preemption import Preempted
+from benchmark.training.state_files import digest_at, weights_of
 from families.spec import UserError, one_line
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def files_of(task: WorkerTask, item: Item) -> dict[str, Path]:
 
 
 def _deliver(task: WorkerTask, item: Item, found: dict[str, Any], started: str, report: ProgressWriter) -> None:
-    from benchmark.training.models import weights_digest
+    from benchmark.training.state_files import weights_digest
 
     workspace, folder = task.workspace, task.workspace.run(item.key)
     payload = found | {"teacher": _taught_by(task, item)}

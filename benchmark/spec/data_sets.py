@@ -12,10 +12,14 @@ from families.spec import quoted
 
 
 class CuedDigits(Record):
-    """The embedded task (benchmark/data/cued_digits.py): sizes of the evaluation sets, noise of the shifted one.
+    """The embedded task (benchmark/data/cued_digits.py).
 
-    `imbalance` is how many times as often the first class is asked for as the last one in training, falling geometrically
-    between them (evaluation stays balanced); `hues` the share of the colour circle that the eight colours are spread over.
+    Attributes:
+        val_images, test_images: sizes of the evaluation sets.
+        noise_std: of the shifted test set.
+        imbalance: ratio of the first class's frequency in training to the last one's, falling
+            geometrically in between; evaluation is balanced.
+        hues: share of the colour circle that the eight colours are spread over.
     """
 
     name: Literal["cued_digits"]
@@ -32,18 +36,18 @@ class CuedDigits(Record):
 
 
 class Split(Record):
-    """A part of a data set: its name in timm's data set factory, and how many images it has (checked before training)."""
+    """A part of a data set: its name in timm's factory, and its number of images (checked before training)."""
 
     split: str
     images: ImageCount
 
 
 class ShiftedSet(Record):
-    """A shifted test set: image folders at `path`, below the data folder or beside it, of `classes` of the training classes.
+    """A shifted test set: image folders at `path`, in the data folder or beside it.
 
-    `named_by` tells how its folders name them: as the training set's folders do, or by their index in that order.
-    Accuracy is that over the set's own classes: the model's other outputs are left out (ImageNet-A and -R: Hendrycks et al.
-    2021, arXiv 1907.07174 and 2006.16241).
+    It has `classes` of the training classes. Accuracy is over these alone: the model's other outputs
+    are left out (ImageNet-A and -R: Hendrycks et al. 2021, arXiv 1907.07174 and 2006.16241).
+    `named_by`: whether its folders bear the training folders' names or their index in sorted order.
     """
 
     path: str
@@ -53,11 +57,11 @@ class ShiftedSet(Record):
 
 
 class Images(Record):
-    """Photographs through timm's data set factory (benchmark/data/images.py), found in `--data DIR`.
+    """Images in `--data DIR`, through timm's data set factory (benchmark/data/images.py).
 
-    `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or "hfds/NAME". Either `held_out` of the
-    training images are val, or `val` names a split of its own. Evaluation resizes the shorter side to the model's input size
-    / crop_pct and crops the centre.
+    `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or "hfds/NAME".
+    val is either `held_out` of the training images or a split of its own. Evaluation resizes the
+    shorter side to the input size / crop_pct and crops the centre.
     """
 
     name: Literal["images"]
@@ -85,7 +89,7 @@ class Images(Record):
 
     @property
     def streamed(self) -> bool:
-        """Whether the source is read in its own order, without access by index."""
+        """Whether the source is a stream, without access by index."""
         return self.source.split("/")[0].lower() in ("wds", "hfids", "tfds")
 
     @property

@@ -1,4 +1,4 @@
-"""From a cell to its run, by the protocol as it is now."""
+"""The run of a cell under the current protocol."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from families.spec import (
 
 
 def teacher_arm(recipe: str = "") -> str:
-    """The arm of a teacher that the protocol trains by its usual recipe, or by another one of its."""
+    """The arm of a teacher that the protocol trains, by its default recipe or an alternative one."""
     return f"{TEACHER}+recipe={recipe}" if recipe else TEACHER
 
 
 def is_teacher(arm: str) -> bool:
-    """Whether it is one of teacher_arm's."""
+    """Whether it is the arm of a teacher that the protocol trains."""
     return arm.partition("+")[0] == TEACHER
 
 
 def needed(protocol: Protocol, cell: Cell) -> list[Cell]:
-    """The cells whose runs come before that of `cell`; a fine-tuned teacher is that of seed 0."""
+    """The cells whose runs `cell` needs first; a fine-tuned teacher is that of seed 0."""
     if is_teacher(cell.arm):
         return []
     arm = Arm.parse(cell.arm)
@@ -57,7 +57,7 @@ def needed(protocol: Protocol, cell: Cell) -> list[Cell]:
 
 
 def run_of(protocol: Protocol, cell: Cell) -> Run:
-    """The run that a cell stands for under the protocol as it is now. Raises UserError when there is none."""
+    """The run of a cell under the current protocol. Raises UserError if there is none."""
     return Definitions(protocol).run_of(cell)
 
 
@@ -73,14 +73,14 @@ def _run_of(defined: Definitions, cell: Cell) -> Run:
 
 @dataclass
 class Draft:
-    """The parts of a cell's run, which the variants of its arm change before it is made.
+    """The parts of a run, which the variants of the cell's arm change before it is made.
 
     Attributes:
         budget, lr: factors on the recipe's.
         data: the name of another data set of the protocol's; "" for its own.
-        giving: the family whose components the student gets.
+        giving: the family that the student's components come from.
         components: of the student.
-        transfer: fields of the run's Transfer; empty without one.
+        transfer: fields of the run's Transfer.
         teacher_seed, teacher_recipe, teacher_weights: of the teacher.
         reinit, match, ensemble: as Arm's.
     """
@@ -116,7 +116,7 @@ class Draft:
         raise UserError(f"arm {quoted(self.arm.name)}: {reason}")
 
     def run(self) -> Run:
-        """The run of what is trained."""
+        """The run that trains the arm's model."""
         task = self.protocol.on(self.data)
         recipe = task.recipe_of(self.arm.method)
         steps = round(recipe.steps * self.budget)
@@ -137,7 +137,7 @@ class Draft:
         return run.model_copy(update={"transfer": self._transfer(), "teacher": self._teacher()})
 
     def compared(self) -> Run:
-        """The run that compares a student's maps with its teacher's, once it has finished or as it starts."""
+        """The run that compares a student's maps with its teacher's, at its start or once it has finished."""
         run, teacher = self.run(), self._teacher()
         finished = run.key if self.match == "end" else None
         update = {"transfer": self._transfer().model_copy(update={"method": "match"})}
@@ -157,7 +157,7 @@ class Draft:
         return Transfer(**({"blocks": self.protocol.transfer.indices(self.geometry.depth)} | self.transfer))
 
     def _teacher(self) -> TeacherSource:
-        """Where the run's attention, or the weights that it fine-tunes, come from."""
+        """The source of the run's attention, or of the weights that it fine-tunes."""
         teacher, spec = self.spec.teacher(self.size), self.spec
         if self.arm.learns_untrained:
             whole = architecture(self.protocol, spec, self.size, spec.components(self.size))
@@ -177,8 +177,8 @@ class Draft:
 
 
 class Definitions:
-    """run_of for many cells of one protocol, each made once. Runs of cells that differ in their seed alone do so too, and are
-    copies of the first; but what is evaluated names other runs of its seed."""
+    """Runs of one protocol's cells, each made once. Cells that differ in their seed alone share one definition,
+    except for evaluations, which name other runs of their seed."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
@@ -186,7 +186,7 @@ class Definitions:
         self._runs: dict[tuple[str, str, str, int], Run] = {}
 
     def run_of(self, cell: Cell) -> Run:
-        """The cell's run. Raises UserError when there is none."""
+        """The run of a cell. Raises UserError if there is none."""
         place = (cell.family, cell.size, cell.arm)
         if (*place, cell.seed) not in self._runs:
             first = self._first.get(place)
@@ -207,9 +207,9 @@ def components_of(arm: Arm, family: str, size: str) -> dict[str, Component]:
 
 
 def teacher_run(protocol: Protocol, family: str, size: str, seed: int, recipe: str = "") -> Run:
-    """The run that pre-trains a teacher: the family's whole architecture by the protocol's teacher recipe, or another of its.
+    """The run that pre-trains a teacher, with all native components, by the protocol's (or an alternative) recipe.
 
-    Raises UserError for a protocol whose teachers are pre-trained already, UnknownName for a recipe that it has not.
+    Raises UserError if the protocol's teachers are pre-trained elsewhere, UnknownName for an unknown recipe.
     """
     if protocol.teacher is None:
         raise UserError("this protocol's teachers are pre-trained already")
@@ -222,10 +222,8 @@ def teacher_run(protocol: Protocol, family: str, size: str, seed: int, recipe: s
 def architecture(
     protocol: Protocol, spec: Family, size: str, components: dict[str, Component], host: Host | None = None
 ) -> Architecture:
-    """A student of a teacher's geometry with components that `host` (None: the family's) can hold, at the protocol's scale where
-    it has one.
-
-    Raises UnknownName for a size the protocol has not.
+    """A model of a teacher's geometry, at the protocol's scale if it has one, with components in `host`
+    (None: the family's). Raises UnknownName for a size that the protocol lacks.
     """
     described = {name: {"args": _plain(c.args), "initial": _plain(c.initial)} for name, c in components.items()}
     host = (host or spec.host) if components else STANDARD
@@ -234,6 +232,7 @@ def architecture(
 
 
 def geometry_of(scale: Scale | None, teacher: Teacher) -> Geometry:
+    """A teacher's geometry, at a protocol's scale if it has one. Raises UnknownName or UserError."""
     if scale is None:
         return Geometry(**teacher.geometry)
     if teacher.size not in scale.sizes:
@@ -261,7 +260,7 @@ def _tagged(value: Any) -> Any:
 
 
 def records_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What an Architecture holds of a component's arguments or initial values, as families' records again."""
+    """A component's arguments or initial values in an Architecture, as the records of family files."""
     return {key: _record(value) for key, value in values.items()}
 
 

@@ -17,7 +17,7 @@ from families.spec import UserError
 
 @dataclass
 class Item:
-    """A run with every cell it serves; `requires` are the keys of the runs that come before it."""
+    """A run with every cell it serves; `requires` are the keys of the runs that it needs first."""
 
     run: Run
     cells: list[Cell]
@@ -30,7 +30,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One transferred student against its baseline: the cells of all seeds, and the keys that identify it."""
+    """One arm that transfers against its baseline: the keys of their runs, over all seeds."""
 
     family: str
     size: str
@@ -50,12 +50,12 @@ class Plan:
 
     @property
     def cells(self) -> list[Cell]:
-        """Every cell, in the order of the runs."""
+        """All cells, in the order of the runs."""
         return [cell for item in self.items.values() for cell in item.cells]
 
     @property
     def stages(self) -> list[list[Item]]:
-        """Runs that can go at the same time: teachers, then students, which train beside their baselines, and so on."""
+        """Runs that can go at the same time: teachers, then students beside their baselines, and so on."""
         level: dict[str, int] = {}
         students = int(any(item.run.is_teacher for item in self.items.values()))
         for key, item in self.items.items():  # what is needed stands before
@@ -65,14 +65,14 @@ class Plan:
 
     @property
     def distinct_comparisons(self) -> int:
-        """Transfer comparisons that differ in any run: the number that simultaneous intervals allow for."""
+        """The number of distinct comparisons, which simultaneous intervals allow for."""
         return len({(comparison.keys, comparison.baseline_keys) for comparison in self.comparisons})
 
 
 def together(items: Iterable[Item]) -> list[list[Item]]:
-    """Runs that train together: the arms of one teacher and seed, which share data order and batch.
+    """Group runs that train together: students of one teacher and seed, which share data order and batch.
 
-    A run without a teacher joins those of a teacher whose cells it is the baseline of; other roles than students go alone.
+    A student without a teacher joins a group for which it is the baseline. All other runs go alone.
     """
     groups: dict[tuple[object, ...], list[Item]] = {}
     for item in items:
@@ -81,7 +81,7 @@ def together(items: Iterable[Item]) -> list[list[Item]]:
         if run.is_student:
             which = _places([item]) if run.teacher is None else run.teacher
         drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else None
-        # What one reader reads: a run alone would read no other blocks, nor with other ones dropped.
+        # All of a group read the same blocks in the same way, as each would alone.
         reader = (given.blocks, given.teacher_precision, given.compile_teacher, drop_path, given.needs_route)
         groups.setdefault((run.companions, which, reader), []).append(item)
     hosts: dict[object, list[tuple[tuple[object, ...], frozenset[tuple[str, str]]]]] = {}
@@ -104,10 +104,9 @@ def make_plan(
     protocol_name: str, protocol: Protocol, study_name: str, study: Study,
     teachers: Iterable[tuple[str, str]], seeds: Sequence[int], defined: Definitions | None = None,
 ) -> Plan:  # fmt: skip
-    """The runs of `study` for each (family, size) in `teachers`, the baselines its transfers are compared with, and all that
-    these need first. `defined`: the protocol's, where there are some that other plans share.
+    """Plan the runs of a study for each (family, size): its arms, their baselines, and what these need.
 
-    Raises UserError for a request that cannot be run.
+    `defined` shares the definitions of runs with other plans. Raises UserError for an impossible request.
     """
     items: dict[str, Item] = {}
     places: dict[str, str] = {}
@@ -138,7 +137,7 @@ def make_plan(
 
 
 def joined(plans: Sequence[Plan]) -> Plan:
-    """One plan of several of one protocol: each run once, with every cell that any of them has it for."""
+    """Merge plans of one protocol: each run once, with its cells in all of them."""
     items: dict[str, Item] = {}
     for plan in plans:
         for key, item in plan.items.items():
@@ -149,12 +148,10 @@ def joined(plans: Sequence[Plan]) -> Plan:
 
 
 def arms_of(protocol: Protocol, study: Study, family: str, size: str, defined: Definitions | None = None) -> tuple[str, ...]:
-    """A study's arms for one teacher, each `*` filled in: for blocks by quarters of the depth after `first-` and `last-` and by
-    each block after `only-`, else by each of the family's native components, other families that have some (and say what those
-    start at in this size), the protocol's other data sets or ways to pre-train a teacher.
+    """A study's arms for one teacher, with each value that `*` stands for (see Variant.star).
 
-    An arm with variants that is the same run as one listed before, of the same student and method, is left out.
-    Raises UserError for an arm that this teacher can not have.
+    An arm that is the same run as an earlier one of the same student and method is left out. Raises
+    UserError for an arm that this teacher cannot have.
     """
     texts = dict.fromkeys(text for arm in study.arms for text in filled(protocol, arm, family, size))
     if not any("+" in text for text in texts):
@@ -172,11 +169,11 @@ def arms_of(protocol: Protocol, study: Study, family: str, size: str, defined: D
 
 
 def units(items: Sequence[Item], workers: int, most: int, alone: Collection[str] = ()) -> list[list[Item]]:
-    """What workers take at a time: groups of runs that train together, the longest first.
+    """Units of work: groups of runs that train together, the longest first.
 
-    A group of more than `most` runs is split, and one that is more than half of a worker's share, so that no worker is left
-    without; a teacher then runs once for each part. Runs whose keys are in `alone`, since a worker died over them, are
-    units of their own: which of them was the reason would otherwise never be known. They come last.
+    A group is split if it has more than `most` runs or takes more than half of a worker's share; the
+    teacher then runs once for each part. Runs in `alone` (keys), over which a worker died, are units
+    of their own and come last: only so can the one at fault be found.
     """
     limit = sum(map(effort, items)) / (2 * workers) if workers > 1 else math.inf
     found = [[item] for item in items if item.key in alone]
@@ -188,7 +185,7 @@ def units(items: Sequence[Item], workers: int, most: int, alone: Collection[str]
 
 
 def effort(item: Item) -> float:
-    """A run's relative cost: steps times images times parameters of the blocks; none for what is only evaluated."""
+    """A run's relative cost: steps x images x parameters of the blocks; 0 if nothing is trained."""
     run, geometry = item.run, item.run.student.geometry
     if not run.is_trained:
         return 0.0

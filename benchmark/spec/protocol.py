@@ -35,19 +35,19 @@ MOST_EXTENDED = 20  # files, one by way of the other
 
 
 class Pretraining(Record):
-    """A way to pre-train a teacher; one whose val top-1 is below the floor is an error."""
+    """A way to pre-train a teacher. A teacher whose val top-1 is below the floor (percent) fails."""
 
     recipe: Recipe
     floor: Percent
 
 
 class Teaching(Pretraining):
-    """How a protocol pre-trains its own teachers; `others` are further ways, by the names that arms call them by."""
+    """How a protocol pre-trains its teachers. `others` are alternatives, by their names in arms."""
 
     others: dict[Name, Pretraining] = {}
 
     def by(self, name: str) -> Pretraining:
-        """The way called `name`, the usual one for none. Raises UnknownName."""
+        """The alternative called `name`; the default one for "". Raises UnknownName."""
         if name and name not in self.others:
             raise UnknownName("recipe of this protocol's teachers", name, self.others)
         return self.others[name] if name else self
@@ -61,8 +61,13 @@ class Size(Record):
 
 
 class Scale(Record):
-    """Geometries of a protocol that does not use the teachers' own. `head_dim` is a factor on the teacher's head_dim, so
-    that a family with narrow heads keeps them."""
+    """Scaled-down geometries, in place of the teachers' own.
+
+    Attributes:
+        img_size, patch_size: in pixels.
+        head_dim: factor on the teacher's head dimension, so that families with narrow heads keep them.
+        sizes: width and depth by the teacher's size.
+    """
 
     img_size: Pixels
     patch_size: Pixels
@@ -77,10 +82,16 @@ class Scale(Record):
 
 
 class TransferSettings(Record):
-    """What is transferred: `blocks` is "all", or a count of first blocks (negative: all but that many last ones);
-    `weight` is the distillation loss's; `teacher_precision` the teacher's, where it is not the recipe's; `compile_teacher` runs
-    it through torch.compile; `teacher_drop_path` drops the student's residual branches in the teacher too while training, as
-    Li et al.'s released code does (it is deterministic otherwise)."""
+    """A protocol's transfer settings.
+
+    Attributes:
+        blocks: "all", a number of first blocks, or minus the number of last blocks to leave out.
+        loss, weight: of Distillation.
+        teacher_precision: of the teacher; None: the recipe's.
+        compile_teacher: run the teacher through torch.compile.
+        teacher_drop_path: drop the student's residual branches in the teacher too, as the released
+            code of Li et al. does; otherwise the teacher is deterministic.
+    """
 
     blocks: Literal["all"] | Annotated[int, NUMBER, Field(ge=-bounds.DEPTH.most, le=bounds.DEPTH.most)]
     loss: Loss
@@ -97,7 +108,7 @@ class TransferSettings(Record):
         return blocks
 
     def indices(self, depth: int) -> tuple[int, ...]:
-        """The transferred blocks of a model of this depth. Raises UserError when there are none or too few blocks."""
+        """The transferred blocks of a model of this depth. Raises UserError if that leaves none."""
         count = depth if self.blocks == "all" else self.blocks if self.blocks > 0 else depth + self.blocks
         if not 0 < count <= depth:
             raise UserError(f"transfer.blocks: {self.blocks} of {depth} blocks leaves {count} to transfer")
@@ -105,15 +116,17 @@ class TransferSettings(Record):
 
 
 class Protocol(Record):
-    """Data, geometries, recipes and evaluation: everything that runs of one comparison have in common.
+    """Data, geometries, recipes and evaluation: what the runs of one comparison have in common.
 
-    Without `scale` models have the teachers' own geometry; without `teacher` the teachers are the pre-trained ones. `recipes`
-    gives a method (none, copy, distill, finetune) a recipe of its own in place of `recipe` (null: none, after all).
-    `evaluation_batch` bounds memory; images of one such batch lend each other their attention in the control that does so.
-    `together` bounds how many runs train in one process (each holds its model and optimiser in memory). `datasets` are other
-    tasks to transfer to from the same teachers, by the names that arms call them by: a file gives their `data` block, or names
-    the protocol whose block it is; all else is this protocol's. Their images lie in a folder of that name below the data
-    folder or beside it.
+    Attributes:
+        scale: None: models have the teachers' own geometry.
+        teacher: None: the teachers are pre-trained elsewhere.
+        recipe, recipes: the training of students, and of single methods in place of it.
+        evaluation_batch: bounds memory; the other-image source shifts attention within such a batch.
+        together: the most runs that train in one process; each holds a model and an optimiser.
+        datasets: other tasks to transfer to from the same teachers, by their names in arms. A file
+            gives a `data` block or the name of the protocol that has it; the rest is this protocol's.
+            Their images lie in a folder of that name in the data folder or beside it.
     """
 
     title: str
@@ -163,11 +176,11 @@ class Protocol(Record):
         return self
 
     def recipe_of(self, method: str) -> Recipe:
-        """The recipe of a method: its own, or the one of all."""
+        """The recipe of a method."""
         return self.recipes.get(method, self.recipe)  # type: ignore[call-overload, no-any-return]
 
     def on(self, dataset: str) -> Protocol:
-        """The protocol with one of its other tasks in place of its own, itself for none. Raises UnknownName."""
+        """The protocol with another of its data sets; itself for "". Raises UnknownName."""
         if dataset and dataset not in self.datasets:
             raise UnknownName("data set of this protocol", dataset, self.datasets)
         return self.datasets[dataset] if dataset else self
@@ -181,7 +194,7 @@ class Protocol(Record):
 
 
 def _with_steps(content: dict[str, Any]) -> dict[str, Any]:
-    """A protocol file's content with its recipes' epochs turned into steps of whole batches; the rest as it is."""
+    """A protocol file's content with epochs converted to steps of whole batches."""
     data: Any = content.get("data")
 
     def stepped(recipe: Any) -> Any:
@@ -215,18 +228,18 @@ def _with_steps(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def load_protocol(word: str) -> tuple[str, Protocol]:
-    """(name, protocol) by name or YAML path. Raises UnknownName or UserError, one line each.
+    """Load (name, protocol) by name or YAML path. Raises UnknownName or UserError, one line each.
 
-    A file that `extends` another one (a name, or a path from its own folder) takes that one's content; of a section that
-    both have, it replaces the keys that it gives.
+    A file that `extends` another one (a name, or a path from its folder) inherits its content. In a
+    section that both have, it replaces the keys that it gives.
     """
     path = find_file("protocol", word, shipped("protocols"))
     return path.stem, validated(Protocol, _extended(path), str(path) if path.stem != word else f"protocol {word}")
 
 
 def _extended(path: Path, below: tuple[Path, ...] = (), resolved: bool = True) -> Any:
-    """A protocol file's content with that of the one it extends; with `resolved`, other data sets that are named by a protocol
-    have become its `data` block."""
+    """A protocol file's content with that of the file it extends. `resolved`: a data set given by the
+    name of a protocol becomes the `data` block of that protocol."""
     content = read_yaml(path)
     if not isinstance(content, dict):
         if below:
@@ -257,6 +270,6 @@ def _data_of(path: Path, word: str) -> Any:
 
 
 def _named_beside(path: Path, word: str) -> Path:
-    """The protocol that a file calls by name, or by a path from its own folder."""
+    """The protocol file that another one names, or gives by a path from its folder."""
     known = shipped("protocols")
     return find_file("protocol", word if word in known else str(path.parent / word), known)

@@ -10,8 +10,8 @@ from benchmark.spec.records import BatchSize, Centre, Fraction, NotNegative, Pos
 
 
 class Augment(Record):
-    """What is done to training images, by timm's names: each image by itself (a pure function of seed, epoch and image),
-    then mixup and cutmix between images of a batch (of seed and step)."""
+    """Augmentation by timm, with its names: of each image (a pure function of seed, epoch and image), then
+    mixup and cutmix within a batch (of seed and step)."""
 
     scale: tuple[Fraction, Fraction] = (0.08, 1.0)
     hflip: Fraction = 0.5
@@ -23,7 +23,7 @@ class Augment(Record):
 
 
 class Normalisation(Record):
-    """What students get: (image - mean) / std per channel, on values in 0..1."""
+    """(image - mean) / std per channel, for values in 0..1."""
 
     mean: tuple[Centre, Centre, Centre]
     std: tuple[Positive, Positive, Positive]
@@ -33,17 +33,18 @@ class Recipe(Record):
     """One training: AdamW, linear warm-up, then cosine to zero, stepped per batch (timm).
 
     Attributes:
-        steps, epochs: the budget; a protocol file gives one of them, and epochs become steps.
-        lr: of the whole batch, not scaled further; `layer_decay` multiplies it per layer below the head.
+        steps, epochs: the budget. A protocol file gives one of them; epochs are converted to steps.
+        lr: of the whole batch, not scaled further.
+        layer_decay: factor on lr per layer below the head.
         warmup: share of the steps.
-        drop_path: stochastic depth of the last block, growing linearly from 0 at the first.
+        drop_path: rate of stochastic depth in the last block, growing linearly from 0 in the first.
         smoothing: of labels.
-        ema: decay per step of the averaged weights that are evaluated then.
-        augment: of training images; None: they are resized and cropped as for evaluation.
-        compile: run the student through torch.compile, its attention left out.
-        objective: what is learnt, of labels, or of masked image modelling (benchmark/masked.py), which a teacher can be
-            pre-trained by; its head then is a probe on features that it does not change.
-        mask_ratio: share of the patches that are masked then.
+        ema: decay per step of averaged weights, which are then the ones that are evaluated.
+        augment: None: images are resized and cropped as for evaluation.
+        compile: run the student through torch.compile, except its attention.
+        objective: labels, or masked image modelling (benchmark/training/simmim.py) for teachers, whose
+            head is then a probe on frozen features.
+        mask_ratio: share of masked patches in masked image modelling.
     """
 
     steps: Steps

@@ -27,8 +27,8 @@ Depth = Annotated[int, NUMBER, Field(ge=bounds.DEPTH.least, le=bounds.DEPTH.most
 Seed = Annotated[int, NUMBER, Field(ge=bounds.SEED.least, le=bounds.SEED.most)]
 Points = Annotated[int, NUMBER, Field(ge=bounds.POINTS.least, le=bounds.POINTS.most)]
 RunCount = Annotated[int, NUMBER, Field(ge=bounds.RUNS.least, le=bounds.RUNS.most)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=100)]  # what an arm can be called by
-MOST_TOLD = 300  # characters of what is wrong
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]+$", max_length=100)]  # as in an arm
+MOST_TOLD = 300  # characters of an error
 
 
 class Record(BaseModel):
@@ -40,7 +40,7 @@ class Record(BaseModel):
         return hash(self.model_dump_json())
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy without what was computed of this one once (functools.cached_property): of the copy it may be something else."""
+        """A copy without cached properties, whose values may differ for the copy."""
         copied = super().model_copy(update=update, deep=deep)
         for name in copied.__dict__.keys() - type(self).model_fields.keys():
             del copied.__dict__[name]
@@ -51,11 +51,11 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def validated(kind: type[AnyRecord], data: object, where: str) -> AnyRecord:
-    """`data` as a record. Raises UserError: one line with the place, and the nearest key for an unknown one."""
+    """Validate `data` as a record. Raises UserError: one line with the place, and a near key for an unknown one."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        # A misspelt key is also a missing one: the unknown word says more. What is wrong here is so with each other data set too.
+        # A misspelt key is also missing: report the unknown word. Errors repeat for each other data set.
         first = min(error.errors(), key=lambda each: (each["loc"][:1] == ("datasets",), each["type"] != "extra_forbidden"))
         path = _shortened(".".join(str(part) for part in first["loc"]))
         if first["type"] == "extra_forbidden":
@@ -82,8 +82,8 @@ def _unknown_key(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
 
 
 def _inside(annotation: Any, part: str) -> Any:
-    """What `part` of an error's place leads to: a field of a record, a dict's value, the record that a union's tag names, or any
-    element of a tuple."""
+    """The annotation that `part` of an error's location leads to: a field of a record, a dict's value, the
+    record that a union's tag names, or an element of a tuple."""
     if get_origin(annotation) is tuple:
         return get_args(annotation)[0]
     records = _records(annotation)

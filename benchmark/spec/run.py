@@ -23,7 +23,7 @@ EVALUATED = ("ensemble", "match")  # roles of what is not trained
 
 
 class Conditions(Record):
-    """The part of a protocol that can change one run's number."""
+    """The part of a protocol that can change the number of a run."""
 
     data: CuedDigits | Images = Field(discriminator="name")
     normalisation: Normalisation
@@ -33,14 +33,14 @@ class Conditions(Record):
 
     @cached_property
     def batches(self) -> str:
-        """What its batches are but for their size in pixels, and the precision that they are computed in."""
+        """Equal where batches and their precision are equal, except for the size in pixels."""
         recipe = self.recipe
         batch = (recipe.batch_size, recipe.precision, recipe.augment, recipe.smoothing, self.evaluation_batch)
         return str((self.data, self.normalisation, batch))
 
 
 class Geometry(Record):
-    """What teacher and student share; pixels for the sizes of image and patch."""
+    """The geometry of teacher and student; sizes of image and patch in pixels."""
 
     img_size: int
     patch_size: int
@@ -50,8 +50,8 @@ class Geometry(Record):
 
 
 class Architecture(Record):
-    """The model that is trained: geometry, native components with their initial values, and the timm model hosting them
-    with the arguments that switch off the components it is not given."""
+    """A model: geometry, native components with their initial values, the timm model that hosts them, and the
+    arguments that switch the host's other components off."""
 
     geometry: Geometry
     components: dict[str, Any] = {}
@@ -60,9 +60,15 @@ class Architecture(Record):
 
 
 class Transfer(Record):
-    """What the student gets from its teacher, in which blocks; loss and weight are distillation's. With method "match" it gets
-    nothing, and its maps are compared with the teacher's. A teacher without a precision of its own runs in the student's.
-    part, sinks and source are Arm's."""
+    """What a student gets from its teacher.
+
+    Attributes:
+        method: "match" transfers nothing and compares the student's maps with the teacher's.
+        blocks: indices of the transferred blocks.
+        loss, weight: of Distillation.
+        teacher_precision: None: that of the recipe.
+        source, part, sinks: as in Arm.
+    """
 
     method: Literal["none", "copy", "distill", "match"] = "none"
     blocks: tuple[int, ...] = ()
@@ -110,6 +116,7 @@ Role = Literal["student", "teacher", "finetune", "ensemble", "match"]
 
 
 def digest(record: Record) -> str:
+    """The first 16 hex digits of the sha256 of a record's canonical JSON, without fields at their default."""
     text = json.dumps(record.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -118,10 +125,10 @@ class Run(Record):
     """Everything that can change the number, and nothing else. Equal runs have equal keys and are trained once.
 
     Attributes:
-        protocol, student, transfer, seed: the conditions, the model, what it is given.
-        role: a student, a teacher that is pre-trained here, a teacher that is fine-tuned (`student` is its architecture), the
-            ensemble of a finished student with a fine-tuned teacher, or the comparison of a student's maps with its
-            teacher's (match); these two are evaluated and not trained.
+        protocol: data, recipe and evaluation.
+        student: the model that is trained, also where that is a teacher.
+        role: train a student, pre-train a teacher, fine-tune a teacher, evaluate a finished student in an
+            ensemble with a fine-tuned teacher, or compare a student's maps with its teacher's (match).
         teacher: where attention or weights come from, and the finished runs that are evaluated.
         reinit: the part of a fine-tuned teacher that is re-initialised.
         family, size: name the adapter that builds the models. They are labels: no part of the identity, and not stored.
@@ -139,7 +146,7 @@ class Run(Record):
 
     @cached_property
     def key(self) -> str:
-        """Hash of the canonical JSON. Fields at their default are left out, so that a field added later changes no key."""
+        """The digest. Fields at their default are left out, so that a field added later changes no key."""
         return digest(self)
 
     def __eq__(self, other: object) -> bool:
@@ -170,18 +177,18 @@ class Run(Record):
 
     @property
     def stream(self) -> str:
-        """What its data order and random numbers are drawn from."""
+        """Seeds its data order and random numbers."""
         return f"{self.role}:{self.seed}"
 
     @property
     def companions(self) -> str:
-        """Equal for runs that can train together: they see the same batches, in the same precision."""
+        """Equal for runs that can train together: they have the same batches and precision."""
         return f"{self.stream} {self.protocol.batches} {self.student.geometry.img_size}"
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """A place in the results: labels that are no part of a run's identity."""
+    """A place in the results: labels, which are no part of a run's identity."""
 
     protocol: str
     family: str
@@ -191,12 +198,12 @@ class Cell:
 
     @property
     def path(self) -> str:
-        """Where its result lies, below the results folder."""
+        """The path of its result file in the results folder."""
         return f"{self.protocol}/{self.family}/{self.size}/{self.arm}-s{self.seed}.json"
 
     @property
     def name(self) -> str:
-        """As commands take it."""
+        """Its name in commands."""
         return self.path.removesuffix(".json")
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Which teachers and arms a request means: `all`, and the `*` of a study."""
+"""The teachers and arms of a request: `all`, and the `*` in a study."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALL = Teachers()
 
 @dataclass(frozen=True)
 class Choice:
-    """What `*` is chosen for: a teacher of a depth under a protocol; `before` is the text right before it, as in `only-*`."""
+    """A teacher for which `*` is filled in; `before` is the text right before it, as in `only-*`."""
 
     protocol: Protocol
     family: str
@@ -27,13 +27,13 @@ class Choice:
 
 
 def spelt_out(protocol: Protocol, study: Study, teachers: Iterable[tuple[str, str]]) -> Study:
-    """A study whose arms are all those that one of these teachers, (family, size), can have."""
+    """The study with every arm that one of these teachers, (family, size), can have."""
     arms = dict.fromkeys(text for arm in study.arms for each in teachers for text in filled(protocol, arm, *each))
     return study.model_copy(update={"arms": tuple(arms) or study.arms})
 
 
 def filled(protocol: Protocol, text: str, family: str, size: str) -> list[str]:
-    """An arm, or a text that names several, with each value that this teacher has for its `*`, the same one throughout."""
+    """The text of an arm with each value that `*` stands for; one value throughout the text."""
     star = STAR.search(text)
     if star is None:
         return [text]
@@ -47,10 +47,14 @@ def filled(protocol: Protocol, text: str, family: str, size: str) -> list[str]:
 
 
 def teachers_of(names: str, sizes: str | None, chosen: Teachers = ALL) -> list[tuple[str, str]]:
-    """(family, size) pairs of a request: `names` as `deit3,dino`, or `all` that a study is for (`chosen`), `sizes` as in
-    `base,large` or None for all. Families that are named may be asked for alternatives too.
+    """The (family, size) pairs of a request.
 
-    Raises UnknownName for a family that is none, or a size that a named family has not.
+    Args:
+        names: as in `deit3,dino`, or `all`.
+        sizes: as in `base,large`; None: all. Alternative checkpoints count for named families only.
+        chosen: the teachers that `all` means: those that a study is for.
+
+    Raises UnknownName for an unknown family, or a size that a named family lacks.
     """
     for word in chosen.families or ():
         families.spec(word)

@@ -16,11 +16,11 @@ from benchmark.spec import bounds
 from benchmark.spec.records import MOST_TOLD
 from families.spec import UnknownName, UserError, quoted
 
-MOST_BYTES = 10 * 2**20  # of a record: a result file has some 10 KB
+MOST_BYTES = 10 * 2**20  # a result file has about 10 KB
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """A file's content. Raises OSError also if it is not a regular file (reading a pipe could block) or has more bytes."""
+    """Read a file. Raises OSError also if it is no regular file (a pipe could block) or has more bytes."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
@@ -36,11 +36,12 @@ MOST_YAML = bounds.MEGABYTE
 
 
 def shipped(kind: Literal["protocols", "studies"]) -> dict[str, Path]:
-    """Name -> file of what the package brings."""
+    """The package's files by name."""
     return {path.stem: path for path in sorted((FOLDER / kind).glob("*.yaml"))}
 
 
 def find_file(kind: str, word: str, known: Mapping[str, Path]) -> Path:
+    """A shipped file by its name, or a YAML file by its path. Raises UnknownName or UserError."""
     if word in known:
         return known[word]
     path = Path(word)
@@ -62,8 +63,7 @@ def _is_file(path: Path) -> bool:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe; libyaml's where PyYAML was built with it, as its wheels are: ten times as fast. A key that stands twice in a mapping
-    is an error, where YAML's readers else keep the last one."""
+    """PyYAML's safe loader, by libyaml if there is one (ten times as fast). A duplicate key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
@@ -74,7 +74,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def read_yaml(path: Path) -> Any:
-    """A file's content. Raises UserError, one line, for one that is no YAML, larger than a megabyte, or nested too deeply."""
+    """Read a YAML file. Raises UserError, one line, if it is no YAML, above a megabyte, or nested too deeply."""
     try:
         loader = _Loader(read_bytes(path, MOST_YAML))
         try:
@@ -83,6 +83,6 @@ def read_yaml(path: Path) -> Any:
             loader.dispose()
     except RecursionError:
         raise UserError(f"{path}: not readable as YAML: nested too deeply") from None
-    except Exception as error:  # for a value that its tag does not fit, as a day that does not exist, PyYAML raises anything
+    except Exception as error:  # PyYAML raises anything for a value that does not fit its tag
         told = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: not readable as YAML: {told[:MOST_TOLD]}") from None

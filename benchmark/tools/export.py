@@ -16,7 +16,8 @@ from torch import nn
 
 import families
 from benchmark.spec.run import Cell, Run
-from benchmark.training.models import load_state, student_of, teachers_input, timm_args, trained
+from benchmark.training.models import student_of, teachers_input, timm_args, trained
+from benchmark.training.state_files import load_state
 from families.spec import STANDARD, Ref, UserError
 
 CHECKPOINT, TOLERANCE = "checkpoint.pth", 1e-5

@@ -37,7 +37,8 @@ from benchmark.spec.protocol import DEFAULT_PROTOCOL, Protocol
 from benchmark.spec.recipe import Normalisation
 from benchmark.storage.files import ensure_writable
 from benchmark.storage.work_folder import Workspace
-from benchmark.training.models import timm_args, trained, weights_of
+from benchmark.training.models import timm_args, trained
+from benchmark.training.state_files import weights_of
 from families.core.attention import layout
 from families.core.initialise import canonical
 from families.core.weights import file_digest, find_weights

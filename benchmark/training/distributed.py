@@ -1,4 +1,4 @@
-"""Processes that train one run together, on one node or several: who they are, and the little that they tell each other."""
+"""Processes that train one run together, on one node or several."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Ranks:
-    """A process among those that share a run's batches; alone unless said otherwise.
+    """A process among those that share a run's batches.
 
     Attributes:
-        rank, size: its number, and how many there are.
+        rank, size: its number, and the number of processes.
         local: its number on its node, which chooses its GPU.
-        talk: the group by which they talk, which may take as long as it likes: the first one may have to wait for others'
-            runs. (Gradients go by the default group, whose timeout ends what hangs.)
+        talk: the process group for messages, without a timeout: rank 0 may wait long for others' runs.
+            Gradients use the default group, whose timeout ends a hanging job.
     """
 
     rank: int = 0
@@ -36,7 +36,7 @@ class Ranks:
         return self.rank == 0
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all ranks of a CPU tensor."""
+        """The sum of a CPU tensor over all ranks."""
         if self.size > 1:
             dist.all_reduce(values, group=self.talk)
         return values
@@ -46,31 +46,31 @@ class Ranks:
         return value if self.size == 1 else float(self.total(torch.tensor(value, dtype=torch.float64))) / self.size
 
     def any(self, value: bool) -> bool:
-        """Whether it is true of some rank."""
+        """Whether the value is true on any rank."""
         return value if self.size == 1 else bool(self.total(torch.tensor(int(value))) > 0)
 
     def broadcast(self, value: Any) -> Any:
-        """What rank 0 says."""
+        """The value of rank 0."""
         said = [value]
         if self.size > 1:
             dist.broadcast_object_list(said, src=0, group=self.talk)
         return said[0]
 
     def all_gather(self, value: Any) -> list[Any]:
-        """What each rank says, by rank."""
+        """The values of all ranks, by rank."""
         said = [value] * self.size
         if self.size > 1:
             dist.all_gather_object(said, value, group=self.talk)
         return said
 
     def barrier(self) -> None:
-        """Until all ranks are here."""
+        """Wait for all ranks."""
         if self.size > 1:
             dist.barrier(group=self.talk)
 
 
 def found() -> Ranks:
-    """A process's place, as submitit or torchrun gave it."""
+    """This process's place, from submitit or torchrun."""
     import submitit
 
     try:
@@ -91,7 +91,7 @@ _VARIABLES = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
 
 @contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """Within: the ranks can tell each other things. Gradients on a GPU go by nccl, all else by gloo."""
+    """Within: the ranks are connected, by nccl for gradients on GPUs and else by gloo."""
     global _joined  # noqa: PLW0603
     ranks = found()
     if ranks.size == 1 or _joined is not None:

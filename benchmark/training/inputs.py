@@ -13,27 +13,27 @@ from benchmark.spec.recipe import Normalisation, Recipe
 
 
 class Inputs:
-    """A batch of images [B, 3, H, W] in 0..1, as each model wants it."""
+    """A batch of images [B, 3, H, W] in 0..1, normalised for each model once."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
         self.made: dict[Normalisation, Tensor] = {}
 
     def by(self, chosen: Normalisation) -> Tensor:
-        """The images so normalised."""
+        """The images with this normalisation."""
         if chosen not in self.made:
             self.made[chosen] = normalised(self.images, chosen)
         return self.made[chosen]
 
 
 def normalised(images: Tensor, chosen: Normalisation) -> Tensor:
-    """[B, 3, H, W] in 0..1 -> what students get."""
+    """Normalise images [B, 3, H, W] in 0..1."""
     mean, std = (torch.tensor(value, device=images.device).view(1, 3, 1, 1) for value in (chosen.mean, chosen.std))
     return (images - mean) / std
 
 
 def precision_of(recipe: Recipe, device: torch.device) -> AbstractContextManager[Any]:
-    """The precision that a recipe trains and evaluates in."""
+    """A context with the precision of a recipe."""
     if recipe.precision == "float32":
         return nullcontext()
     return torch.autocast(device.type, dtype=getattr(torch, recipe.precision))

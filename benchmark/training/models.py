@@ -1,9 +1,7 @@
-"""From a run to its models: what is trained, and the teacher that it learns from."""
+"""Build the models of a run: the one that it trains, and its teacher."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -16,22 +14,21 @@ from benchmark.spec.definitions import records_in
 from benchmark.spec.recipe import Normalisation
 from benchmark.spec.run import Run
 from benchmark.spec.teacher_source import Untrained
-from benchmark.storage.work_folder import Workspace
+from benchmark.training.state_files import REMEDY, read_state, take_state
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import build_student
-from families.core.checkpoints import WeightsError, check_plain, read_torch
+from families.core.checkpoints import WeightsError
 from families.core.layer_scale import fold
 from families.core.weights import load_pretrained
-from families.spec import Component, Host, one_line
+from families.spec import Component, Host
 
-# What starts anew with a part of the teacher: of each block the module, and BEiT's table of biases that all blocks share.
+# Parameters of each part of a teacher that can be re-initialised; BEiT has a bias table that all blocks share.
 REINIT_PATTERNS = {"none": (), "attention": ("blocks.*.attn.*", "rel_pos_bias.*"), "mlp": ("blocks.*.mlp.*",)}
-REMEDY = "delete it, and bench run trains its run again"  # of weights that a run of ours left
-HEADS = ("head.", "norm.", "fc_norm.")  # what belongs to a head: the norm before it moves with the pooling
+HEADS = ("head.", "norm.", "fc_norm.")  # the norm before the head moves with the pooling
 
 
 def model_of(run: Run, files: Mapping[str, Path]) -> nn.Module:
-    """The model that a run trains, at its start; `files` as for `taught_by`, which fine-tuning starts from."""
+    """The model that a run trains, at its start; `files` as for `taught_by`."""
     if run.is_teacher:
         return families.load(run.family).architecture(run.size, seed=run.seed, **timm_args(run))
     if run.is_finetuned:
@@ -41,7 +38,7 @@ def model_of(run: Run, files: Mapping[str, Path]) -> nn.Module:
 
 
 def student_of(run: Run) -> nn.Module:
-    """The student of a run at its start, from what the run says of it alone; what is only evaluated is a student too."""
+    """The student of a run (also of one that evaluates a student), at its start."""
     host = Host(run.student.host, records_in(run.student.switched_off))
     components = {
         name: Component(name, "", "", records_in(given["args"]), records_in(given["initial"]))
@@ -53,8 +50,8 @@ def student_of(run: Run) -> nn.Module:
 def taught_by(run: Run, files: Mapping[str, Path]) -> nn.Module:
     """The frozen teacher of a run.
 
-    `files` names its weights as `run.teacher` does: those of the `run` that trained it, else the pre-trained `weights`; an
-    untrained one has none. Raises WeightsError for a file that does not fit.
+    `files` has its weights: of the `run` that trained it, else the pre-trained `weights`. Raises
+    WeightsError for a file that does not fit.
     """
     if isinstance(run.teacher, Untrained):
         seed = int(run.teacher.seed)
@@ -67,41 +64,18 @@ def taught_by(run: Run, files: Mapping[str, Path]) -> nn.Module:
 
 
 def trained(run: Run, weights: Path) -> nn.Module:
-    """A teacher that was trained here, with its head, frozen, from its state-dict file. Raises WeightsError for one that is
-    damaged or another model's."""
+    """A frozen teacher that a run trained, with its head. Raises WeightsError if its file is damaged or another model's."""
     state = read_state(weights)
     if "head.weight" not in state:
         raise WeightsError(f"{weights}: not the weights of a model with a head; {REMEDY}")
     classes = len(state["head.weight"])  # of its own task, which a student may not share
     model = families.load(run.family).teacher(run.size, pretrained=False, **timm_args(run) | {"num_classes": classes})
-    _take(model, state, weights)
+    take_state(model, state, weights)
     return model
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """A state-dict file that was written here. Raises WeightsError, one line, for one that is damaged or holds anything else."""
-    state = read_torch(path, REMEDY)
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: a {type(state).__name__} of other things than weights; {REMEDY}")
-    check_plain(path, state, REMEDY)
-    return state
-
-
-def load_state(model: nn.Module, path: Path) -> None:
-    """Give a model the weights of a state-dict file. Raises WeightsError for one that is damaged or another model's."""
-    _take(model, read_state(path), path)
-
-
-def _take(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        told = one_line(error).partition(": ")[2][:100]
-        raise WeightsError(f"{path}: not the weights of this run's model ({told}); {REMEDY}") from None
-
-
 def reader_of(run: Run, files: Mapping[str, Path], device: str) -> TeacherReader:
-    """The teacher of a run, to be read in the blocks that are transferred."""
+    """A reader of the run's teacher, for the transferred blocks."""
     given = run.transfer
     drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else 0.0
     teacher = taught_by(run, files).to(device)
@@ -110,7 +84,7 @@ def reader_of(run: Run, files: Mapping[str, Path], device: str) -> TeacherReader
 
 
 def teachers_input(run: Run) -> Normalisation:
-    """What a run's teacher was pre-trained on: the family's own normalisation, or the protocol's where it was trained here."""
+    """The input normalisation of a run's teacher: the family's if it was pre-trained elsewhere, else the protocol's."""
     if run.teacher is None or not run.teacher.pinned:
         return run.protocol.normalisation
     spec = families.spec(run.family)
@@ -118,14 +92,14 @@ def teachers_input(run: Run) -> Normalisation:
 
 
 def timm_args(run: Run) -> dict[str, Any]:
-    """The arguments that give a run's models their geometry, head and classes."""
+    """timm's arguments for geometry, head and classes of a run's models."""
     classes = run.protocol.data.num_classes
     return {**run.student.geometry.model_dump(), "global_pool": run.protocol.head, "num_classes": classes}
 
 
 def _with_new_head(model: nn.Module, state: Mapping[str, Tensor], anew: Sequence[str] = ()) -> nn.Module:
-    """Take a backbone's state in place; the head stays as it starts, and so do parameters of the patterns `anew`, and its norm
-    where the teacher has none of that name. Raises WeightsError for any other gap."""
+    """Load a backbone's state. The head, parameters that match `anew`, and a norm that the teacher lacks keep their
+    initial values. Raises WeightsError for any other difference."""
     own = model.state_dict()
     state = {name: own[name] if any(fnmatchcase(name, each) for each in anew) and name in own else state[name] for name in state}
     taken = {name: value for name, value in state.items() if name in own and not name.startswith("head.")}
@@ -135,33 +109,3 @@ def _with_new_head(model: nn.Module, state: Mapping[str, Tensor], anew: Sequence
         raise WeightsError(f"{type(model).__name__} cannot be fine-tuned from these weights: {', '.join(sorted(gaps)[:5])}")
     model.load_state_dict(own | taken)
     return model
-
-
-def weights_digest(path: Path) -> str:
-    """sha256 of a state-dict file's tensors, independent of how they were stored. Raises WeightsError for a file that is
-    damaged or no state dict."""
-    digest = hashlib.sha256()
-    for name, value in sorted(read_state(path).items()):
-        digest.update(name.encode())
-        digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def weights_of(workspace: Workspace, key: str) -> Path:
-    """The path of a finished run's weights. Raises WeightsError if the file is damaged or is not the one that the run left."""
-    from benchmark.training.models import REMEDY
-    from families.core.checkpoints import WeightsError
-
-    path = workspace.run(key).weights
-    at = path.stat()
-    found = digest_at(path, at.st_size, at.st_mtime_ns)
-    if workspace.weights_digest(key) not in (None, found):
-        raise WeightsError(f"{path}: not the weights that run {key} left; {REMEDY}")
-    return path
-
-
-@functools.lru_cache
-def digest_at(path: Path, size: int, mtime_ns: int) -> str:
-    from benchmark.training.models import weights_digest
-
-    return weights_digest(path)

@@ -1,4 +1,4 @@
-"""Masked image modelling, for teachers of the same architecture and another pre-training."""
+"""Masked image modelling, as an alternative pre-training of teachers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from torch import Tensor, nn
 
 
 class SimMIM(nn.Module):
-    """What masked image modelling has beside the model that it trains: SimMIM (Xie et al. 2022, arXiv 2111.09886).
+    """The mask token and decoder of SimMIM (Xie et al. 2022, arXiv 2111.09886).
 
-    Embedded patches are replaced by a learned token; from the model's last tokens a linear layer predicts the masked patches'
-    normalised pixels, by their mean absolute difference. The model's head learns beside it from labels and features of the masked
-    images which it does not change: a probe, so that the teacher has a top-1.
+    A learned token replaces the embeddings of masked patches. From the model's last tokens a linear
+    layer predicts their normalised pixels; the loss is the mean absolute difference. The model's head
+    is trained beside it as a probe on frozen features of the masked images, so that the teacher has
+    a top-1.
 
     Args:
-        dim, patch_size: of the model; pixels.
-        ratio: share of the patches that are masked, the same number in every image.
+        dim: width of the model.
+        patch_size: in pixels.
+        ratio: share of the patches that are masked, the same in every image.
     """
 
     def __init__(self, dim: int, patch_size: int, ratio: float) -> None:
@@ -29,7 +31,7 @@ class SimMIM(nn.Module):
         nn.init.zeros_(self.decoder.bias)
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, smoothing: float) -> Tensor:
-        """Of a timm model for normalised images x [B, 3, H, W] with labels y [B]; masks come from torch's random numbers."""
+        """The loss of a timm model for normalised images x [B, 3, H, W] with labels y [B]; torch draws the masks."""
         target = patches_of(x, self.patch_size)
         count = round(self.ratio * target.shape[1])
         order = torch.rand(target.shape[:2], device="cpu").argsort(1).to(x.device)

@@ -1,4 +1,4 @@
-"""A student: model, optimiser, schedule and its tie to a teacher."""
+"""A student: model, optimiser, schedule and attention transfer."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.stochastic_depth import StochasticDepth
 from benchmark.transfer.teacher_reader import TeacherAttention, TeacherReader
 
-NO_DECAY = ("*_token", "*pos_embed", "*relative_position_bias_table")  # and whatever is one-dimensional, in every class
+NO_DECAY = ("*_token", "*pos_embed", "*relative_position_bias_table")  # and all vectors
 
 
 class Student:
-    """A model that learns: its optimiser, its schedule and its tie to a teacher.
+    """A model with its optimiser, schedule and attention transfer.
 
     Args:
-        model: on its device.
-        transfer, reader: what is transferred, and the teacher it comes from (None without transfer).
-        recipe: of the training.
+        model: timm model, on its device.
+        transfer, reader: what is transferred, and the teacher (None without transfer).
+        recipe: optimiser, schedule, precision and objective.
         ranks: the processes that share its batches.
     """
 
@@ -67,8 +67,8 @@ class Student:
             self.forward = torch.compile(self.forward)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """One rule for every class: what is spared weight decay, and with layer decay (Clark et al. 2020, arXiv 2003.10555; BEiT)
-        a rate that falls from head and last norm by `layer_decay` per block down to the embeddings."""
+        """Parameter groups by one rule for all classes: no weight decay for vectors and NO_DECAY, and with layer
+        decay (Clark et al. 2020, arXiv 2003.10555; BEiT) a rate that falls per block from head to embeddings."""
         model, recipe = self.model, self.recipe
         spared = [name for name, _ in model.named_parameters() if any(fnmatchcase(name, each) for each in NO_DECAY)]
         if recipe.layer_decay is None:
@@ -84,7 +84,7 @@ class Student:
         return list(groups.values())
 
     def begin(self, number: int) -> None:
-        """Make ready for step `number`: its learning rate, no gradients."""
+        """Prepare step `number`: set its learning rate, clear gradients."""
         self.schedule.step_update(number)
         self.optimizer.zero_grad()
 
@@ -92,10 +92,16 @@ class Student:
         self, x: Tensor, y: Tensor, reading: TeacherAttention, draws: Tensor | None = None, share: float = 1.0, last: bool = True,
         mark: Callable[[str], None] = lambda phase: None,
     ) -> Tensor:  # fmt: skip
-        """Add the gradients of a batch or of a `share` of it: normalised images x [B, 3, H, W] with targets y, labels [B] or
-        probabilities [B, classes]. Gives the loss; `draws` as StochasticDepth's; `last` tells that nothing is added after.
+        """Add the gradients of a batch; gives its loss.
 
-        `mark` is told the name of each phase as it ends.
+        Args:
+            x: normalised images [B, 3, H, W].
+            y: labels [B] or probabilities [B, classes].
+            reading: the teacher's attention for the same images.
+            draws: random numbers of StochasticDepth.
+            share: of the whole batch that this part is.
+            last: whether this is the last part.
+            mark: called with the name of each phase as it ends.
         """
         smoothing = self.recipe.smoothing if y.dim() == 1 else 0.0  # mixed targets are smoothed already
         with ExitStack() as within:
@@ -114,7 +120,7 @@ class Student:
         return loss.detach()
 
     def update(self) -> None:
-        """Take the step that the gradients say."""
+        """Take an optimiser step, and average the weights if the recipe does."""
         if self.recipe.clip_grad is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
@@ -123,7 +129,7 @@ class Student:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within: the model has its averaged weights, where the recipe averages."""
+        """Within: the model has its averaged weights, if the recipe averages."""
         if self.average is None:
             yield
             return
@@ -141,7 +147,7 @@ class Student:
 
 
 def layers_below_head(name: str, depth: int) -> int:
-    """How far a parameter of a model of `depth` blocks lies below the head: 0 for the head and the norm before it."""
+    """The depth of a parameter below the head, in blocks: 0 for the head and the norm before it."""
     parts = name.split(".")
     if parts[0] == "blocks":
         return depth - int(parts[1])

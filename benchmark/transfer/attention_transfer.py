@@ -1,4 +1,4 @@
-"""Attention Copy and Attention Distillation: how a teacher's routes enter a student's step and its loss.
+"""Attention Copy and Attention Distillation: the teacher's attention in a student's step and loss.
 
 A `TeacherReader` runs the teacher once a batch; an `AttentionTransfer` ties one student to what was read. There are two exact
 formulations, chosen by `holds_maps`: maps that are built once and held, or no map held at all.
@@ -80,12 +80,12 @@ class AttentionTransfer:
 
     @property
     def compares(self) -> bool:
-        """Whether the student has maps of its own to be compared with the teacher's."""
+        """Whether the student has maps of its own to compare with the teacher's."""
         return self.reader is not None and self.transfer.compares
 
     @property
     def drops_tokens(self) -> bool:
-        """Whether the teacher has tokens that the student has not."""
+        """Whether the teacher has tokens that the student lacks."""
         return self.reader is not None and bool(self.alignment.teacher_extra)
 
     @contextmanager
@@ -116,7 +116,7 @@ class AttentionTransfer:
         return [float(kl.loss(self.maps[block], route)) for block, route in common.items()]
 
     def dropped(self, attention: TeacherAttention) -> list[float]:
-        """The attention mass on teacher tokens that the student has not, by transferred block."""
+        """The attention mass on teacher tokens that the student lacks, by transferred block."""
         return [dropped_mass(attention[block], self.alignment.teacher_extra) for block in self.transfer.blocks]
 
     def handed_over(self, attention: TeacherAttention) -> dict[int, Route | Map]:
@@ -176,8 +176,10 @@ def _noted(seen: dict[int, Route], block: int, inner: OnRoute) -> OnRoute:
 
 
 def _without_sinks(route: Route | Map, sinks: Sequence[int], keep: Sequence[int] | None, redistribute: bool) -> Map:
-    """The map among the tokens `keep` without the attention that is paid to `sinks`; what they got is redistributed in
-    proportion among the others, or lost: then rows sum to less than 1."""
+    """The map among the tokens `keep` without the attention to `sinks`.
+
+    That attention is redistributed in proportion, or lost: rows then sum to less than 1.
+    """
     weights = route.map().clone()
     weights[..., list(sinks)] = 0
     if redistribute:

@@ -1,4 +1,4 @@
-"""Lay out a frozen teacher's linear layers for oneDNN, by operators that torch does not document."""
+"""Lay out a frozen teacher's linear layers for oneDNN, by private operators of torch."""
 
 from __future__ import annotations
 

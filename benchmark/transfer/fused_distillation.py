@@ -9,17 +9,17 @@ from torch import Tensor
 
 from families.core.attention import Map, Route, part
 
-PART_ELEMENTS = {"cpu": 2**21}  # size of the pieces in which unheld maps are passed through; others: PART_ELEMENTS_ELSEWHERE
+PART_ELEMENTS = {"cpu": 2**21}  # size of a piece of a map that is not held; else PART_ELEMENTS_ELSEWHERE
 PART_ELEMENTS_ELSEWHERE = 2**27
 
 
 def attend_and_compare(student: Route, v: Tensor, teacher: Route | Map) -> tuple[Tensor, Tensor]:
     """The student's attention output [B, heads, tokens, head_dim] and its cross-entropy to the teacher's map, a scalar.
 
-    Both come from one set of the student's logits s, with a gradient of their own: where g is the gradient of the output
-    and c that of a row's cross-entropy, ds = P_s (g v^T - (g . output)) + c (P_s - P_t), since a row of P_t sums to 1. With a
-    Map from the teacher the student's map is held for the backward pass; with a Route no map is: both are passed through
-    in parts, and computed again in the backward pass.
+    Both come from one set of the student's logits s. With the gradients g of the output and c of a row's
+    cross-entropy, ds = P_s (g v^T - (g . output)) + c (P_s - P_t), since the rows of P_t sum to 1. Given
+    a Map of the teacher, the student's map is held for the backward pass. Given a Route, no map is
+    held: both maps are computed in parts, and again in the backward pass.
     """
     bias = student.bias
     if bias is not None:
@@ -100,7 +100,7 @@ def _logits(q: Tensor, k: Tensor, bias: Tensor | None, images: slice, queries: s
 
 
 def _parts(q: Tensor, whole: bool) -> list[tuple[slice, slice]]:
-    """Slices of images and queries: all at once, or such that a part of the map keeps to the device's limit."""
+    """Slices of images and queries: everything at once, or parts of the map within the device's limit."""
     count, heads, tokens, _ = q.shape
     limit = PART_ELEMENTS.get(q.device.type, PART_ELEMENTS_ELSEWHERE)
     images = count if whole else max(1, limit // (heads * tokens * tokens))

@@ -1,5 +1,6 @@
-"""The formulation with maps written out, which shares no code with ours: timm without fused attention, whose `attn_drop`
-receives the map. The contract is checked against it, and `bench speed` takes it as the yardstick.
+"""The reference formulation with explicit maps: timm without fused attention, whose `attn_drop` gets the map.
+
+It shares no code with the rest. The contract is checked against it, and `bench speed` measures it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 
 def unfused(model: nn.Module) -> nn.Module:
-    """A copy of a timm model, of timm's own classes and without fused attention."""
+    """A copy of a timm model with timm's own classes and without fused attention."""
     model = copy.deepcopy(model)
     for block in model.blocks:  # type: ignore[union-attr]
         block.attn.fused_attn = False  # type: ignore[union-attr]

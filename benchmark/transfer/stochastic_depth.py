@@ -1,4 +1,4 @@
-"""Stochastic depth of given random numbers, so that several models can drop the same branches."""
+"""Stochastic depth with given random numbers, so that two models can drop the same branches."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 
 class StochasticDepth:
-    """Stochastic depth (Huang et al. 2016, arXiv 1603.09382) of a timm model, of given random numbers: so it can be the same
-    in two models, and for any number of processes.
+    """Stochastic depth (Huang et al. 2016, arXiv 1603.09382) of a timm model, with given random numbers.
 
-    The rate grows linearly from 0 in the first block to `rate` in the last (timm's and DeiT's rule). A residual branch is kept
-    for an image where its number is not below the rate, then divided by 1 - rate. Outside `dropping` nothing is dropped.
+    The rate grows linearly from 0 in the first block to `rate` in the last (the rule of timm and DeiT).
+    A residual branch is kept for an image if its number is at least the rate, and then divided by
+    1 - rate. Outside `dropping` nothing is dropped.
     """
 
     def __init__(self, model: nn.Module, rate: float) -> None:
@@ -25,7 +25,7 @@ class StochasticDepth:
 
     @contextmanager
     def dropping(self, draws: Tensor | None) -> Iterator[None]:
-        """Within: branches are dropped by `draws` [2 * depth, B], uniform in 0..1, a row a branch."""
+        """Within: drop branches by `draws` [2 * depth, B], uniform in 0..1, one row per branch."""
         if draws is None or not self.branches:
             yield
             return

@@ -13,12 +13,12 @@ from benchmark.transfer.cpu_layout import prepack
 from benchmark.transfer.stochastic_depth import StochasticDepth
 from families.core.attention import Map, Route, layout, open_attention, read_routes
 
-HELD_TOKENS = {"cpu": 1024}  # per device type, up to how many tokens maps are held (docs/speed.md); elsewhere they are not
-TeacherAttention = dict[int, Any]  # block -> Route | Map, all the teacher's tokens
+HELD_TOKENS = {"cpu": 1024}  # by device type the most tokens for which maps are held (docs/speed.md)
+TeacherAttention = dict[int, Any]  # by block a Route or Map over all the teacher's tokens
 
 
 def holds_maps(device: torch.device, tokens: int) -> bool:
-    """Whether maps are held on this device for this many tokens: faster on a CPU, at B x heads x tokens^2 numbers a block."""
+    """Whether maps are built and held: faster on a CPU, for B x heads x tokens^2 numbers a block."""
     return tokens <= HELD_TOKENS.get(device.type, 0)
 
 
@@ -26,17 +26,17 @@ class TeacherReader:
     """A frozen teacher, read once a batch for all of its students.
 
     Args:
-        teacher: timm model, in eval mode. It is changed in place: its attention is opened and, on a CPU, its weights are
-            laid out (`prepack`).
-        blocks: the blocks of which routes are wanted; the teacher runs no further than the last of them.
-        precision: float32 or bfloat16, the teacher's own; None: that of whoever reads.
+        teacher: timm model, in eval mode. It is changed in place: its attention is opened, and on a
+            CPU its weights are laid out (`prepack`).
+        blocks: the blocks to read; the teacher runs no further than the last of them.
+        precision: float32 or bfloat16; None: that of the caller.
         compiled: run the teacher through torch.compile (seconds to minutes at the first batch).
-        held: maps (True) or routes (False); None: what `holds_maps` says.
-        drop_path: rate of stochastic depth in the teacher, where a read is given the students' draws.
-        values: read whole routes with their values, for students that get another part than the map; no map is held then.
+        held: read maps (True) or routes (False); None: as `holds_maps` decides.
+        drop_path: rate of stochastic depth, for reads that are given the students' draws.
+        values: read routes with their values, for parts other than the map.
 
     Attributes:
-        average: by block the mean map over images, [1, heads, tokens, tokens], once `learn_average` was called.
+        average: mean map over images by block, [1, heads, tokens, tokens]; see `learn_average`.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class TeacherReader:
         self._routes: Callable[[Tensor, bool], list[Any]] = torch.compile(self._forward) if compiled else self._forward
 
     def read(self, images: Tensor, draws: Tensor | None = None) -> TeacherAttention:
-        """The teacher's route or map in each block, for `images` [B, 3, H, W], normalised for it; `draws` as StochasticDepth."""
+        """The route or map of each block for `images` [B, 3, H, W], normalised for the teacher."""
         held = holds_maps(images.device, len(layout(self.teacher))) if self.held is None else self.held
         with torch.inference_mode(), self._own_precision(images.device.type), self.depth.dropping(draws):
             routes = self._routes(images, held)
-        if not held:  # out of inference mode, so that autograd may keep them, and apart from the v beside them
+        if not held:  # out of inference mode, so that autograd may keep them
             routes = [_cloned(route) for route in routes]
         return dict(zip(self.blocks, routes, strict=True))
 
@@ -65,8 +65,10 @@ class TeacherReader:
         return read_routes(self.teacher, images, self.blocks, held, self.values)
 
     def learn_average(self, batches: Iterable[Tensor], everyone: Callable[[Any], list[Any]] = lambda own: [own]) -> None:
-        """Take the mean map over all images of `batches` [B, 3, H, W], normalised for the teacher; `everyone` gives what each
-        process has found, where several have a part of the images (or none)."""
+        """Set `average` from all images of `batches` [B, 3, H, W], normalised for the teacher.
+
+        `everyone` gathers the sums of all processes, each of which has a part of the images.
+        """
         count, sums = 0, dict[int, Tensor]()
         for images in batches:
             count += len(images)

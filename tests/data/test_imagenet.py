@@ -159,7 +159,7 @@ def test_two_processes_train_what_one_does_and_a_kill_loses_nothing(images, alon
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         time.sleep(1.5)  # workers look every second whether their launcher lives
-        saved = [torch.load(path, weights_only=True)["state"]["step"] for path in killed.glob("work/runs/*/checkpoint.pt")]
+        saved = [torch.load(path, weights_only=True)["progress"]["step"] for path in killed.glob("work/runs/*/checkpoint.pt")]
         return [step for step in saved if step % BATCHES]
 
     assert any(caught() for _ in range(3)), "killed at the end of an epoch each time"

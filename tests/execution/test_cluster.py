@@ -25,8 +25,8 @@ from benchmark.storage.results import Results
 from benchmark.storage.work_folder import Workspace
 from benchmark.training.co_trainer import CoTrainer
 from benchmark.training.group import TrainingCallbacks, TrainingContext
-from benchmark.training.models import weights_digest
 from benchmark.training.preemption import Preempted, Preemption
+from benchmark.training.state_files import weights_digest
 
 from ..conftest import CHECKPOINT, ROOT, WEIGHTS, command, tiny_protocol
 from ..training.test_train import STEPS, fit, numbers, plan_of, training_of
@@ -492,7 +492,7 @@ def left(item, folder, notice, stepped=lambda training, loss: None, prepared=lam
     prepared(group)
     with pytest.raises(Preempted):
         group.train()
-    return torch.load(folder / CHECKPOINT, weights_only=True)["state"]
+    return torch.load(folder / CHECKPOINT, weights_only=True)["progress"]
 
 
 @pytest.fixture
@@ -551,7 +551,7 @@ def test_a_warning_only_saves(item, tmp_path):
     )
     CoTrainer([training_of(item, tmp_path / "run")], watcher, TrainingContext(checkpoint_seconds=1e9, preemption=notice)).train()
     assert saved == [False] * 3 + [True] * (STEPS - 3) and len(ended) == 1
-    assert torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["state"]["step"] == 3
+    assert torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["progress"]["step"] == 3
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import yaml
 from benchmark.execution.code_copy import frozen
 from benchmark.storage.files import Damaged, read_sealed, write_json
 from benchmark.storage.work_folder import Workspace
-from benchmark.training.models import load_state, weights_digest, weights_of
+from benchmark.training.state_files import load_state, weights_digest, weights_of
 from families.core.checkpoints import WeightsError
 
 from ..conftest import CHECKPOINT, ROOT, WEIGHTS, Forked, command, tiny_protocol
@@ -181,7 +181,7 @@ def test_a_flipped_bit_of_a_checkpoint_changes_no_number(tmp_path, capsys):
 OTHERS = {
     "dict": {"a": 1},
     "list": [1, 2],
-    "other": {"run": "another", "code": "code", "model": {}, "optimizer": {}, "state": {}},
+    "other": {"run": "another", "code": "code", "model": {}, "optimizer": {}, "progress": {}, "average": None, "masked": None},
     "tensor": torch.ones(2),
 }
 

@@ -19,8 +19,9 @@ from benchmark.training.co_trainer import CoTrainer
 from benchmark.training.evaluation import evaluate
 from benchmark.training.group import TrainingCallbacks, TrainingContext
 from benchmark.training.inputs import normalised
-from benchmark.training.models import reader_of, weights_digest
+from benchmark.training.models import reader_of
 from benchmark.training.run_trainer import RunTrainer
+from benchmark.training.state_files import weights_digest
 
 from ..conftest import CHECKPOINT, WEIGHTS, tiny_protocol
 
@@ -110,7 +111,7 @@ def test_a_stopped_training_goes_on_exactly(family, arm, tmp_path):
         folder = tmp_path / f"stopped-{stop}"
         assert fit(item, folder, teacher, stop_at=stop) is None
         saved = torch.load(folder / CHECKPOINT, weights_only=True)
-        assert saved["state"]["step"] == stop - 1
+        assert saved["progress"]["step"] == stop - 1
         resumed = fit(item, folder, teacher)
         assert numbers(resumed) == numbers(whole)
         assert weights_digest(folder / WEIGHTS) == weights_digest(tmp_path / "whole" / WEIGHTS)
@@ -270,7 +271,7 @@ def test_runs_that_train_together_equal_those_trained_alone(family, tmp_path):
         train_all(trainings(students), stop_at=5)
     with pytest.raises(Killed):
         train_all(trainings(students[2:4]), stop_at=7)
-    steps = [torch.load(shared / item.key / CHECKPOINT, weights_only=True)["state"]["step"] for item in students]
+    steps = [torch.load(shared / item.key / CHECKPOINT, weights_only=True)["progress"]["step"] for item in students]
     assert len(set(steps)) > 1
     bad = next(item for item in students if item.cells[0].arm == "standard-copy")
 

@@ -1,0 +1,73 @@
+"""Checkpoints: what a run resumes from exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.storage.files import replacing
+from families.core.checkpoints import WeightsError, read_torch
+
+ANEW = "set aside, and the run starts anew"  # what becomes of a checkpoint that cannot be used
+
+
+@dataclass
+class Progress:
+    """How far a run is: steps taken, seconds spent, the loss since the last point of its curve, and the curve."""
+
+    step: int = 0
+    seconds: float = 0.0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass
+class Checkpoint:
+    """The content of a checkpoint file.
+
+    Attributes:
+        run: the run's key.
+        code: digest of the code; a run is made by one code from beginning to end.
+        model, optimizer: state dicts.
+        progress: how far the run is.
+        average: state dict of averaged weights, None without.
+        masked: state dict of masked image modelling, None without.
+    """
+
+    run: str
+    code: str
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    progress: Progress
+    average: dict[str, Any] | None = None
+    masked: dict[str, Any] | None = None
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole."""
+        save(vars(self) | {"progress": vars(self.progress)}, path)
+
+    def has_parts_of(self, other: Checkpoint) -> bool:
+        """Whether it is of the same run and holds the same state dicts."""
+        kept = [(each.average is None, each.masked is None) for each in (self, other)]
+        return self.run == other.run and kept[0] == kept[1]
+
+
+def read_checkpoint(path: Path, like: Checkpoint) -> Checkpoint:
+    """Read a checkpoint. Raises WeightsError for a damaged file, or one that is not of the run of `like`."""
+    content = read_torch(path, ANEW)
+    names = {each.name for each in fields(Checkpoint)}
+    if isinstance(content, dict) and content.keys() == names and isinstance(content["progress"], dict):
+        found = Checkpoint(**(content | {"progress": Progress(**content["progress"])}))
+        if found.has_parts_of(like):
+            return found
+    raise WeightsError(f"{path}: not a checkpoint of run {like.run}; {ANEW}")
+
+
+def save(content: Any, path: Path) -> None:
+    """Write a torch file, whole."""
+    with replacing(path) as file:
+        torch.save(content, file)
