@@ -18,11 +18,11 @@ from benchmark.spec.run import Run
 from benchmark.storage.files import replacing, set_aside
 from benchmark.storage.work_folder import RunFolder
 from benchmark.training.distributed import ALONE, Ranks
-from benchmark.training.inputs import seed_of
 from benchmark.training.models import load_state, model_of, teachers_input, trained
 from benchmark.training.student import Student
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.checkpoints import WeightsError, read_torch
+from families.core.seeds import seed_of
 
 ANEW = "set aside, and the run starts anew"  # what becomes of a checkpoint that is not believed
 
@@ -127,7 +127,7 @@ class RunTrainer:
 
     def learn(self, *given: Any) -> Tensor:
         """As the student's; what it does depends on nothing but the run and what came before."""
-        torch.manual_seed(seed_of(f"{self.run.stream}:{self.state.step}"))
+        torch.manual_seed(seed_of(self.run.stream, self.state.step))
         return self.student.learn(*given)
 
     def end(self, loss: float) -> None:
