@@ -28,31 +28,36 @@ studies: $(VENV)/installed
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm --ignore tests/page
 
-test-long: $(VENV)/installed
+test-long: $(VENV)/developed
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long tests --ignore tests/slurm --ignore tests/page
 
 # The page in a real Chromium and the tables in a real LaTeX, from Debian's packages where they may be installed; else skipped.
-test-page: $(VENV)/installed
+test-page: $(VENV)/developed
 	@if $(BIN)/python -m tests.packages page; \
 	then $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/page; \
 	else code=$$?; [ $$code -eq 3 ] && echo "make test-page: SKIPPED, for the reason above" || exit $$code; fi
 
 # On a real Slurm, which is started for it: from Debian's packages, installed where that may be done; else skipped, with the reason.
-test-slurm: $(VENV)/installed
+test-slurm: $(VENV)/developed
 	@if $(BIN)/python -m tests.slurm.lab install; \
 	then $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/slurm; \
 	else code=$$?; [ $$code -eq 3 ] && echo "make test-slurm: SKIPPED, for the reason above" || exit $$code; fi
 
-lint: $(VENV)/installed
+lint: $(VENV)/developed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(VENV)/installed
+format: $(VENV)/developed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Without the tools of development, which tests, lint and format add to the same folder.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/developed: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@

@@ -120,6 +120,15 @@ def _thawed():
     gc.unfreeze()
 
 
+def perturbed(model, seed=0, std=0.2):
+    """The model, in eval mode, with noise on every parameter: fresh LayerScale, tables and biases hide what is wrong."""
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=draw) * std)
+    return model.eval()
+
+
 @contextmanager
 def interrupted_after(seconds):
     """Within: TimeoutError after so many seconds."""

@@ -25,7 +25,8 @@ import families
 from benchmark.spec.teachers import teachers_of
 from benchmark.storage.results import read_results
 
-from .families.test_weights import LAYOUTS, perturbed
+from .conftest import perturbed
+from .families.test_weights import LAYOUTS
 from .jpegs import make_folder, wnids
 
 CLASSES = 6
@@ -61,10 +62,10 @@ def make_weights(family, size, folder, seed=0):
     teacher = families.spec(family).teacher(size)
     torch.manual_seed(seed)
     if teacher.official is None:
-        model = perturbed(timm.create_model(teacher.model, pretrained=False))
+        model = perturbed(timm.create_model(teacher.model, pretrained=False), std=0.05)
         save_file(model.state_dict(), folder / f"{family}-{size}.safetensors")
     else:
-        model = perturbed(timm.create_model(teacher.model, pretrained=False, **{**teacher.args, "num_classes": 0}))
+        model = perturbed(timm.create_model(teacher.model, pretrained=False, **{**teacher.args, "num_classes": 0}), std=0.05)
         torch.save(LAYOUTS[family](model.state_dict()), folder / f"{family}-{size}.pth")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms import Compose, Normalize
 
 from benchmark.data.image_files import one_line_errors
+from families.core.seeds import seed_of
 from families.spec import UserError
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 Transform = Callable[[Image.Image], Tensor]
 
 
-# Random numbers and transforms.
-def seed_of(*parts: object) -> int:
-    return int.from_bytes(hashlib.sha256(":".join(map(str, parts)).encode()).digest()[:7], "big")
+def image_seed(*parts: object) -> int:
+    """The 56-bit seed of an order or an augmentation of images."""
+    return seed_of(*parts, octets=7)
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def seeded(*parts: object) -> Iterator[None]:
     torch's for the CPU alone: `torch.manual_seed` would touch a training's generators on its device.
     """
     before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
-    seed = seed_of(*parts)
+    seed = image_seed(*parts)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)

@@ -9,7 +9,6 @@ way between the trained ones, and under pixel noise.
 from __future__ import annotations
 
 import colorsys
-import hashlib
 from collections.abc import Callable, Iterator
 from itertools import count, islice
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from benchmark.data import DataLocation, part_of
+from families.core.seeds import seed_of
 
 if TYPE_CHECKING:
     from benchmark.data import Batch
@@ -118,5 +118,4 @@ def palette(shifted: bool, share: float = 1) -> Tensor:
 
 def generator(stream: str, step: int) -> torch.Generator:
     """A generator that depends on nothing but (stream, step)."""
-    digest = hashlib.sha256(f"{stream}:{step}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
+    return torch.Generator().manual_seed(seed_of(stream, step))

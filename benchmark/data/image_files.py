@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from benchmark.spec.data_sets import Images as Settings
     from benchmark.spec.data_sets import Split
 
-SOURCES = ("", "hfds", "hfids", "tfds", "wds")
+SOURCES = ("", "hfds", "wds")
 
 
 SYNONYMS = (("train", "training"), ("val", "valid", "validation", "eval", "evaluation"))  # timm's, of a split's folder

@@ -75,7 +75,7 @@ class Source:
 def open_sources(settings: Settings, place: DataLocation) -> dict[str, Source]:
     """All sets that are read by index, by their names; with `held_out` val is a part of train. Raises UserError, see `check`."""
     if kind_of(settings) not in SOURCES:
-        raise UserError(f"data.source {settings.source!r}: valid: '' (folders or tars), hfds/NAME, hfids/NAME, tfds/NAME, wds/")
+        raise UserError(f"data.source {settings.source!r}: valid: '' (folders or tars), hfds/NAME, wds/")
     if settings.streamed:
         names = dict(stream_reader(settings, place, settings.train).class_to_idx)
         return _shifted_sources(settings, place, names)

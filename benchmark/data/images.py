@@ -1,16 +1,15 @@
-"""Photographs through timm's readers: image folders, tars and Hugging Face data sets by index, other sources as a stream.
+"""Photographs through timm's readers: image folders, tars and Hugging Face data sets by index, WebDataset as a stream.
 
 How a training image is augmented is a pure function of (stream, epoch, image), how a batch is mixed one of (stream, step),
 whatever the number of loader processes and ranks, and wherever a training begins.
 
-Classes are numbered by the sorted names of the training set's class folders; `hfds`, `hfids`, `tfds` and `wds` keep their own
-numbers. Shifted sets are always folders or tars.
+Classes are numbered by the sorted names of the training set's class folders; `hfds` and `wds` keep their own numbers.
+Shifted sets are always folders or tars.
 
-Streamed sources (`wds`, `hfids`, `tfds`) have no images by index, so less holds of them. The order depends on the number of
-loader processes too: each reads shards of its own, through a shuffle buffer of timm's size (8192 images for wds, 4096 for
-hfids). An image is augmented by its position in its process's stream. A training that goes on within an epoch reads that
-epoch again from its start. Every rank reads the whole stream and keeps its part of each batch: exact, not fast. Of `tfds`
-neither the order nor the end of an epoch is certain.
+WebDataset shards (`wds`) are streamed and have no images by index, so less holds of them. The order also depends on the
+number of loader processes: each reads its own shards, through timm's shuffle buffer of 8192 images. An image is augmented
+by its position in its process's stream. A training that resumes within an epoch reads that epoch again from its start.
+Every rank reads the whole stream and keeps its part of each batch: exact, not fast.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from torch.utils.data import Dataset as Indexed
 from torch.utils.data import default_collate
 
 from benchmark.data import DataLocation, part_of
-from benchmark.data.augmentation import Transform, evaluation_transform, mix, mixup_of, seed_of, seeded, training_transform
+from benchmark.data.augmentation import Transform, evaluation_transform, image_seed, mix, mixup_of, seeded, training_transform
 from benchmark.data.image_checks import check
 from benchmark.data.image_files import ensure_equal, splits_of, where_of
 from benchmark.data.image_sources import Source, open_sources
@@ -138,7 +137,7 @@ def shuffled(stream: str, images: Tensor, size: int, mine: Sequence[int], start:
     """(epoch, image) of the positions `mine` of endless batches, from step `start` on."""
     first, skipped = divmod(start, len(images) // size)
     for epoch in count(first):
-        order = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(seed_of(stream, "order", epoch)))]
+        order = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(image_seed(stream, "order", epoch)))]
         whole = [batch for batch in order.split(size) if len(batch) == size]
         for batch in whole[skipped:]:
             yield [(epoch, index) for index in batch[list(mine)].tolist()]

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from benchmark.data import DataLocation
-from benchmark.data.augmentation import Transform, seed_of, seeded
-from benchmark.data.image_files import ensure_equal, kind_of, one_line_errors, root_of, where_of
+from benchmark.data.augmentation import Transform, image_seed, seeded
+from benchmark.data.image_files import ensure_equal, one_line_errors, root_of, where_of
 from families.spec import UserError
 
 if TYPE_CHECKING:
@@ -25,17 +25,15 @@ if TYPE_CHECKING:
 # Streamed sources.
 def stream_reader(settings: Settings, place: DataLocation, split: Split, seed: int | None = None) -> Any:
     """The reader of a streamed split, shuffled if there is a seed. Raises UserError."""
-    root = root_of(place) if kind_of(settings) == "wds" else place.root
-    counted = {} if kind_of(settings) == "tfds" else {"num_samples": split.images}
     with one_line_errors(where_of(settings, split)):
         reader = create_reader(
             settings.source if "/" in settings.source else f"{settings.source}/",
-            root=root and str(root),
+            root=str(root_of(place)),
             split=split.split,
             is_training=seed is not None,
             seed=seed or 0,
             input_img_mode="RGB",
-            **counted,
+            num_samples=split.images,
         )
     # All ranks read one common stream; timm would give each its own shards.
     reader.dist_rank, reader.dist_num_replicas = 0, 1
@@ -72,7 +70,7 @@ class StreamedViews(IterableDataset[tuple[Tensor, int]]):
     ) -> None:
         self.settings, self.place, self.split, self.transform = settings, place, split, transform
         self.stream, self.epoch = stream, epoch
-        self.seed = seed_of(stream, "order", epoch) % 2**31
+        self.seed = image_seed(stream, "order", epoch) % 2**31
 
     def __iter__(self) -> Iterator[tuple[Tensor, int]]:
         worker = get_worker_info()

@@ -90,7 +90,7 @@ class Images(Record):
     @property
     def streamed(self) -> bool:
         """Whether the source is a stream, without access by index."""
-        return self.source.split("/")[0].lower() in ("wds", "hfids", "tfds")
+        return self.source.split("/")[0].lower() == "wds"
 
     @property
     def training_images(self) -> int:

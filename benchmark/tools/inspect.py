@@ -34,11 +34,11 @@ from benchmark.reporting.drawing.style import COLOURS, MARKERS, STYLE
 from benchmark.spec.data_sets import Images
 from benchmark.spec.definitions import architecture, teacher_run
 from benchmark.spec.protocol import DEFAULT_PROTOCOL, Protocol
-from benchmark.spec.recipe import Normalisation
 from benchmark.storage.files import ensure_writable
 from benchmark.storage.work_folder import Workspace
 from benchmark.training.models import timm_args, trained
 from benchmark.training.state_files import weights_of
+from families.core.adapter import normalised
 from families.core.attention import layout
 from families.core.initialise import canonical
 from families.core.weights import file_digest, find_weights
@@ -229,9 +229,7 @@ def _opened(path: Path) -> Image.Image:
 def _normalised(request: Request, pixels: Tensor) -> Tensor:
     """As the teacher was trained: by the protocol where it trains its teachers, else by the family."""
     protocol, spec = request.protocol[1], families.spec(request.family)
-    units = Normalisation(mean=spec.mean, std=spec.std) if protocol.teacher is None else protocol.normalisation
-    mean, std = (pixels.new_tensor(values).view(3, 1, 1) for values in (units.mean, units.std))
-    return (pixels - mean) / std
+    return normalised(pixels, spec if protocol.teacher is None else protocol.normalisation)
 
 
 def _ends(depth: int) -> list[int]:

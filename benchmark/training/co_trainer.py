@@ -16,9 +16,10 @@ from torch import Tensor
 from benchmark.data import Batch, part_of
 from benchmark.training.evaluation import end, learn_averages, measure_curves
 from benchmark.training.group import Group, TrainingCallbacks, TrainingContext
-from benchmark.training.inputs import Inputs, seed_of
+from benchmark.training.inputs import Inputs
 from benchmark.training.preemption import Preempted
 from benchmark.training.run_trainer import RunTrainer
+from families.core.seeds import seed_of
 
 
 class CoTrainer(Group):
@@ -117,7 +118,7 @@ class CoTrainer(Group):
         """Stochastic depth's random numbers for this process's images [2 * depth, B], a function of (stream, step)."""
         if not self.depth:
             return None
-        generator = torch.Generator().manual_seed(seed_of(f"{self.stream}:{step}:depth"))
+        generator = torch.Generator().manual_seed(seed_of(self.stream, step, "depth"))
         whole = torch.rand(2 * self.depth, self.recipe.batch_size, generator=generator)
         return whole[:, self.positions].to(self.device)
 

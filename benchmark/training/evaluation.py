@@ -13,9 +13,10 @@ from torch import Tensor
 
 from benchmark.training.distributed import Ranks
 from benchmark.training.group import Group
-from benchmark.training.inputs import Inputs, normalised, precision_of
+from benchmark.training.inputs import Inputs, precision_of
 from benchmark.training.run_trainer import RunTrainer
 from benchmark.transfer.teacher_reader import TeacherAttention
+from families.core.adapter import normalised
 
 SCORE = ("top1", "top5", "loss")
 

@@ -18,12 +18,12 @@ from benchmark.storage.files import set_aside
 from benchmark.storage.work_folder import RunFolder
 from benchmark.training.checkpoint import Checkpoint, Progress, read_checkpoint, save
 from benchmark.training.distributed import ALONE, Ranks
-from benchmark.training.inputs import seed_of
 from benchmark.training.models import model_of, teachers_input, trained
 from benchmark.training.state_files import load_state
 from benchmark.training.student import Student
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.checkpoints import WeightsError
+from families.core.seeds import seed_of
 
 
 class RunTrainer:
@@ -114,7 +114,7 @@ class RunTrainer:
 
     def learn(self, *given: Any) -> Tensor:
         """As Student.learn, with random numbers that depend on the run and its step alone."""
-        torch.manual_seed(seed_of(f"{self.run.stream}:{self.state.step}"))
+        torch.manual_seed(seed_of(self.run.stream, self.state.step))
         return self.student.learn(*given)
 
     def end(self, loss: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import torch
@@ -25,9 +26,7 @@ class _Prepacked(nn.Linear):
         if not as_laid_out or input.requires_grad or torch.is_autocast_enabled("cpu"):
             out = super().forward(input)
             return nn.functional.gelu(out) if self.gelu else out
-        after: Any = ("gelu", [], "none") if self.gelu else ("none", [], "")
-        packed: Tensor = torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, *after)
-        return packed
+        return _linear(input, self.packed, self.bias, self.gelu)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Prepacked:
         twin = _Prepacked.__new__(_Prepacked)
@@ -37,20 +36,47 @@ class _Prepacked(nn.Linear):
         return twin
 
 
+def _laid_out(weight: Tensor) -> Tensor:
+    laid_out: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_ROWS)
+    return laid_out
+
+
+def _linear(input: Tensor, laid_out: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
+    after: Any = ("gelu", [], "none") if gelu else ("none", [], "")
+    out: Tensor = torch.ops.mkldnn._linear_pointwise(input, laid_out, bias, *after)
+    return out
+
+
+@functools.cache
+def _is_usable() -> bool:
+    """Whether this torch has both operators, with these arguments, and they compute a linear layer without and with GELU."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    x = torch.linspace(-2, 2, 2 * 3 * 16).view(2, 3, 16)  # no random number is drawn: that would change a training
+    weight, bias = torch.linspace(-1, 1, 8 * 16).view(8, 16), torch.linspace(-1, 1, 8)
+    plain = nn.functional.linear(x, weight, bias)
+    try:
+        laid_out = _laid_out(weight)
+        found = [_linear(x, laid_out, bias, gelu) for gelu in (False, True)]
+        return all(torch.allclose(*pair, atol=1e-4) for pair in zip(found, (plain, nn.functional.gelu(plain)), strict=True))
+    except Exception:  # private operators: another torch may lack them, take other arguments or give something else
+        return False
+
+
 def prepack(teacher: nn.Module) -> None:
     """Lay out the weights of a frozen float32 teacher for the CPU, in place; its state dict stays as it is. A weight that is
     changed later, other than through `.data`, is used as it then is.
 
-    By the operator to which torch.compile lowers linear layers: torch has no public one that keeps the layout. Where it
-    is not there (builds without oneDNN), nothing happens.
+    By the operator to which torch.compile lowers linear layers: torch has no public one that keeps the layout. Where this
+    torch lacks it, or has another one of that name, nothing happens.
     """
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    if not _is_usable():
         return
     for module in list(teacher.modules()):
         if type(module) is nn.Linear and module.weight.dtype == torch.float32 and not module.weight.requires_grad:
             module.__class__ = _Prepacked
             module.gelu, module.version = False, module.weight._version  # type: ignore[assignment]
-            module.packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), PACKED_ROWS)
+            module.packed = _laid_out(module.weight.detach())
     for module in list(teacher.modules()):
         exact = type(module) is Mlp and type(module.act) is nn.GELU and module.act.approximate == "none"
         if exact and isinstance(module.fc1, _Prepacked):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import timm
 import torch
@@ -91,13 +91,28 @@ class Adapter:
 
     def normalise(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] with values in 0..1 -> the family's own normalisation."""
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.spec.mean, self.spec.std))
-        return (images - mean) / std
+        return normalised(images, self.spec)
 
     def attention_maps(self, model: nn.Module, x: Tensor) -> list[Tensor]:
         """One map [B, heads, tokens, tokens] a block for normalised input [B, 3, H, W]; rows sum to 1."""
         with torch.no_grad():
             return [route.map() for route in read_routes(model, x)]
+
+
+class Normalisation(Protocol):
+    """Mean and standard deviation of the red, green and blue channels of images in 0..1: a family's or a protocol's."""
+
+    @property
+    def mean(self) -> tuple[float, float, float]: ...  # noqa: D102
+
+    @property
+    def std(self) -> tuple[float, float, float]: ...  # noqa: D102
+
+
+def normalised(images: Tensor, by: Normalisation) -> Tensor:
+    """Images [..., 3, H, W] in 0..1, less the mean and over the standard deviation of each channel."""
+    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (by.mean, by.std))
+    return (images - mean) / std
 
 
 def build_student(host: Host, components: Mapping[str, Component], seed: int | str, **timm_args: Any) -> nn.Module:

@@ -7,13 +7,13 @@ equal under one seed. Fused parts are drawn in pieces (q, k and v of `qkv`; pref
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
+from families.core.seeds import seed_of
 from families.spec import Constant, Initial, Normal, SinCos
 
 STD = 0.02  # truncated normal of weights, tokens and position embeddings: DeiT (Touvron et al. 2021), timm's default
@@ -59,8 +59,7 @@ def _pieces(name: str, parameter: Tensor, model: nn.Module) -> Iterator[tuple[st
 
 
 def _fill(part: Tensor, name: str, seed: int | str, value: Initial | None) -> None:
-    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") % 2**63)
+    generator = torch.Generator().manual_seed(seed_of(seed, name))
     if isinstance(value, Constant):
         part.fill_(value.value)
     elif isinstance(value, Normal):

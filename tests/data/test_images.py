@@ -588,8 +588,3 @@ def test_a_streamed_set_keeps_its_numbers(folder, tmp_path):
     nameless["shifted"]["some"]["named_by"] = "class"
     with says("some", "no names", "named_by: index"):
         checked(tmp_path, Images.model_validate(nameless))
-
-
-def test_a_hugging_face_stream(rows):
-    """With a loader process a shard: for fewer, datasets reads shards by threads, and sleeps five seconds to see them end."""
-    stays_a_stream(rows, streamed(f"hfids/{rows / 'set'}", "train", "validation"), processes=(2,))

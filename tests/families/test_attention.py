@@ -9,7 +9,7 @@ import torch
 import families
 from benchmark.spec.run import Transfer
 from benchmark.tools.check import TINY
-from benchmark.transfer import fused_distillation
+from benchmark.transfer import cpu_layout, fused_distillation
 from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.fused_distillation import attend_and_compare
 from benchmark.transfer.losses import ce, kl
@@ -17,15 +17,9 @@ from benchmark.transfer.reference import reference_maps
 from benchmark.transfer.teacher_reader import TeacherReader, holds_maps
 from families.core.attention import Map, Route, align, layout, open_attention, read_routes, recording
 
+from ..conftest import perturbed
+
 ARGS = {**TINY, "global_pool": "token"}
-
-
-def perturbed(model, seed=0):
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=draw) * 0.2)
-    return model.eval()
 
 
 def images(count=3):
@@ -293,6 +287,39 @@ def test_a_teacher_in_its_own_precision():
     torch.testing.assert_close(exact[2].weights, rough[2].weights.float(), atol=0.05, rtol=0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         torch.testing.assert_close(TeacherReader(teacher, (0, 2), "float32").read(x)[2].weights, exact[2].weights)
+
+
+class Absent:
+    """A torch without the operators."""
+
+
+class Renamed(Absent):
+    """With operators of these names that take other arguments."""
+
+    _linear_pointwise = _reorder_linear_weight = staticmethod(lambda weight: weight)
+
+
+class Different(Absent):
+    """With operators that take the same arguments and compute something else."""
+
+    _reorder_linear_weight = staticmethod(lambda weight, rows: weight)
+    _linear_pointwise = staticmethod(lambda x, weight, bias, *after: torch.nn.functional.linear(x, 2 * weight, bias))
+
+
+@pytest.mark.parametrize("operators", [Absent, Renamed, Different])
+def test_a_torch_with_other_operators_lays_nothing_out(operators, monkeypatch):
+    teacher, x = pair("deit")[0], images()
+    wanted, state = reference_maps(teacher, x), torch.get_rng_state()
+    monkeypatch.setattr(torch.ops, "mkldnn", operators())
+    cpu_layout._is_usable.cache_clear()
+    try:
+        reading = TeacherReader(teacher, (0, 1, 2)).read(x)
+    finally:
+        cpu_layout._is_usable.cache_clear()
+    assert {type(module) for module in teacher.modules() if isinstance(module, torch.nn.Linear)} == {torch.nn.Linear}
+    assert torch.equal(torch.get_rng_state(), state), "a random number was drawn, which a training would miss"
+    for block, expected in enumerate(wanted):
+        torch.testing.assert_close(reading[block].weights, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("family", ["deit", "clip", "beitv2"])

@@ -25,16 +25,9 @@ from families.core.checkpoints import WeightsError, check_plain, read_checkpoint
 from families.core.weights import RECORD, file_digest, find_weights, load_official, load_pretrained, record_of
 from families.spec import Family, Teacher
 
+from ..conftest import perturbed
+
 HEADLESS = {**TINY, "num_classes": 0, "global_pool": "token"}
-
-
-def perturbed(model, seed=0):
-    """Fresh models hide what is not loaded: LayerScale, tables and biases start alike everywhere."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
-    return model.eval()
 
 
 def equal(a, b, x):
@@ -95,7 +88,7 @@ def donor(family, size="base"):
     """(a perturbed model, another one, the authors' file that the first one's weights would stand in)."""
     teacher = families.spec(family).teacher(size)
     first, second = (timm.create_model(teacher.model, **{**teacher.args, **HEADLESS}) for _ in range(2))
-    return perturbed(first), perturbed(second, 1), teacher.official
+    return perturbed(first, std=0.05), perturbed(second, 1, std=0.05), teacher.official
 
 
 def mocov3_layout(state):
@@ -233,7 +226,7 @@ def test_a_pinned_file_must_have_its_digest(tmp_path):
 def test_another_head_count_is_refused(tmp_path):
     """A 6-head ViT-S takes the weights of MoCo v3's 12-head one, shape by shape, and computes something else."""
     moco = families.spec("mocov3").teacher("small")
-    model = perturbed(timm.create_model(moco.model, num_classes=0, num_heads=12))
+    model = perturbed(timm.create_model(moco.model, num_classes=0, num_heads=12), std=0.05)
     path = tmp_path / "mocov3-small.pth.tar"
     torch.save(mocov3_layout(model.state_dict()), path)
     x = torch.randn(1, 3, 224, 224)
@@ -253,7 +246,7 @@ AUGREG = Teacher("tiny", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", 192, 12, 3
 
 def published(teacher):
     """The model as it was published, with the head it had."""
-    return perturbed(timm.create_model(teacher.model, pretrained=False))
+    return perturbed(timm.create_model(teacher.model, pretrained=False), std=0.05)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

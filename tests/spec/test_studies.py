@@ -31,9 +31,9 @@ from benchmark.training.simmim import SimMIM
 from families.spec import UnknownName, UserError
 
 from .. import made
-from ..conftest import tiny_protocol
+from ..conftest import perturbed, tiny_protocol
 from ..data.test_data import NORMALISATION, SETTINGS
-from ..families.test_attention import ARGS, images, perturbed
+from ..families.test_attention import ARGS, images
 from ..training.test_train import WEIGHTS, fit, item_of, numbers
 
 NATIVE = [name for name in families.names() if families.spec(name).native]

@@ -15,8 +15,7 @@ from benchmark.tools.export import finished
 from benchmark.training.models import student_of, timm_args
 from families import load
 
-from ..conftest import ROOT
-from ..families.test_attention import perturbed
+from ..conftest import ROOT, perturbed
 from ..made import MADE
 
 EXPORTED = {

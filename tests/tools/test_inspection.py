@@ -23,17 +23,9 @@ from benchmark.training.models import trained
 from benchmark.transfer.reference import reference_maps
 from families.core.attention import layout
 
-from ..conftest import python, tiny_protocol
+from ..conftest import perturbed, python, tiny_protocol
 
 NAMES = ["cls", "dist", "reg0", "reg1", *(f"patch{row},{column}" for row in range(2) for column in range(3))]
-
-
-def perturbed(model, std=0.2):
-    draw = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=draw) * std)
-    return model.eval()
 
 
 def by_hand(weights, names):

@@ -12,7 +12,7 @@ from benchmark.tools import speed
 from benchmark.tools.speed import Bench
 from families.core.adapter import Adapter
 
-from ..conftest import tiny_protocol
+from ..conftest import perturbed, tiny_protocol
 
 
 def test_speed_and_the_estimate_by_it(bench, tiny, tmp_path):
@@ -77,14 +77,6 @@ def test_a_dry_run_tells_what_finished_runs_took(bench, tiny, tmp_path, unreport
     tiny.write_text(yaml.safe_dump(longer))
     found = json.loads(bench(*words, "--seeds", "0", "--dry-run", "--json")[1])
     assert found["experience"]["covered"] == 0, "results of another protocol are no runs of this plan"
-
-
-def perturbed(model):
-    draw = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=draw) * 0.2)
-    return model
 
 
 def test_every_kind_of_step_is_the_arm_it_is_called(monkeypatch):

@@ -28,24 +28,17 @@ from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.checkpoints import WeightsError
 from families.spec import UserError
 
-from ..conftest import tiny_protocol
+from ..conftest import perturbed, tiny_protocol
 from .test_train import fit, item_of, plan_of, score_of, training_of
 
 TINY = {**GEOMETRY, "num_classes": 5}
 DEPTH = TINY["depth"]
 
 
-def perturbed(model, seed=0):
-    draw = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw))
-    return model
-
-
 def student_of(family="dinov2", native=True):
     adapter = families.load(family)
-    return perturbed(adapter.student("base", seed=1, native=adapter.native if native else (), **TINY))
+    model = adapter.student("base", seed=1, native=adapter.native if native else (), **TINY)
+    return perturbed(model, std=0.1).train()
 
 
 def recipe_of(**changes):
@@ -111,10 +104,10 @@ def test_the_teacher_drops_with_the_student_only_where_that_is_set():
     x, draws = batch()[0], torch.rand(2 * DEPTH, 4, generator=torch.Generator().manual_seed(3))
     maps = {}
     for rate in (0.0, 0.9):
-        teacher = perturbed(families.load("dinov2").teacher("base", pretrained=False, **TINY))
+        teacher = perturbed(families.load("dinov2").teacher("base", pretrained=False, **TINY), std=0.1)
         reader = TeacherReader(teacher, range(DEPTH), drop_path=rate)
         maps[rate] = [[reader.read(x, given)[DEPTH - 1].map() for given in each] for each in ((None, draws), (draws, None))]
-        model = perturbed(families.load("dinov2").teacher("base", pretrained=False, **TINY))
+        model = perturbed(families.load("dinov2").teacher("base", pretrained=False, **TINY), std=0.1)
         with StochasticDepth(model, rate).dropping(draws):
             theirs = TeacherReader(model, range(DEPTH)).read(x)[DEPTH - 1].map()
         torch.testing.assert_close(maps[rate][0][1], theirs)
@@ -217,7 +210,7 @@ def test_accumulated_gradients_equal_those_of_the_batch(method):
     transfer = Transfer(method=method, blocks=blocks, loss="ce", weight=2.0) if method != "none" else Transfer()
     found = []
     for parts in ([slice(0, 7)], [slice(0, 3), slice(3, 6), slice(6, 7)]):
-        teacher = perturbed(families.load("dinov2").teacher("base", pretrained=False, **TINY), 5)
+        teacher = perturbed(families.load("dinov2").teacher("base", pretrained=False, **TINY), 5, std=0.1)
         reader = TeacherReader(teacher, blocks) if method != "none" else None
         student = Student(student_of().train(), transfer, reader, recipe_of(drop_path=0.4))
         total = 0.0
@@ -239,7 +232,7 @@ def test_a_compiled_student_learns_the_same(method, monkeypatch):
     transfer = Transfer(method=method, blocks=blocks, loss="ce", weight=1.0)
     found = []
     for compiled in (False, True):
-        teacher = perturbed(families.load("dinov2").teacher("base", pretrained=False, **TINY), 5)
+        teacher = perturbed(families.load("dinov2").teacher("base", pretrained=False, **TINY), 5, std=0.1)
         reader = TeacherReader(teacher, blocks)
         student = Student(student_of().train(), transfer, reader, recipe_of(compile=compiled))
         for step in range(2):

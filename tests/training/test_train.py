@@ -18,10 +18,10 @@ from benchmark.training import models
 from benchmark.training.co_trainer import CoTrainer
 from benchmark.training.evaluation import evaluate
 from benchmark.training.group import TrainingCallbacks, TrainingContext
-from benchmark.training.inputs import normalised
 from benchmark.training.models import reader_of
 from benchmark.training.run_trainer import RunTrainer
 from benchmark.training.state_files import weights_digest
+from families.core.adapter import normalised
 
 from ..conftest import CHECKPOINT, WEIGHTS, tiny_protocol
 

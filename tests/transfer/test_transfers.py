@@ -17,7 +17,8 @@ from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.attention import Map, layout
 from families.core.layer_scale import fold
 
-from ..families.test_attention import ARGS, copied, images, pair, perturbed
+from ..conftest import perturbed
+from ..families.test_attention import ARGS, copied, images, pair
 
 BLOCKS = tuple(range(TINY["depth"]))
 PARTS = ("q", "k", "v", "output")
