@@ -43,12 +43,12 @@ def show_table(table: Table, console: Console) -> None:
         _say(console, printable(note), "dim")
 
 
-def show_claims(finding: Finding, console: Console, names: Collection[str]) -> None:
-    """Print a study's claims and its tables of these names."""
+def show_claims(finding: Finding, console: Console, names: Collection[str] | None = None) -> None:
+    """Print a study's claims and its tables of these names (None: all)."""
     place = printable(f"protocol {finding.protocol}, study {finding.study}")
     _say(console, f"{printable(finding.title)}\n{place}, {finding.runs} runs", "bold")
     for number, judged in enumerate(finding.judged, 1):
         _say(console, printable(f"{number}. {claimed_line(judged)}: {judged.word}"))
     for table in finding_tables(finding):
-        if table.name in names:
+        if names is None or table.name in names:
             show_table(table, console)
