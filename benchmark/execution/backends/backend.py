@@ -1,4 +1,4 @@
-"""The interface of a backend. Its defaults are those of a command whose workers run on this machine and end with it."""
+"""The interface of a backend. Its defaults suit workers that run on this machine and end with the command."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class SchedulerError(UserError):
 
 
 class Backend:
-    """Submits workers, and looks after the jobs that they become.
+    """Submits workers, and looks after their jobs.
 
-    An instance has the options of one command. What was submitted before is looked up by the class alone.
+    An instance has the options of one command. Submitted jobs are looked up by the class alone.
 
     Attributes:
         name: the file's, as in `--cluster local`.
@@ -59,7 +59,7 @@ class Backend:
         cls.name = cls.__module__.rpartition(".")[2]
 
     def __init__(self, config: Path | None = None, jobs: int | None = None, processes: int | None = None) -> None:
-        """Take the command's options; None where not given. Raises UserError for what does not go with the backend."""
+        """Take the command's options; None: not given. Raises UserError for options that do not go with the backend."""
         self.jobs, self.processes = jobs, processes or 1
 
     # ---- submitting
@@ -74,12 +74,12 @@ class Backend:
 
     @property
     def loaders(self) -> int | None:
-        """Image loaders of each process; None: by what this machine has."""
+        """Image loaders of each process; None: chosen by this machine's cores."""
         return None
 
     @property
     def description(self) -> str:
-        """What jobs get."""
+        """The number, size and time limit of jobs."""
         return ""
 
     def ensure_available(self) -> None:
@@ -112,7 +112,7 @@ class Backend:
         with importing(code):
             return list(executor.map_array(worker, tasks))
 
-    # ---- what was submitted
+    # ---- submitted jobs
 
     @classmethod
     def live(cls, ids: Iterable[str]) -> dict[str, Live]:

@@ -106,14 +106,14 @@ class Slurm(Backend):
 
     @classmethod
     def said_last(cls, folder: Path, job: str) -> str | None:
-        """The last line that is not of Slurm or submitit; else what Slurm says of the error."""
+        """The last line that is not of Slurm or submitit; else Slurm's own error."""
         lines: list[str] = []
         for path in takewhile(Path.exists, (folder / f"{job}_{rank}_log.err" for rank in itertools.count())):
             with suppress(OSError), path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - TAIL_BYTES))
                 lines += [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         own = [line for line in lines if not line.startswith(("srun:", "slurmstepd", "submitit "))]
-        why = [line for line in lines if line.startswith("srun: error:")]  # the lines after tell that it ends the rest
+        why = [line for line in lines if line.startswith("srun: error:")]  # followed by lines on the end of the other processes
         return (own or why or lines)[-1] if lines else None
 
 
