@@ -108,7 +108,7 @@ class Launch:
             process=None if backend.detached or backend.in_process else os.getpid(),
             number=0 if backend.detached else number,
             announce=backend.in_process,
-            environment=dict(backend.worker_environment()),
+            environment=backend.worker_environment(),
         )  # fmt: skip
 
     def _submitted_before(self) -> str:

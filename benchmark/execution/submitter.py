@@ -71,7 +71,6 @@ class Submitter:
 
     def _submit_stages(self, items: Sequence[Item], standings: Mapping[str, Standing]) -> None:
         """Every stage at once, as arrays no longer than the scheduler allows."""
-        self.backend.ensure_available()
         most = self.backend.longest_array()
         holders = {key: at.job for key, at in standings.items() if at.live is not None}
         for shares in self._shares_by_stage(items):
