@@ -66,8 +66,10 @@ class Estimate:
 
 
 def estimate(items: Sequence[Item], step_cost: Callable[[Run], StepCost | None], most: int, jobs: int = 1) -> Estimate:
-    """The time of runs whose steps cost what `step_cost` says (None: not known), by `jobs` workers, in units of at most `most`
-    runs. Students wait for all teachers. Evaluation, start and the data pipeline are not counted."""
+    """The time of runs by `jobs` workers, in units of at most `most` runs; `step_cost` is None for a run of unknown cost.
+
+    Students wait for all teachers. Evaluation, start and the data pipeline are not counted.
+    """
     covered, loads, origins = 0, [0.0] * jobs, set[str]()
     total = 0.0
     for teachers in (True, False):
@@ -127,14 +129,14 @@ def by_experience(finished: Sequence[Result]) -> Callable[[Run], StepCost | None
 
 
 def _kind_of(run: Run) -> str:
-    """What decides the cost of a run's steps."""
+    """A key that runs whose steps cost the same have in common."""
     recipe = run.protocol.recipe.model_copy(update={"steps": 1})
     alike = run.model_copy(update={"seed": 0, "teacher": None, "protocol": run.protocol.model_copy(update={"recipe": recipe})})
     return alike.key
 
 
 def disk_bytes(items: Sequence[Item], most: int) -> float:
-    """What runs need in the work folder.
+    """The space of runs in the work folder, in bytes.
 
     Each keeps its weights; the largest unit of at most `most` runs also has checkpoints: weights, both of Adam's moments, and
     an average where the recipe has one.

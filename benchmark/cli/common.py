@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import families
 from benchmark.spec import bounds
-from families.spec import MOST_SHOWN, UnknownName, UserError, quoted
+from families.spec import MOST_SHOWN, UnknownName, UserError, one_line, quoted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +29,10 @@ MOST_SAID = 1000  # characters of a line
 
 
 class Parser(argparse.ArgumentParser):
+    """A parser that raises UserError, for one line without usage."""
+
     def error(self, message: str) -> NoReturn:
+        """Raise UserError with a message of bounded length."""
         shown = " ".join(word if len(word) <= MOST_SHOWN else f"{word[:MOST_SHOWN]}..." for word in message[:MOST_SAID].split())
         raise UserError(f"{shown} (see {self.prog} --help)")
 
@@ -46,14 +49,14 @@ def number_option(parser: argparse.ArgumentParser, option: str, allowed: Whole, 
     parser.add_argument(option, type=functools.partial(allowed.read, option), **given)
 
 
-DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")  # whether they are here is another question
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")  # names; a machine need not have them
 
 
 REQUEST: dict[str, str | None] = {"family": "all", "sizes": None, "study": "main", "protocol": "mini", "seeds": None}
 
 
 def request_options(parser: argparse.ArgumentParser, otherwise: str = "", given: bool = True) -> None:
-    """The options that say which runs; without `given` they have no defaults of their own, but mean `otherwise`."""
+    """Add the options that choose runs; without `given` they have no defaults, and help names `otherwise` as the default."""
     for name, shape, told in (
         ("family", "NAMES|all", "as in deit3,dinov2 (default: all)"),
         ("sizes", "SIZES", "as in base,large (default: all that the families have)"),
@@ -65,6 +68,7 @@ def request_options(parser: argparse.ArgumentParser, otherwise: str = "", given:
 
 
 def folder_options(parser: argparse.ArgumentParser) -> None:
+    """Add --results and --reports."""
     parser.add_argument("--results", type=path_option, default=Path("results"), metavar="DIR", help="default: results")
     parser.add_argument(
         "--reports", type=path_option, metavar="DIR", help="default: reports beside results, FOLDER-reports beside FOLDER"
@@ -88,12 +92,13 @@ def counting_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def reports_folder(args: argparse.Namespace) -> Path:
-    """Beside the results and of their name, so that results elsewhere never overwrite another folder's reports."""
+    """The reports folder: by default beside the results and named after them, so that no other folder's reports are lost."""
     results: Path = args.results if args.results.name not in ("", "..") else args.results.resolve()
     return args.reports or results.with_name("reports" if results.name == "results" else f"{results.name}-reports")
 
 
 def read_seeds(text: str | None, protocol: Protocol) -> list[int]:
+    """The seeds of an option, as in 0,1,2; None: the protocol's. Raises UserError."""
     if text is None:
         return list(protocol.seeds)
     if not re.fullmatch(r"[0-9]+(,[0-9]+)*", text):
@@ -105,7 +110,7 @@ def read_seeds(text: str | None, protocol: Protocol) -> list[int]:
 
 
 def check_device(name: str, here: bool = True) -> None:
-    """Whether it can be used, or at least (a cluster's nodes may have what is not `here`) is the name of one."""
+    """Raises UserError for a device that is not here or, unless it has to be `here`, is no device's name."""
     if name in ("auto", "cpu") or (name == "cuda" and not here):
         return
     if not here:
@@ -117,12 +122,12 @@ def check_device(name: str, here: bool = True) -> None:
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        told = " ".join(str(error).split())[:MOST_SHOWN]
+        told = one_line(error, MOST_SHOWN)
         raise UserError(f"--device {quoted(name)}: {told}; valid: auto, cpu, cuda") from None
 
 
 def fetch_with_bar(family: str, size: str, folder: Path, console: Console) -> Path:
-    """The file of a teacher, downloaded where it is not there. Raises WeightsError."""
+    """The file of a teacher, downloaded if it is missing. Raises WeightsError."""
     from families.core.fetch import fetch
 
     with counting_bar(console) as progress:
@@ -132,12 +137,13 @@ def fetch_with_bar(family: str, size: str, folder: Path, console: Console) -> Pa
 
 
 def cores() -> int:
+    """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_console(stderr: bool = False) -> Console:
+    """A console without markup, since names may have brackets. Off a terminal its lines do not wrap at 80 columns."""
     from rich.console import Console
 
-    # Off a terminal nothing wraps at 80 columns, so that logs and pipes keep whole lines. Names in brackets are no markup.
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(stderr=stderr, markup=False) if terminal else Console(width=160, stderr=stderr, markup=False)

@@ -1,4 +1,4 @@
-"""`bench run --dry-run`: what a request would train, and at what cost."""
+"""`bench run --dry-run`: the runs of a request and their cost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmark.storage.measurements import read_measurements
 from benchmark.storage.provenance import code_version
 from benchmark.storage.result_file import Result
 
-MOST_ROWS = 1000  # of the table: more take seconds to lay out, and nobody reads them
+MOST_ROWS = 1000  # of the table: more take seconds to lay out
 
 
 def preview(launch: Launch) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A request: the options that name runs, and the plan they give."""
+"""A request: the options that name runs, and their plan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RequestedStudy:
-    """One study of a request: its name and content, the teachers that it is asked for, and its own plan."""
+    """One study of a request, with its teachers as (family, size) and its own plan."""
 
     name: str
     study: Study
@@ -28,7 +28,7 @@ class RequestedStudy:
 
 @dataclass(frozen=True)
 class Request:
-    """A request: its words, made whole, and what they name; `plan` is that of all its studies."""
+    """A request: its options with defaults, and what they name; `plan` is that of all studies."""
 
     words: dict[str, str | None]
     protocol: Protocol
@@ -37,7 +37,7 @@ class Request:
 
 
 def read_request(options: Mapping[str, Any]) -> Request:
-    """What the request's options name. Raises UserError."""
+    """The request of the options. Raises UserError."""
     from benchmark.spec.plan import joined, make_plan
     from benchmark.spec.protocol import load_protocol
     from benchmark.spec.study import load_studies
@@ -57,7 +57,7 @@ def read_request(options: Mapping[str, Any]) -> Request:
                 f"study {study_name} has no arm for {words['family']}: what its * stands for is not there, or it is for others"
             )
         parts.append(RequestedStudy(study_name, study, teachers, plan))
-    if words["protocol"] not in shipped("protocols"):  # a file, which later commands shall find from anywhere
+    if words["protocol"] not in shipped("protocols"):  # a file, to be found from any folder later
         words["protocol"] = str(Path(str(words["protocol"])).absolute())
     listed = dict.fromkeys(word.strip() for word in str(words["study"]).split(","))
     words["study"] = ",".join(word if word in shipped("studies") else str(Path(word).absolute()) for word in listed)

@@ -1,4 +1,4 @@
-"""`bench run`: train what a request needs, and show its leaderboard."""
+"""`bench run`: train the missing runs of a request, and show its leaderboard."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def execute(args: argparse.Namespace) -> int:
     from benchmark.storage.results import Results
     from benchmark.storage.work_folder import Workspace
 
-    code_version()  # of what is loaded from here on: an edit from now on would be seen
+    code_version()  # of the code that is loaded: later edits are noticed
     asked = read_request(vars(args))
     backend = _backend(args)
     check_batches(asked.plan, backend.processes * process_count(), args.micro_batch)
@@ -106,7 +106,7 @@ def _backend(args: argparse.Namespace) -> Backend:
 
 
 def _lead(args: argparse.Namespace, launch: Launch, asked: Request) -> int:
-    """Train what is missing and show the leaderboard; on a scheduler submit it, and show the leaderboard only with --wait."""
+    """Train missing runs and show the leaderboard; on a scheduler submit them, and show it only with --wait."""
     from benchmark.cli.run_output import show_where_to_look, train
     from benchmark.execution.survey import Survey
     from benchmark.storage.files import ensure_all_writable

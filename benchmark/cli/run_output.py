@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def train(launch: Launch, survey: Survey, console: Console, wait: bool) -> Outcome:
-    """Train what the survey found to be missing; on a scheduler submit it, and follow it with `wait`."""
+    """Train missing runs; on a scheduler submit them, and follow them with `wait`."""
     survey.fill()
     _show_plan(launch, survey, console)
     if survey.todo and launch.backend.detached:

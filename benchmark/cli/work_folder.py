@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ from benchmark.spec import bounds
 from families.spec import UserError
 
 if TYPE_CHECKING:
-    from benchmark.execution.monitor import Monitor
+    from benchmark.execution.monitor import Monitor, Wanted
     from benchmark.execution.submissions import Submissions
+    from benchmark.spec.plan import Plan
 
 
 def work_folder_options(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +43,7 @@ def monitor_of(args: argparse.Namespace) -> Monitor:
 
 
 def submissions_of(work: Path) -> Submissions:
-    """The submissions of a work folder. Raises UserError for what is no folder."""
+    """The submissions of a work folder. Raises UserError if the path is no folder."""
     from benchmark.execution.submissions import Submissions
     from benchmark.storage.work_folder import Workspace
 
@@ -50,33 +52,45 @@ def submissions_of(work: Path) -> Submissions:
     return Submissions(Workspace(work))
 
 
-def wanted_of(args: argparse.Namespace, submissions: Submissions) -> list[Any]:
+def wanted_of(args: argparse.Namespace, submissions: Submissions) -> list[Wanted]:
     """The runs of all requests made in the work folder, or those of them that the options name; else the runs named."""
     from benchmark.execution.monitor import Wanted
     from benchmark.storage.results import Results
 
-    requests = {json.dumps(each.request, sort_keys=True): each.request for each in submissions.submissions()}
-    made = []
-    for request in requests.values():
-        try:
-            made.append(Wanted(read_request(request).plan, Results(args.results or Path(request.get("results", "results")))))
-        except UserError as error:  # a protocol file that is gone, say
-            print(f"bench: a request made before can not be read again: {error}", file=sys.stderr)
+    made = list(_made(args, submissions))
     if not names_something(args):
         if not made:
             raise UserError(f"nothing was submitted from --work {args.work} yet; or name a request, as in --family deit3")
         return made
-    named = read_request(vars(args)).plan  # also tells what is no family, size or study
-    within = {"family": args.family, "size": args.sizes, "seed": args.seeds}
-    only = {label: {getattr(cell, label) for cell in named.cells} for label, given in within.items() if given is not None}
-    if args.seeds is not None:
-        only["seed"] = {
-            bounds.SEED.read("--seeds", word) for word in args.seeds.split(",")
-        }  # a teacher's own seed is 0, whatever was asked for
-    studies = set(named.study.split(","))
-    made = [each for each in made if args.protocol is None or each.plan.protocol == named.protocol]
-    made = [each for each in made if args.study is None or studies & set(each.plan.study.split(","))]
-    arms = {"arm": {cell.arm for cell in named.cells}}  # of a request of several studies those of the named ones
-    several = [args.study is not None and not set(each.plan.study.split(",")) <= studies for each in made]
-    found = [each.narrowed(only | (arms if more else {})) for each, more in zip(made, several, strict=True)]
-    return [each for each in found if each.plan.items] or [Wanted(named, Results(args.results or Path("results")))]
+    named = read_request(vars(args)).plan  # raises for unknown families, sizes and studies
+    return _narrowed(args, made, named) or [Wanted(named, Results(args.results or Path("results")))]
+
+
+def _made(args: argparse.Namespace, submissions: Submissions) -> Iterator[Wanted]:
+    """The requests made in the work folder, each once. One that is not valid any more is named on stderr."""
+    from benchmark.execution.monitor import Wanted
+    from benchmark.storage.results import Results
+
+    requests = {json.dumps(each.request, sort_keys=True): each.request for each in submissions.submissions()}
+    for request in requests.values():
+        try:
+            yield Wanted(read_request(request).plan, Results(args.results or Path(request.get("results", "results"))))
+        except UserError as error:  # a protocol file that is gone, say
+            print(f"bench: a request made before can not be read again: {error}", file=sys.stderr)
+
+
+def _narrowed(args: argparse.Namespace, made: list[Wanted], named: Plan) -> list[Wanted]:
+    """Those runs of earlier requests that the options name."""
+    labels = {"family": args.family, "size": args.sizes}
+    only: dict[str, Any] = {
+        label: {getattr(cell, label) for cell in named.cells} for label, given in labels.items() if given is not None
+    }
+    if args.seeds is not None:  # not the seeds of the cells: a shared teacher has seed 0 whatever was asked for
+        only["seed"] = {bounds.SEED.read("--seeds", word) for word in args.seeds.split(",")}
+    studies, found = set(named.study.split(",")), []
+    for each in made:
+        own = set(each.plan.study.split(","))
+        if (args.protocol is None or each.plan.protocol == named.protocol) and (args.study is None or studies & own):
+            partly = args.study is not None and not own <= studies  # only the arms of the named studies
+            found.append(each.narrowed(only | ({"arm": {cell.arm for cell in named.cells}} if partly else {})))
+    return [each for each in found if each.plan.items]

@@ -1,1 +1,1 @@
-"""Launcher, workers and submissions: what trains where, and what has become of it."""
+"""Launcher, workers and submissions."""

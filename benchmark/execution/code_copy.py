@@ -1,4 +1,4 @@
-"""A copy of the code for jobs, so that an edit does not reach what was submitted before."""
+"""A copy of the code for jobs, which later edits do not reach."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from families.spec import UserError
 
 
 def frozen(folder: Path) -> Path:
-    """A copy of the code that this process runs, below `folder` and named by what it is: made once, never changed. One that
-    was changed or damaged all the same is set aside, with a line on stderr, and made anew.
+    """A copy of this process's code below `folder`, named by its digest. A copy that was changed since is set aside, with a line
+    on stderr, and made anew.
 
-    Raises UserError where the code was edited since the process began: which of both was meant, nobody knows.
+    Raises UserError where the code was edited since the process began.
     """
     version = code_version()
     name = hashlib.sha256(json.dumps(version, sort_keys=True).encode()).hexdigest()[:16]
@@ -39,7 +39,7 @@ def frozen(folder: Path) -> Path:
             if code_digest(made) != version["code"]:
                 raise UserError("the code was edited while this command ran; type it again")
             write_json(made / FROZEN, version)
-            with suppress(OSError):  # somebody else has just put it there
+            with suppress(OSError):  # another process has just made it
                 made.rename(folder / name)
     return folder / name
 

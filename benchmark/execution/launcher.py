@@ -1,4 +1,4 @@
-"""One command's launch: what it runs and where, and what has become of it."""
+"""A launch: one command's plan on a backend, and its outcome."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALONE_AFTER = 2  # deaths of workers over a run
 
 @dataclass
 class Outcome:
-    """What became of a plan: run keys by state, with the reason of those that failed.
+    """The outcome of a plan: run keys by state.
 
     Attributes:
         finished, found, restored: trained here; found in results; found in the work folder.
@@ -35,7 +35,7 @@ class Outcome:
         elsewhere: queued or running by another command.
         waiting: not to be trained here, since they need runs that are elsewhere.
         submitted: given to a scheduler.
-        failed: with the reason.
+        failed: key -> reason.
     """
 
     finished: list[str] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Launch:
             process=None if backend.detached or backend.in_process else os.getpid(),
             number=0 if backend.detached else number,
             announce=backend.in_process,
-            environment=dict(backend.worker_environment()),
+            environment=backend.worker_environment(),
         )  # fmt: skip
 
     def _submitted_before(self) -> str:

@@ -290,5 +290,4 @@ def _jobs_output(monitor: Monitor, key: str) -> Iterator[str]:
         for job in submission.jobs:
             if key in job.runs and job.id is not None:
                 ended = f", {job.ended}" if job.ended else ""
-                output = backend_of(submission).output(monitor.workspace.submission(submission.name).path, job.id)
-                yield f"job {job.id}{ended}: {output}"
+                yield f"job {job.id}{ended}: {monitor.workspace.submission(submission.name).path}/{job.id}_*_log.err"

@@ -33,7 +33,7 @@ def _no_answer() -> None:
 
 @dataclass
 class SignalledPreemption(Preemption):
-    """A preemption that signals report, once `heed` was called; `answer` does what the signal to leave wants in the end."""
+    """A preemption reported by signals, once `heed` was called; `answer` puts the job into the queue again."""
 
     answer: Callable[[], None] = field(default=_no_answer, compare=False)
 

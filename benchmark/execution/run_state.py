@@ -63,7 +63,7 @@ def state_of(
 def _in_work(
     item: Item, workspace: Workspace, submissions: Submissions, at: Standing | None, progress: Progress
 ) -> State | None:  # fmt: skip
-    """A run's state by work folder and scheduler; None where nobody has it."""
+    """A run's state by work folder and scheduler; None if no job has or had it."""
     ours = at is not None and progress.launcher == at.submission.name
     failed = progress.state == "failed"
     if at is not None and at.live is not None and not (ours and failed):

@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """How runs are trained here; nothing of it changes a number but for rounding (and a streamed source's order).
+    """How runs are trained here. Nothing of it changes a number but for rounding (and a streamed source's order).
 
     Attributes:
-        device: as torch names it, or auto.
+        device: a torch device, or auto.
         jobs: workers at a time.
         processes: how many share one run's batches.
         place: where the data lies, and how it is read.
         weights: the folder of pre-trained teachers.
-        micro_batch: images that go through a model at a time; None: a batch at once.
+        micro_batch: images that go through a model at a time; None: the whole batch.
         tensorboard: whether runs write event files.
-        data: by a protocol's data settings (JSON) a digest of their images, which were looked at; embedded data have none.
+        data: data settings of a protocol (JSON) -> digest of their images; none for embedded data.
     """
 
     device: str = "auto"
@@ -57,7 +57,7 @@ def data_of(run: Run) -> str:
 
 
 def place_of(item: Item, place: DataLocation) -> DataLocation:
-    """Where a run's data lies: another data set of the protocol's in a folder of its name. Raises UserError without one."""
+    """Where a run's data lies; another data set of the protocol lies in a folder of its name. Raises UserError without one."""
     arm = item.cells[0].arm
     name = "" if is_teacher(arm) else Arm.parse(arm).data
     if not name or place.root is None:
@@ -71,7 +71,7 @@ def place_of(item: Item, place: DataLocation) -> DataLocation:
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """What a worker does.
+    """The task of a worker.
 
     Attributes:
         units: of runs, in the order to take them.
@@ -110,7 +110,7 @@ def device_of(task: WorkerTask, ranks: Ranks) -> str:
 
 
 def torch_device(wanted: str) -> str:
-    """What `auto` stands for here; any other name as it is."""
+    """The device that `auto` means here; any other name as it is."""
     if wanted != "auto":
         return wanted
     import torch
@@ -119,7 +119,7 @@ def torch_device(wanted: str) -> str:
 
 
 def job_id() -> str | None:
-    """Of the job of submitit's that this process belongs to; None outside of one."""
+    """The number of the submitit job that this process belongs to; None outside of one."""
     import submitit
 
     try:

@@ -76,7 +76,7 @@ class StageTrainer:
             return False
         with locked(folder.path, wait=True):
             if progress.state == "running":
-                told = read_text(folder.error)  # of a process after which another one wrote its progress
+                told = read_text(folder.error)  # of one process, although another wrote its progress later
                 mark_failed(self.workspace, item, self.launch.name, told or DIED, died=not told)
         return True
 

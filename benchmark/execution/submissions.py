@@ -29,7 +29,7 @@ from benchmark.storage.result_file import first_error
 from benchmark.storage.work_folder import Workspace
 from families.spec import UnknownName
 
-FORGOTTEN_SECONDS = 24 * 3600  # after which a scheduler tells no more how a job ended
+FORGOTTEN_SECONDS = 24 * 3600  # later a scheduler need not know how a job ended
 
 
 ALIVE = Live("RUNNING")
@@ -161,7 +161,7 @@ class Submissions:
         return [at for at in self._looked_at(self.submissions()) if at.live is not None]
 
     def settle(self) -> dict[str, Standing]:
-        """Cancel what interrupted commands left half submitted and record how jobs ended; the standings.
+        """Cancel half-submitted arrays of interrupted commands and record how jobs ended; the standings.
 
         To be called within `exclusively`. Raises SchedulerError.
         """

@@ -1,4 +1,4 @@
-"""Take the runs of a launch that nobody else has, record them, and submit the jobs of a scheduler."""
+"""Take the runs of a launch that no other command has, record them, and submit a scheduler's jobs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmark.execution.submissions import Array, Job, Standing, backend_of
 from benchmark.execution.worker import DIED
 from benchmark.spec.plan import Item, units
 
-BLAMELESS = ("CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")  # endings that no run is the reason of
+BLAMELESS = ("CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEADLINE")  # endings that are no run's fault
 
 
 class Submitter:
@@ -23,7 +23,7 @@ class Submitter:
         self.submissions, self.submission = launch.submissions, launch.submission
 
     def begin(self, todo: Sequence[Item]) -> list[Item]:
-        """Take those of `todo` that nobody else has, record them, and submit them on a scheduler.
+        """Take those of `todo` that no other command has, record them, and submit them on a scheduler.
 
         Only one command of a work folder does so at a time. Raises SchedulerError where the scheduler refuses; the record
         then has the jobs submitted before.
@@ -71,7 +71,6 @@ class Submitter:
 
     def _submit_stages(self, items: Sequence[Item], standings: Mapping[str, Standing]) -> None:
         """Every stage at once, as arrays no longer than the scheduler allows."""
-        self.backend.ensure_available()
         most = self.backend.longest_array()
         holders = {key: at.job for key, at in standings.items() if at.live is not None}
         for shares in self._shares_by_stage(items):

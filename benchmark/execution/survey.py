@@ -53,7 +53,7 @@ class Survey:
         return None
 
     def _payload(self, key: str) -> dict[str, Any] | None:
-        """What a finished run left, without labels."""
+        """The record of a finished run, without labels."""
         if key not in self.recorded:
             return self.workspace.payload(key)
         parts = {"metrics", "val", "curve", "teacher", "cost", "provenance"}
@@ -102,5 +102,5 @@ class Survey:
 
 
 def _pretrained(run: Run | Labelled) -> dict[str, str]:
-    """What names a run's pre-trained teacher; empty without one."""
+    """The identity of a run's pre-trained teacher; empty without one."""
     return {} if run.teacher is None else run.teacher.pinned

@@ -1,4 +1,4 @@
-"""Train the runs of a unit together; deliver or fail each by itself."""
+"""Train the runs of a unit together; deliver or fail each run by itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmark.training.distributed import Ranks
     from benchmark.training.run_trainer import RunTrainer
 
-PATIENCE_SECONDS = 3.0  # for the process that has the reason to tell it
+PATIENCE_SECONDS = 3.0  # for the process that knows the reason
 
 
 def fail(task: WorkerTask, item: Item, error: Exception) -> None:
@@ -40,7 +40,7 @@ def fail(task: WorkerTask, item: Item, error: Exception) -> None:
 
 
 def advice_on(error: Exception, setup: Setup) -> str:
-    """A last line for an error of memory: the settings that help. Empty for any other."""
+    """The settings that help against an error of memory; empty for any other error."""
     import torch
 
     told = str(error)
@@ -57,8 +57,8 @@ def advice_on(error: Exception, setup: Setup) -> str:
 def train_unit(task: WorkerTask, ranks: Ranks, items: Sequence[Item]) -> None:
     """Train runs together; each is delivered or failed by itself.
 
-    Of several processes the first one writes. An error that one of them alone sees, of one run, ends them all: the others
-    would wait for it for ever. That run is failed, those beside it are given back to be trained without it.
+    Of several processes the first one writes. An error of one run that only one of them sees ends them all, for the others
+    would wait for it for ever. That run fails; those beside it are given back, to be trained without it.
     """
     group = _Group(task, ranks)
     try:
@@ -72,7 +72,7 @@ def train_unit(task: WorkerTask, ranks: Ranks, items: Sequence[Item]) -> None:
         if task.preemption.told:
             group.give_back()
             raise Preempted from error
-        if ranks.size == 1:  # of what they share
+        if ranks.size == 1:  # an error of what the runs share
             for item, _ in list(group.going.values()):
                 group.failed(item, error)
             return
@@ -83,7 +83,7 @@ def train_unit(task: WorkerTask, ranks: Ranks, items: Sequence[Item]) -> None:
 
 
 class _Group:
-    """Runs that train together, and what is told of them."""
+    """Runs that train together, with their progress."""
 
     def __init__(self, task: WorkerTask, ranks: Ranks) -> None:
         self.task, self.ranks, self.started = task, ranks, utc_now()
@@ -99,7 +99,7 @@ class _Group:
             shared = f", by {self.ranks.size} processes" if self.ranks.size > 1 else ""
             with self._isolated(item):
                 report.begin(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}{shared}")
-        # Only the first process writes, so it alone may have failed here: all go on with what it has.
+        # Only the first process writes, so it alone may have failed here: the others drop the same runs.
         self.going = {key: self.going[key] for key in self.ranks.broadcast(list(self.going))}
 
     def train(self) -> None:
@@ -112,26 +112,26 @@ class _Group:
             first, _ = next(iter(self.going.values()))  # all of them have its data
             place = replace(place_of(first, setup.place), rank=self.ranks.rank, ranks=self.ranks.size)
             seconds, preemption = self.task.protocol.checkpoint_seconds, self.task.preemption
-            means = TrainingContext(seconds, place, self.ranks, setup.micro_batch, preemption)
-            watcher = TrainingCallbacks(self._stepped, self._ended, self._failed, self._evaluated)
-            together = CoTrainer(trainings, watcher, means)
-            trainings.clear()  # what has ended or failed shall leave the memory
+            context = TrainingContext(seconds, place, self.ranks, setup.micro_batch, preemption)
+            callbacks = TrainingCallbacks(self._stepped, self._ended, self._failed, self._evaluated)
+            together = CoTrainer(trainings, callbacks, context)
+            trainings.clear()  # so that those that end or fail leave the memory
             together.train()
 
     def failed(self, item: Item, error: Exception) -> None:
-        """A run has failed, and all processes know."""
+        """Fail a run, in every process."""
         if self.going.pop(item.key, None) is not None and self.ranks.first:
             fail(self.task, item, error)
 
     def give_back(self) -> None:
-        """Nobody trains them now, and none has failed."""
+        """Leave the runs to any worker; none has failed."""
         for _, report in self.going.values():
             with suppress(OSError):
                 report.give_back()
 
     def give_up(self, error: Exception) -> None:
-        """After an error that the other processes have not met, or the loss of one of them. Who fails a run first is right: the
-        others only see a connection close."""
+        """Handle an error that other processes have not met, or the loss of one of them. The first to fail a run has the reason:
+        the others only see a connection close."""
         time.sleep(0.0 if self.raised is not None else PATIENCE_SECONDS)
         if any(self.task.workspace.run(key).error.exists() for key in self.going):
             return
@@ -158,16 +158,8 @@ class _Group:
                 if transfers and reader is None:
                     reader = reader_of(item.run, files, self.device)
                 mine, folder = reader if transfers else None, task.workspace.run(item.key)
-                trainings[item.key] = RunTrainer(
-                    item.run,
-                    folder,
-                    mine,
-                    self.device,
-                    points,
-                    made_by(task, files, item.run),
-                    files,
-                    self.ranks,
-                )
+                code = made_by(task, files, item.run)
+                trainings[item.key] = RunTrainer(item.run, folder, mine, self.device, points, code, files, self.ranks)
             except Exception as error:
                 errors[item.key] = error
         for key in dict.fromkeys(key for each in self.ranks.all_gather(list(errors)) for key in each):
@@ -183,7 +175,7 @@ class _Group:
             self.failed(item, error)
 
     def _failed(self, training: RunTrainer, error: Exception) -> None:
-        """A training has failed: in every process, or in this one alone, which then raises on. Not so when the job is ending."""
+        """Handle a failed training; raise where this process alone may have met the error, or the job is ending."""
         if self.task.preemption.told and not isinstance(error, FloatingPointError):
             raise Preempted from error
         if self.ranks.size > 1 and not isinstance(error, FloatingPointError):  # which is of a loss that all of them share
@@ -212,7 +204,7 @@ class _Group:
 
 
 def made_by(task: WorkerTask, files: Mapping[str, Path], run: Run) -> str:
-    """What a checkpoint must agree on to be gone on from: the code, and which pre-trained file and images."""
+    """The identity of a checkpoint's making: code, pre-trained file and images, which must be equal to resume it."""
     from families.core.weights import file_digest
 
     weights = file_digest(files["weights"]) if "weights" in files else ""
@@ -220,8 +212,8 @@ def made_by(task: WorkerTask, files: Mapping[str, Path], run: Run) -> str:
 
 
 def files_of(task: WorkerTask, item: Item) -> dict[str, Path]:
-    """Where the weights lie that a run names as its teacher's. Raises WeightsError for those of another run that are not what
-    it left, UserError for pre-trained ones that are not there."""
+    """The weights that a run names as its teacher's. Raises WeightsError for another run's that are not those it left, UserError
+    for missing pre-trained ones."""
     from families.core.weights import find_weights
 
     run = item.run
@@ -254,7 +246,7 @@ def _deliver(task: WorkerTask, item: Item, found: dict[str, Any], started: str, 
 
 
 def _taught_by(task: WorkerTask, item: Item) -> dict[str, Any] | None:
-    """What a result tells of its teacher."""
+    """The teacher's record in a result."""
     from families.core.weights import record_of
 
     files = files_of(task, item)

@@ -99,7 +99,7 @@ def _lead(task: WorkerTask, ranks: Ranks) -> None:
             mine = [item for item in unit if locks.enter_context(_taken(task, item, passed, wait=False))]
             _settle(task, ranks, mine)
     rest = [item for unit in task.units for item in unit]
-    for item in rest:  # one lock at a time: two who wait never wait for each other
+    for item in rest:  # one lock at a time, or two workers could wait for each other
         if item.key in passed:
             continue
         with _taken(task, item, passed, wait=True) as taken:

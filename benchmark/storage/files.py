@@ -1,4 +1,4 @@
-"""Write files whole, and read them without trusting what is there."""
+"""Atomic writes, and reads that distrust the file."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SEAL = "sha256"
 
 
 class Damaged(Exception):
-    """The file exists, but it is not what its writer left."""
+    """A file exists, but does not hold what was written."""
 
 
 def is_file_or_nothing(path: Path) -> bool:
-    """Whether the path is a regular file (not a link to one) or does not exist."""
+    """Whether a path is a regular file (not a link to one) or does not exist."""
     try:
         return stat.S_ISREG(path.lstat().st_mode)
     except FileNotFoundError:
@@ -42,7 +42,7 @@ def is_file_or_nothing(path: Path) -> bool:
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """A text file's content; empty if it cannot be read. Bytes that are not UTF-8 become replacement marks."""
+    """A text file's content; empty if it cannot be read. Bytes that are not UTF-8 become replacement characters."""
     try:
         return read_bytes(path, most).decode(errors="replace")
     except OSError:
@@ -106,9 +106,9 @@ def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
-        if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):  # torch.save hides that the disk is full
+        if isinstance(error, RuntimeError) and isinstance(error.__context__, OSError):  # torch.save hides a full disk
             error = error.__context__
-        if isinstance(error, OSError) and error.filename is None:  # of a write that failed
+        if isinstance(error, OSError) and error.filename is None:  # a failed write does not name its file
             error.filename = str(path)
         raise error from None
     if durable:
@@ -116,7 +116,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
 
 
 def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # not every file system can
+    with suppress(OSError):  # some file systems cannot
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -125,7 +125,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, content: Any, durable: bool = False, sealed: bool = False) -> None:
-    """Write JSON, whole. `sealed` adds a sha256 of the content, which `read_sealed` checks."""
+    """Replace a file by JSON. `sealed` adds a sha256 of the content, which `read_sealed` checks."""
     path.parent.mkdir(parents=True, exist_ok=True)
     written = content | {SEAL: _seal(content)} if sealed else content
     text = json.dumps(written, indent=1, sort_keys=True, allow_nan=False) + "\n"
@@ -134,7 +134,7 @@ def write_json(path: Path, content: Any, durable: bool = False, sealed: bool = F
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text, whole."""
+    """Replace a file by a text."""
     with replacing(path, durable=False) as file:
         file.write(text.encode())
 
@@ -155,8 +155,8 @@ def open_regular(path: Path, flags: int) -> int:
 
 
 def sweep(folder: Path, name: str = "*") -> None:
-    """Remove temporary files of this name that killed processes left: those of dead processes of this machine, and those of other
-    machines that are older than an hour."""
+    """Remove temporary files that killed processes left for files of this name: those of this machine's dead processes, and those
+    of other machines that are older than an hour."""
     for path in folder.glob(f".{name if name == '*' else glob.escape(name)}.*-*-*.tmp"):
         with suppress(OSError, ValueError):
             host, pid, _ = path.name.split(".")[-2].split("-")
@@ -180,14 +180,14 @@ def _lives(pid: int) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that cannot be trusted to NAME.set-aside, which replaces an older one; the new path."""
+    """Rename a damaged file to NAME.set-aside, replacing an older one; the new path."""
     aside = path.with_name(f"{path.name}.set-aside")
     os.replace(path, aside)
     return aside
 
 
 def ensure_all_writable(folders: Iterable[tuple[str, Path]]) -> None:
-    """`ensure_writable` for several (option, folder). If one fails, the folders made so far are removed again."""
+    """`ensure_writable` for each (option, folder). If one fails, the folders made so far are removed again."""
     made: list[Path] = []
     try:
         for option, folder in folders:
@@ -201,13 +201,13 @@ def ensure_all_writable(folders: Iterable[tuple[str, Path]]) -> None:
 
 
 def ensure_writable(option: str, folder: Path) -> None:
-    """Make a folder and try a file in it. Raises UserError, so that no training starts whose result has no place."""
+    """Make a folder and write a test file. Raises UserError, so that no training starts whose result cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".write-test-{os.getpid()}"
         try:
             with probe.open("wb") as file:
-                file.write(bytes(PROBE_BYTES))  # an empty file fits on a full disk
+                file.write(bytes(PROBE_BYTES))  # an empty file would fit on a full disk
                 file.flush()
                 os.fsync(file.fileno())
         finally:

@@ -13,22 +13,22 @@ from typing import IO
 from benchmark.storage.files import open_regular
 from families.spec import UserError
 
-LOCK_SECONDS = 0.2
+LOCK, POLL_SECONDS = "lock", 0.2
 
 
 @contextmanager
 def locked(folder: Path, wait: bool, until: Callable[[], bool] = lambda: False) -> Iterator[bool]:
-    """Within: nobody else has this lock, if it is True. With `wait` it always is, unless `until` came true first.
+    """Within: True if this process alone has the folder's lock; with `wait` always, unless `until` came true first.
 
-    Raises UserError for a folder that is another user's, or on a file system without locks.
+    Raises UserError where the lock is no regular file, is another user's, or is on a file system without locks.
     """
     with ExitStack() as within:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            file = within.enter_context(os.fdopen(open_regular(folder / "lock", os.O_RDWR | os.O_CREAT), "r+"))
+            file = within.enter_context(os.fdopen(open_regular(folder / LOCK, os.O_RDWR | os.O_CREAT), "r+"))
             got = _lock(file)
             while wait and not got and not until():
-                time.sleep(LOCK_SECONDS)
+                time.sleep(POLL_SECONDS)
                 got = _lock(file)
         except OSError as error:
             raise UserError(f"{folder}: cannot be locked ({error.strerror})") from None
@@ -36,11 +36,11 @@ def locked(folder: Path, wait: bool, until: Callable[[], bool] = lambda: False) 
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether somebody has this lock."""
+    """Whether a process has the folder's lock. Looking does not take it."""
     try:
-        with os.fdopen(open_regular(folder / "lock", os.O_RDONLY)) as file:
-            return not _lock(file, fcntl.LOCK_SH)  # two who only look are not in each other's way
-    except OSError:  # none is there, or what nobody could lock
+        with os.fdopen(open_regular(folder / LOCK, os.O_RDONLY)) as file:
+            return not _lock(file, fcntl.LOCK_SH)  # several may look at a time
+    except OSError:  # it does not exist, or cannot be locked
         return False
 
 

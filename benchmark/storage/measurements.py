@@ -16,7 +16,7 @@ from benchmark.storage.work_folder import Workspace
 
 @dataclass(frozen=True)
 class Setting:
-    """What is timed: a family's teacher and student at their own geometry, or at a protocol's.
+    """The timed step: a family's teacher and student at their own geometry, or at a protocol's.
 
     Attributes:
         matched: with the native components; else the standard student.
@@ -71,7 +71,7 @@ def save_measurement(workspace: Workspace, protocol: str, setting: Setting, foun
 def read_measurements(
     workspace: Workspace, name: str, protocol: Protocol, device: str
 ) -> dict[tuple[Geometry, bool], dict[str, Any]]:  # fmt: skip
-    """(geometry, whether matched) -> what was measured on this device of the protocol as it is now."""
+    """(geometry, whether matched) -> measurement, of those on this device of the protocol as it is now."""
     measured: dict[tuple[Geometry, bool], dict[str, Any]] = {}
     for path in sorted(workspace.speed(name).glob(f"*-{device}.json")):
         found = read_json(path)

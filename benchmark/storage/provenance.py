@@ -1,4 +1,4 @@
-"""What made a number: code, versions, machine and dates."""
+"""The provenance of a number: code, versions, machine and dates."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ CODE, FROZEN = ("benchmark", "families"), "frozen.json"
 
 
 def utc_now() -> str:
-    """The time, as records have it."""
+    """The time as in records."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def provenance(started: str, finished: str, data: str | None = None) -> dict[str, Any]:
-    """The record of what makes a number now."""
+    """The record of this process's code, versions and machine."""
     packages = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
     return {
         **code_version(),
@@ -40,8 +40,10 @@ def provenance(started: str, finished: str, data: str | None = None) -> dict[str
 
 @functools.lru_cache(maxsize=1)
 def code_version() -> dict[str, Any]:
-    """commit, dirty, and a digest of the code itself, which also holds outside a git checkout. Read once a process: a
-    run is made by the code that was loaded. A frozen copy has commit and dirty from where it was taken."""
+    """commit, dirty, and a digest of the code, which works outside a git checkout too.
+
+    Read once a process, for the code that was loaded makes its runs. A frozen copy has commit and dirty of its original.
+    """
     copied = read_json(ROOT / FROZEN)
     if copied is not None:
         return copied | {"code": code_digest(ROOT)}

@@ -27,7 +27,7 @@ class NamedConditions(Conditions):
 
 
 class Labelled(Record):
-    """A run with the labels of the cell it was written for."""
+    """A run with the labels of its cell."""
 
     family: str
     size: str
@@ -63,7 +63,7 @@ class Score(Record):
 
 
 class Metrics(Score):
-    """The test set's score, each shifted set's, and by transferred block the attention's match and dropped mass."""
+    """Scores on the test set and each shifted set; the match and the dropped mass of attention, by transferred block."""
 
     shift: dict[str, Score] = {}
     attention_kl: list[Finite] | None = None
@@ -71,7 +71,7 @@ class Metrics(Score):
 
 
 class Point(Record):
-    """A learning curve's point: mean training loss since the point before, and top-1 on val."""
+    """A point of a learning curve: mean training loss since the last point, and top-1 on val in percent."""
 
     step: Annotated[int, Field(ge=0)]
     loss: Finite
@@ -79,7 +79,7 @@ class Point(Record):
 
 
 class TeacherRecord(Record):
-    """What the student learnt from; `top1` and `how` it was measured are null where it was not."""
+    """A student's teacher; `top1` in percent and `how` it was measured are null where it was not."""
 
     source: Annotated[str, Field(max_length=1000)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
@@ -105,8 +105,8 @@ class Cost(Record):
 
 
 class Provenance(Record):
-    """What made the number. `dirty` speaks of the code alone; null where the code is no git checkout. `data` is a digest of the
-    images' names and sizes, null for embedded data."""
+    """Code, versions, machine and dates. `dirty` is of the code alone; null outside a git checkout. `data` is a digest of the
+    images' names and sizes; null for embedded data."""
 
     commit: str | None
     dirty: bool | None
@@ -119,7 +119,7 @@ class Provenance(Record):
 
 
 class Payload(Record):
-    """What a finished run leaves, without labels."""
+    """The record of a finished run, without labels."""
 
     metrics: Metrics
     val: Score
@@ -140,22 +140,22 @@ class Result(Payload):
 
     @functools.cached_property
     def cell(self) -> Cell:
-        """The place that the labels name."""
+        """The cell that the labels name."""
         run = self.run
         return Cell(run.protocol.name, run.family, run.size, run.arm, run.seed)
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """A file that is no valid result, and why, in one line."""
+    """A file that is no valid result, and why, on one line."""
 
     path: Path
     reason: str
 
 
 def read_result(path: Path) -> Result | Rejected:
-    """A result file, or why it is none: no file of at most 10 MB, not JSON, truncated, another schema, or a key that is not
-    its run's."""
+    """A result file, or why it is invalid: no regular file of at most 10 MB, not JSON, truncated, another schema, or a key that
+    is not its run's."""
     try:
         text = read_bytes(path)
         result = Result.model_validate_json(text, strict=True)

@@ -17,7 +17,7 @@ from benchmark.storage.result_file import Rejected, Result, labelled, read_resul
 
 
 def read_results(folder: Path) -> tuple[list[Result], list[Rejected]]:
-    """Every result below `folder`, by path, and what was left out."""
+    """Every result below `folder`, by path, and the files left out."""
     with uncollected():
         found = [read_result(path) for path in sorted(folder.glob("*/*/*/*.json"))]
     return [r for r in found if isinstance(r, Result)], [r for r in found if isinstance(r, Rejected)]
@@ -25,7 +25,7 @@ def read_results(folder: Path) -> tuple[list[Result], list[Rejected]]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Within, Python searches for no garbage: of 10,000 results it would take as long again as reading them."""
+    """Within, the garbage collector is off: for 10,000 results it would take as long as reading them."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -36,7 +36,7 @@ def uncollected() -> Iterator[None]:
 
 
 class Results:
-    """A results folder: where cells lie."""
+    """A results folder: one file a cell."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,12 +46,12 @@ class Results:
         return self.folder / cell.path
 
     def get(self, cell: Cell) -> Result | Rejected | None:
-        """What the cell holds; None when there is no file."""
+        """The content of a cell; None without a file."""
         path = self.path(cell)
         return read_result(path) if os.path.lexists(path) else None
 
     def put(self, cell: Cell, run: Run, payload: dict[str, Any], superseded: Path) -> None:
-        """Write a finished run's payload for one cell; another run's file in its place is moved below `superseded`."""
+        """Write a finished run's payload for one cell. Another run's file in its place is kept below `superseded`."""
         old = self.get(cell)
         if isinstance(old, Result) and old.key == run.key:
             return
@@ -65,7 +65,7 @@ class Results:
 
 
 def _keep(path: Path, aside: Path) -> None:
-    """Copy a file that is about to be replaced; what is no file (or a link to one that is gone) is moved."""
+    """Copy a file that is about to be replaced; anything but a regular file is moved."""
     if stat.S_ISREG(os.lstat(path).st_mode):
         with replacing(aside) as file, path.open("rb") as old:
             shutil.copyfileobj(old, file)

@@ -1,4 +1,4 @@
-"""The work folder: what runs leave while they train and when they have finished."""
+"""The work folder: the files of runs and submissions."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class SubmissionFolder:
 
 class Workspace:
     """The work folder: `runs/<key>/` has a RunFolder each, `jobs/<submission>/` a SubmissionFolder, `code/` the copies of the
-    code that jobs run, `superseded/` results that newer runs replaced, `speed/<protocol>/` what `bench speed` measured."""
+    code that jobs run, `superseded/` results that newer runs replaced, `speed/<protocol>/` measurements of `bench speed`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -99,19 +99,19 @@ class Workspace:
         return [SubmissionFolder(path.parent) for path in self.jobs.glob(f"*/{self.submission('*').record.name}")]
 
     def speed(self, protocol: str) -> Path:
-        """The folder of what `bench speed` measured of a protocol's steps."""
+        """The folder of measurements of a protocol's steps."""
         return self.folder / "speed" / protocol
 
     def payload(self, key: str) -> dict[str, Any] | None:
-        """What a finished run left, without labels; None when it has not finished here, or its file is damaged."""
+        """The record of a finished run, without labels; None if it has not finished here, or its file is damaged."""
         return self._finished(key)[0]
 
     def weights_digest(self, key: str) -> str | None:
-        """The digest (benchmark.train.weights_digest) of the weights that a finished run left; None where it is not known."""
+        """The digest (training.models.weights_digest) of a finished run's weights; None where it is not known."""
         return self._finished(key)[1]
 
     def finish(self, key: str, payload: dict[str, Any], weights: str | None) -> None:
-        """Write what a finished run leaves, with its key and the digest of its weights (None: it has none of its own)."""
+        """Write the record of a finished run, with its key and the digest of its weights (None: it has none of its own)."""
         write_json(self.run(key).payload, payload | {WEIGHTS_DIGEST: weights, RUN_KEY: key}, durable=True, sealed=True)
 
     def _finished(self, key: str) -> tuple[dict[str, Any] | None, str | None]:

@@ -525,7 +525,7 @@ def one_line(answer, *parts):
 def test_a_full_folder_is_refused_and_goes_on_once_there_is_space(option, disk, site, again, tmp_path, monkeypatch):
     if option == "reports":
         monkeypatch.undo()  # they are written
-    fill(disk(tmp_path / option, "4m"))
+    fill(disk(tmp_path / option, "5m"))
     one_line(again("--reports", tmp_path / "reports"), f"--{option} {tmp_path / option}", "No space left on device")
     (tmp_path / option / "fill").unlink()
     assert again("--reports", tmp_path / "reports")[0] == 0 and found(tmp_path / "results") == site[2]

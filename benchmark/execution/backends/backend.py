@@ -1,4 +1,4 @@
-"""The interface of a backend. Its defaults are those of a command whose workers run on this machine and end with it."""
+"""The interface of a backend. Its defaults suit workers that run on this machine and end with the command."""
 
 from __future__ import annotations
 
@@ -32,19 +32,22 @@ class SchedulerError(UserError):
 
 
 class Backend:
-    """Submits workers, and looks after the jobs that they become.
+    """Submits workers, and looks after their jobs.
 
-    An instance has the options of one command. What was submitted before is looked up by the class alone.
+    An instance has the options of one command. Submitted jobs are looked up by the class alone.
 
     Attributes:
         name: the file's, as in `--cluster local`.
         title: in messages.
         executor: submitit's.
         detached: jobs outlive the command, have a number, and wait for others by themselves.
-        in_process: the worker is this process.
+        in_process: the worker is the command's own process.
         takes_config: `--cluster-config` applies.
-        runs_per_job: the fewest runs of a detached job.
+        jobs: how many run at a time; None: as many as this machine has room for.
         processes: how many share each run's batches.
+        runs_per_job: the fewest runs of a detached job.
+        loaders: image loaders of each process; None: chosen by this machine's cores.
+        description: the number, size and time limit of detached jobs.
     """
 
     name: ClassVar[str] = ""
@@ -53,54 +56,41 @@ class Backend:
     detached: ClassVar[bool] = False
     in_process: ClassVar[bool] = False
     takes_config: ClassVar[bool] = False
-    runs_per_job: int = 1
+    runs_per_job = 1
+    loaders: int | None = None
+    description = ""
 
     def __init_subclass__(cls) -> None:
         cls.name = cls.__module__.rpartition(".")[2]
 
     def __init__(self, config: Path | None = None, jobs: int | None = None, processes: int | None = None) -> None:
-        """Take the command's options; None where not given. Raises UserError for what does not go with the backend."""
+        """Take the command's options; None: not given. Raises UserError for options that do not go with the backend."""
         self.jobs, self.processes = jobs, processes or 1
-
-    # ---- submitting
 
     def at_a_time(self, places: int) -> int:
         """How many jobs run at a time, where this machine has room for `places` workers."""
         return self.jobs or max(1, places)
 
     def device(self, asked: str) -> str:
-        """The device of runs, where the user asked for `asked`."""
+        """The device of runs, for the option --device."""
         return asked
 
-    @property
-    def loaders(self) -> int | None:
-        """Image loaders of each process; None: by what this machine has."""
-        return None
-
-    @property
-    def description(self) -> str:
-        """What jobs get."""
-        return ""
-
-    def ensure_available(self) -> None:
-        """Raises SchedulerError where nothing can be submitted from this machine."""
-
     def longest_array(self) -> int:
-        """The most jobs of one submission."""
+        """The most jobs of one submission. Raises SchedulerError where none can be made from this machine."""
         return 1000
 
     def parameters(self, name: str, folder: Path, code: Path, after: Iterable[str]) -> dict[str, Any]:
         """The parameters of submitit's executor for `submit`."""
         return {"timeout_min": WEEK_MINUTES}
 
-    def worker_environment(self) -> Mapping[str, str | None]:
+    def worker_environment(self) -> dict[str, str | None]:
         """Variables that a worker sets, or removes where None."""
         return {}
 
     def submit(
         self, worker: Callable[[Any], None], tasks: Sequence[Any], name: str, folder: Path, code: Path, after: Iterable[str] = ()
     ) -> list[Any]:  # fmt: skip
-        """Submit one job a task, which calls `worker` with it, and return submitit's jobs.
+        """Submit one job a task, which calls `worker` with it; submitit's jobs.
 
         Jobs are called `name`, import the copy of the code in `code`, keep their files in `folder`, and begin once the jobs
         `after` have ended. Raises SchedulerError where the scheduler refuses.
@@ -112,33 +102,26 @@ class Backend:
         with importing(code):
             return list(executor.map_array(worker, tasks))
 
-    # ---- what was submitted
-
-    @classmethod
-    def live(cls, ids: Iterable[str]) -> dict[str, Live]:
+    @staticmethod
+    def live(ids: Iterable[str]) -> dict[str, Live]:
         """Those of these jobs that have not ended. Raises SchedulerError where the scheduler does not answer."""
         return {}
 
-    @classmethod
-    def endings(cls, ids: Iterable[str]) -> dict[str, str]:
+    @staticmethod
+    def endings(ids: Iterable[str]) -> dict[str, str]:
         """How these jobs ended, in Slurm's words, without those that the scheduler has forgotten. Raises SchedulerError."""
         return {}
 
-    @classmethod
-    def cancel(cls, ids: Sequence[str]) -> None:
+    @staticmethod
+    def cancel(ids: Sequence[str]) -> None:
         """End jobs. Raises SchedulerError where the scheduler refuses."""
 
-    @classmethod
-    def cancel_named(cls, name: str) -> None:
+    @staticmethod
+    def cancel_named(name: str) -> None:
         """End the jobs of that name. Raises SchedulerError where the scheduler refuses."""
 
-    @classmethod
-    def output(cls, folder: Path, job: str) -> str:
-        """The paths of a job's error streams, as a pattern."""
-        return f"{folder}/{job}_*_log.err"
-
-    @classmethod
-    def said_last(cls, folder: Path, job: str) -> str | None:
+    @staticmethod
+    def said_last(folder: Path, job: str) -> str | None:
         """The last line of a job's own on its error streams; None without one."""
         return None
 

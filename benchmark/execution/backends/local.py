@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ class Local(Backend):
         """As many processes for a job as share a run."""
         return super().parameters(name, folder, code, after) | {"tasks_per_node": self.processes}
 
-    def worker_environment(self) -> Mapping[str, str | None]:
+    def worker_environment(self) -> dict[str, str | None]:
         """The GPUs of this process, which submitit would hide."""
         return {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.execution.backends import slurm_commands as commands
-from benchmark.execution.backends.backend import Backend, Live, SchedulerError
+from benchmark.execution.backends.backend import Backend, SchedulerError
 from benchmark.execution.backends.slurm_config import ClusterConfig, load_config
 from benchmark.execution.preemption import python_that_waits
 from benchmark.spec.records import validated
@@ -38,32 +38,20 @@ class Slurm(Backend):
         given |= {name: value for name, value in options.items() if value is not None}
         self.config = validated(ClusterConfig, given, "--jobs and --processes with the cluster's settings")
         super().__init__(config, self.config.parallel, self.config.ranks)
-        self.runs_per_job = self.config.runs_per_job
+        chosen, self.runs_per_job = self.config, self.config.runs_per_job
+        self.loaders = chosen.cpus - 1 if chosen.gpus else 0
+        self.description = (
+            f"at most {chosen.parallel} at a time, each on {chosen.nodes} x {chosen.tasks} processes"
+            f" for up to {chosen.minutes} minutes before it queues again"
+        )
 
     def device(self, asked: str) -> str:
         """GPUs where jobs have some."""
         return "cuda" if self.config.gpus and asked == "auto" else asked
 
-    @property
-    def loaders(self) -> int | None:
-        """All but one of a process's cores; none for training on the CPU."""
-        return self.config.cpus - 1 if self.config.gpus else 0
-
-    @property
-    def description(self) -> str:
-        """Number, size and time limit of jobs."""
-        config = self.config
-        return (
-            f"at most {config.parallel} at a time, each on {config.nodes} x {config.tasks} processes"
-            f" for up to {config.minutes} minutes before it queues again"
-        )
-
-    def ensure_available(self) -> None:
-        """Raises SchedulerError where a program of Slurm's is missing."""
-        commands.ensure_here()
-
     def longest_array(self) -> int:
         """Slurm's limit."""
+        commands.ensure_here()
         return commands.longest_array()
 
     def submit(
@@ -84,36 +72,19 @@ class Slurm(Backend):
             except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
                 raise SchedulerError(f"Slurm refuses: {commands.refusal(str(error))}") from None
 
-    @classmethod
-    def live(cls, ids: Iterable[str]) -> dict[str, Live]:
-        """By `squeue`."""
-        return commands.live(ids)
+    live, endings = staticmethod(commands.live), staticmethod(commands.endings)
+    cancel, cancel_named = staticmethod(commands.cancel), staticmethod(commands.cancel_named)
 
-    @classmethod
-    def endings(cls, ids: Iterable[str]) -> dict[str, str]:
-        """By `sacct`."""
-        return commands.endings(ids)
-
-    @classmethod
-    def cancel(cls, ids: Sequence[str]) -> None:
-        """By `scancel`."""
-        commands.cancel(ids)
-
-    @classmethod
-    def cancel_named(cls, name: str) -> None:
-        """By `scancel`."""
-        commands.cancel_named(name)
-
-    @classmethod
-    def said_last(cls, folder: Path, job: str) -> str | None:
-        """The last line that is not of Slurm or submitit; else what Slurm says of the error."""
+    @staticmethod
+    def said_last(folder: Path, job: str) -> str | None:
+        """The last line that is not of Slurm or submitit; else Slurm's own error."""
         lines: list[str] = []
         for path in takewhile(Path.exists, (folder / f"{job}_{rank}_log.err" for rank in itertools.count())):
             with suppress(OSError), path.open("rb") as file:
                 file.seek(max(0, path.stat().st_size - TAIL_BYTES))
                 lines += [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         own = [line for line in lines if not line.startswith(("srun:", "slurmstepd", "submitit "))]
-        why = [line for line in lines if line.startswith("srun: error:")]  # the lines after tell that it ends the rest
+        why = [line for line in lines if line.startswith("srun: error:")]  # followed by lines on the end of the other processes
         return (own or why or lines)[-1] if lines else None
 
 

@@ -57,7 +57,7 @@ def _batched(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def endings(ids: Iterable[str]) -> dict[str, str]:
-    """How these jobs ended, in Slurm's words, as in OUT_OF_MEMORY or CANCELLED by 1000; not those that it has forgotten.
+    """How these jobs ended, as in OUT_OF_MEMORY or CANCELLED by 1000, without those that Slurm has forgotten.
 
     Raises SchedulerError where sacct fails.
     """
@@ -83,8 +83,8 @@ def cancel_named(name: str) -> None:
 
 @contextmanager
 def outside_of_jobs() -> Iterator[None]:
-    """Within: what is submitted inherits nothing of the job, if any, that it is submitted from; what sbatch complains of is
-    left to the error that is raised."""
+    """Within: submitted jobs inherit nothing of a job that this process belongs to, and sbatch's complaints are not printed,
+    since the error that is raised has them."""
     import submitit
 
     kept = {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or name.startswith("SBATCH_")}
@@ -95,20 +95,20 @@ def outside_of_jobs() -> Iterator[None]:
 
 
 def ensure_here() -> None:
-    """Raises SchedulerError where a program of Slurm's is missing that a submission needs."""
+    """Raises SchedulerError where a program of Slurm's is missing."""
     for name in PROGRAMS:
         if shutil.which(name) is None:
             raise SchedulerError(f"no {name} here: is this a node of a Slurm cluster?")
 
 
 def longest_array() -> int:
-    """How many jobs an array may have here."""
+    """The most jobs of an array here."""
     found = re.search(r"MaxArraySize\s*=\s*(\d+)", _checked(["scontrol", "show", "config"]))
     return max(1, int(found.group(1)) - 1) if found else 1000
 
 
 def refusal(told: str) -> str:
-    """The line of sbatch's that says why it refused."""
+    """The lines of sbatch's output that say why it refused."""
     lines = [line for line in map(str.strip, told.splitlines()) if REJECTED.match(line)]
     return "; ".join(dict.fromkeys(lines)) or one_line(told)
 

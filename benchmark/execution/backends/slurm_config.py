@@ -1,4 +1,4 @@
-"""What a site wants in a job, read from YAML."""
+"""A site's settings of jobs, read from YAML."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ Processes = Annotated[int, NUMBER, Field(ge=bounds.PROCESSES.least, le=bounds.PR
 Minutes = Annotated[int, NUMBER, Field(ge=bounds.MINUTES.least, le=bounds.MINUTES.most)]
 
 
-Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$", max_length=1000)]  # what becomes one line of a script
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$", max_length=1000)]  # of a script
 
 
 Variable = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=10_000)]
 
 
 class ClusterConfig(Record):
-    """What a site wants, and what a run gets there.
+    """Settings of a site and of its jobs.
 
     Attributes:
-        partition, account, qos, constraint: as sbatch has them; None: the site's own.
-        nodes: a run's.
-        gpus: a node's, each with a process of its own; 0: none.
-        processes: a node's; None: one for each GPU, or one.
-        cpus: cores a process: its own and those of its image loaders.
-        memory_gb: a node's; None: the site's own.
-        minutes: of a job, until it has to queue again.
-        notice_seconds: before that, or before it is preempted, when a job begins to leave.
+        partition, account, qos, constraint: sbatch's options; None: the site's default.
+        nodes: for each run.
+        gpus: on each node, one a process; 0: none.
+        processes: on each node; None: one a GPU, or one.
+        cpus: cores of each process: its own and those of its image loaders.
+        memory_gb: on each node; None: the site's default.
+        minutes: of a job, before it queues again.
+        notice_seconds: how long before this, or a preemption, a job begins to leave.
         parallel: jobs of a stage that run at a time.
-        runs_per_job: how many runs a job has at least, one group after the other; those that train together always share one.
+        runs_per_job: the fewest runs of a job, group after group; runs that train together always share a job.
         environment: variables of each job.
         setup: shell lines before each job, as in `module load cuda`.
-        sbatch: any other option of sbatch, as in `reservation: vision`; true for one without a value.
+        sbatch: other options of sbatch, as in `reservation: vision`; true for one without a value.
     """
 
     partition: Line | None = None
@@ -89,7 +89,7 @@ class ClusterConfig(Record):
         for name in value:
             if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
                 raise ValueError(f"{quoted(name)} is no option of sbatch as it has them, in small letters")
-            taken = next((each for each in RESERVED if each.startswith(name.replace("-", "_"))), None)  # sbatch takes beginnings
+            taken = next((each for each in RESERVED if each.startswith(name.replace("-", "_"))), None)  # sbatch takes prefixes
             if taken is not None:
                 raise ValueError(f"{quoted(name)[1:-1]} is set by the launcher")
         return value
@@ -102,7 +102,7 @@ class ClusterConfig(Record):
 
     @model_validator(mode="after")
     def _time_to_train(self) -> ClusterConfig:
-        if self.notice_seconds > 30 * self.minutes:  # and Slurm may give it a minute early
+        if self.notice_seconds > 30 * self.minutes:  # Slurm may give notice a minute early
             raise ValueError(f"notice_seconds: {self.notice_seconds} is more than half of minutes: {self.minutes}")
         return self
 
@@ -118,12 +118,12 @@ class ClusterConfig(Record):
 
     @property
     def variables(self) -> str:
-        """Shell lines that set the job's environment, which may hold secrets."""
+        """Shell lines that set the job's environment, which may have secrets."""
         return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in self.environment.items())
 
     def parameters(self, name: str, code: Path, after: Collection[str], variables: Path) -> dict[str, Any]:
-        """What submitit's executor is told for jobs called `name` that run a copy of the code, and begin once the jobs `after`
-        have ended, however. The file `variables` holds those of this record."""
+        """The parameters of submitit's executor for jobs called `name` that run a copy of the code, once the jobs `after` have
+        ended, however. The file `variables` has this record's `variables`."""
         exports = [f". {shlex.quote(str(variables))}"] if self.environment else []
         exports.append(f"export SRUN_CPUS_PER_TASK={self.cpus}")  # since Slurm 22.05 srun does not take it from sbatch
         exports += [f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}", "export PYTHONSAFEPATH=1"]
@@ -143,7 +143,7 @@ class ClusterConfig(Record):
             "slurm_signal_delay_s": self.notice_seconds,
             "slurm_dependency": f"afterany:{':'.join(after)}" if after else None,
             "slurm_setup": [*self.setup, *exports],
-            "slurm_srun_args": ["--kill-on-bad-exit=1"],  # without it a job whose one process died waits for ever
+            "slurm_srun_args": ["--kill-on-bad-exit=1"],  # or a job would wait for ever for a process that died
             "slurm_additional_parameters": {"requeue": True}
             | {name: each for name, each in self.sbatch.items() if each is not False},
         }
@@ -155,7 +155,7 @@ def _as_text(value: Any) -> Any:
 
 
 def user_file() -> Path:
-    """Where a user's own settings lie."""
+    """The user's own settings."""
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(base).expanduser() / "bench" / "cluster.yaml"
 
