@@ -1,6 +1,6 @@
 """Keys."""
 
-from benchmark.transfer.part import TensorPart
+from benchmark.transfer.parts import TensorPart
 from families.core.attention import Route
 
 PART = TensorPart(

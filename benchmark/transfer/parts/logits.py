@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from benchmark.transfer.part import Tokens
+from benchmark.transfer.parts import Tokens
 from benchmark.transfer.parts.map import AttentionMap
 from families.core.attention import Map, Route
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.transfer.part import Tokens
+from benchmark.transfer.parts import Tokens
 from families.core.attention import Map, OnRoute, Route
 
 
@@ -42,4 +42,4 @@ def _among(route: Route | Map, tokens: Sequence[int]) -> OnRoute:
 
 
 PART = AttentionMap()
-NEEDS_ROUTE = False  # a teacher may be read as maps, without q, k and v
+NEEDS_ROUTE = False

@@ -1,6 +1,6 @@
 """Attention output: map times values, before the projection."""
 
-from benchmark.transfer.part import TensorPart
+from benchmark.transfer.parts import TensorPart
 
 PART = TensorPart(
     of=lambda route, v, attended: attended(),

@@ -1,6 +1,6 @@
 """Values."""
 
-from benchmark.transfer.part import TensorPart
+from benchmark.transfer.parts import TensorPart
 
 PART = TensorPart(
     of=lambda route, v, attended: v,
