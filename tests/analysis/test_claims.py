@@ -376,4 +376,4 @@ def test_the_page_of_claims(tmp_path):
     assert "standard-copy: +20.0 points; standard-distill: -30.0 points" in row
     assert "`bench run --study main --family deit --sizes base`" in row and "--protocol imagenet" in row
     assert "not measured" in next(line for line in page.splitlines() if "Fine-tuning the teacher on the task first" in line)
-    assert "number 7" in page
+    assert "Experiment 7, detection on COCO" in page
