@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from benchmark.cli.common import DONE, INTERRUPTED, MOST_SAID, WRONG_REQUEST, Parser
-from families.spec import UserError
+from families.spec import UserError, one_line
 
 ORDER = ("run", "report", "list", "status", "cancel", "logs", "export", "speed", "inspect", "fetch", "check")
 
@@ -48,7 +48,7 @@ def _prepare_streams() -> None:
 def _refused(told: str) -> int:
     """Print what is wrong with a request on one line of printable characters."""
     line = "".join(letter if letter.isprintable() else " " for letter in told)
-    print(f"bench: {' '.join(line.split())[:MOST_SAID]}", file=sys.stderr)
+    print(f"bench: {one_line(line, MOST_SAID)}", file=sys.stderr)
     return WRONG_REQUEST
 
 
