@@ -109,7 +109,7 @@ def test_any_table_can_be_printed(folder, capsys):
     words = ["report", "--results", str(folder), "--reports", str(folder.parent / "reports"), "--tables"]
     assert main([*words, "cost,provenance"]) == 0
     out = capsys.readouterr().out
-    assert "Cost at inference" in out and "What made these results" in out and "Failures and successes" not in out
+    assert "Cost at inference" in out and "Provenance of the results" in out and "Failures and successes" not in out
     assert main([*words, "all"]) == 0
     assert "Failures and successes" in capsys.readouterr().out
     assert main([*words, "costs"]) == 2
