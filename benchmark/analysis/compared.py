@@ -90,7 +90,7 @@ class Tables:
             (family, size, arm): (gap, board.comparisons)
             for board in boards
             for (_, family, size, arm, kind), gap in board.comparisons_of.found.items()
-            if kind == GAP and gap.simultaneous is not None  # another board's have none
+            if kind == GAP and gap.simultaneous is not None  # without one, another leaderboard judges it
         }
 
     def _of(self, values: pd.Series) -> pd.DataFrame:

@@ -128,7 +128,7 @@ def _left_out(found: SortedResults, folder: Path) -> list[str]:
     lines += [f"{item.cell.path}: stale, its protocol or family has changed since" for item in found.stale]
     lines += [f"{count} results of protocol {name}: give its file as --protocol" for name, count in found.unknown.items()]
     lines += [
-        f"{count} results of {arm} by protocol {name}: on no board, since no study lists it; give one that does as --study"
+        f"{count} results of {arm} by protocol {name}: on no leaderboard, since no study lists it; give one that does as --study"
         for (name, arm), count in found.unlisted.items()
     ]
     return lines + [f"{one}: counted, though {other} tells another outcome of the same run" for one, other in found.differing]

@@ -16,7 +16,7 @@ from benchmark.reporting.text import printable
 
 
 def show(board: Leaderboard, console: Console, most: int | None = None, names: Collection[str] | None = None) -> None:
-    """Print a board's tables of these names and their notes; for a table of more than `most` rows
+    """Print the tables of these names and their notes; for a table of more than `most` rows
     print where it is written.
 
     `names` None: the tables that are printed unasked and those that the study names.
