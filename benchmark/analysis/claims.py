@@ -41,9 +41,11 @@ class Measured:
         expect: the claim; None where nothing is claimed.
         per: for `same`, the group that is claimed to have one sign.
         comparisons: m of its simultaneous interval.
-        premise: for claims about failing transfers, the difference that is below 0 where a transfer fails.
+        premise: for claims about failing transfers, the difference that is below 0 where a transfer
+            fails.
         estimate: in percentage points, of `kl` in nats.
-        outcome: None where nothing is claimed, without an interval, or where the group has no second difference.
+        outcome: None where nothing is claimed, without an interval, or where the group has no
+            second difference.
     """
 
     difference: str
@@ -65,13 +67,13 @@ class Measured:
 
     @property
     def kind(self) -> str | None:
-        """The name of this difference in `signed_arms`: gap, reversal, control, ...; None for another one."""
+        """Its name in `signed_arms`: gap, reversal, control, ...; None if it has none."""
         return kind_of(self.terms)
 
     @property
     def short(self) -> str:
-        """The difference in few words: the arm alone for its gap, an arm with the name of another estimate of `signed_arms`, two
-        arms for the difference of their gaps."""
+        """The difference in few words: the arm alone for its gap, an arm with the name of another
+        estimate of `signed_arms`, two arms for the difference of their gaps."""
         arms, kind = list(self.terms), self.kind
         if kind is not None:
             name = arms[0] if kind == GAP else f"{arms[0]} ({kind})"
@@ -94,8 +96,9 @@ class Measured:
 class Judged:
     """A claim with what was measured of it.
 
-    `on_imagenet` is the command that tests the claim on ImageNet, for the families that it names, else for all; None where this
-    protocol is imagenet itself, or where imagenet cannot have the study's arms.
+    `on_imagenet` is the command that tests the claim on ImageNet, for the families that it names,
+    else for all; None where this protocol is imagenet itself, or where imagenet cannot have the
+    study's arms.
     """
 
     claim: Claim
@@ -142,7 +145,8 @@ class Finding:
         title: from the study's file, like `asks` and `limits`.
         judged: its claims.
         made: digest of the code by key of each distinct run behind the differences.
-        commands: train the measured arms that the study adds to main; none for a study of the user's own.
+        commands: train the measured arms that the study adds to main; none for a study of the
+            user's own.
     """
 
     protocol: str
@@ -185,17 +189,17 @@ class Finding:
         return (
             "Differences of mean top-1 in percentage points, of kl in nats, ± half the simultaneous 95 % interval over m"
             " comparisons (Bonferroni; Student's t with pooled variances): those of the leaderboard that judges a gap, else those"
-            f" that this study's claims add to the others' ({' or '.join(map(str, self.comparisons)) or 'none'}). {HOLDS}: the"
-            f" whole interval lies on the claimed side of 0; {CONTRADICTED}: on the other; {OPEN}: it contains 0. A claim that"
-            f" something is not so can be {CONTRADICTED} or {NOT_CONTRADICTED}. {EXPECTED['same']}: all lines of a teacher (a"
-            f" family, a size) together, each with the outcome of all: {OPEN} as soon as one contains 0. {NO_CASE}: the claim"
-            " is about transfers that fail, and this one is not shown to. ° another side of 0, or none, by each cell's own"
-            " variance. n: runs of the arm with fewest."
+            f" that this study's claims add ({' or '.join(map(str, self.comparisons)) or 'none'}). {HOLDS}: the whole interval"
+            f" lies on the claimed side of 0; {CONTRADICTED}: on the other; {OPEN}: it contains 0. A claim that denies a side is"
+            f" {CONTRADICTED}, {NOT_CONTRADICTED} or {HOLDS}. {EXPECTED['same']}: the lines of a teacher (a family, a size) are"
+            f" judged together: {OPEN} as soon as one contains 0. {NO_CASE}: the claim is about failing transfers, and this one"
+            " is not shown to fail. ° each cell's own variance puts it on another side of 0, or on none. n: runs of the arm with"
+            " fewest."
         )
 
 
 def kind_of(parts: Mapping[str, float]) -> str | None:
-    """The name in `signed_arms` of a difference of arms, by its first arm; None for another difference."""
+    """The name of a difference in `signed_arms`, by its first arm; None if it has none."""
     return next((kind for kind, each in signed_arms(Arm.parse(next(iter(parts)))).items() if each == parts), None)
 
 
@@ -211,7 +215,7 @@ def _akin(one: Measured, other: Measured) -> bool:
 
 
 def side(found: Estimate) -> int | None:
-    """1 above 0, -1 below, 0 where the simultaneous interval contains 0; None without an interval."""
+    """1 above 0, -1 below, 0 if the simultaneous interval contains 0; None without one."""
     if found.simultaneous is None:
         return None
     return int(found.value - found.simultaneous > 0) - int(found.value + found.simultaneous < 0)

@@ -1,4 +1,4 @@
-"""What claims compare: the runs that a protocol defines, and its results as tables."""
+"""The two sides of a claim: the runs that a protocol defines, and its results as tables."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Runs:
         self._keys, self._filled = dict[tuple[Teacher, str], str | None](), dict[tuple[Teacher, str], list[str]]()
 
     def key(self, teacher: Teacher, arm: str) -> str | None:
-        """None where this teacher cannot have the arm."""
+        """The key of an arm's run; None where this teacher cannot have the arm."""
         if (teacher, arm) not in self._keys:
             try:
                 self._keys[teacher, arm] = self._defined.run_of(Cell(self.name, *teacher, arm, 0)).key
@@ -39,7 +39,7 @@ class Runs:
         return self._keys[teacher, arm]
 
     def weighted(self, teacher: Teacher, terms: Mapping[str, float]) -> Compared:
-        """What a difference of arms compares: equal for teachers that share its runs; empty where they cancel."""
+        """The runs of a difference with their weights; empty where they cancel."""
         weights = dict[str | None, float]()
         for arm, weight in terms.items():
             key = self.key(teacher, arm)
@@ -47,8 +47,8 @@ class Runs:
         return frozenset((key, weight) for key, weight in weights.items() if weight)
 
     def filled(self, text: str, teacher: Teacher) -> list[str]:
-        """A difference with each value that this teacher has for its `*`, where it is a test. It is none between equal runs, nor
-        where it is what components do to Copy that Copy bypasses."""
+        """A difference with each value that this teacher has for its `*`; without those between
+        equal runs, and without the effect on Copy of components that Copy bypasses."""
         if (teacher, text) not in self._filled:
             every = filled(self.protocol, text, *teacher)
             self._filled[teacher, text] = [each for each in every if self._compares(each, teacher)]
@@ -69,8 +69,8 @@ class Runs:
 
 
 class Tables:
-    """One protocol's results as one table a test set (statistics.frame), its scores in the column top1; and the gaps that
-    leaderboards judge."""
+    """One protocol's results as one table a test set (statistics.frame), its scores in the column
+    top1; and the gaps that leaderboards judge."""
 
     def __init__(self, results: Sequence[Result], boards: Sequence[Leaderboard], table: pd.DataFrame) -> None:
         self.top1 = table
@@ -90,7 +90,7 @@ class Tables:
             (family, size, arm): (gap, board.comparisons)
             for board in boards
             for (_, family, size, arm, kind), gap in board.comparisons_of.found.items()
-            if kind == GAP and gap.simultaneous is not None  # another board's have none
+            if kind == GAP and gap.simultaneous is not None  # without one, another leaderboard judges it
         }
 
     def _of(self, values: pd.Series) -> pd.DataFrame:
@@ -104,6 +104,6 @@ class Tables:
         return {place[1:]: cell for place, cell in zip(pool.places, pool.cells.to_dict("records"), strict=True)}
 
     def sets(self, metric: str) -> list[str]:
-        """The test sets that a metric is told of."""
+        """The test sets of a metric."""
         shifted = [column.removeprefix("shift:") for column in self.shifted]
         return {"top1": ["test"], "shifted": shifted, "kl": ["kl"]}[metric]

@@ -1,9 +1,10 @@
 """Judge the claims of studies by the results of one protocol.
 
-A claim speaks of differences of arms' means (benchmark.spec.study.Test). Each is estimated for each teacher that has results, by
-the rules of benchmark.analysis.statistics: variances pooled over an arm's cells, intervals simultaneous over all comparisons of
-the plan, finished or not. No comparison has two intervals: a gap that a leaderboard judges has that leaderboard's, and any other
-difference belongs to the first study whose claims speak of it.
+A claim speaks of differences of arms' means (benchmark.spec.study.Test). Each is estimated for each
+teacher that has results, by the rules of benchmark.analysis.statistics: variances pooled over an
+arm's cells, intervals simultaneous over all comparisons of the plan, finished or not. No comparison
+has two intervals: a gap that a leaderboard judges has that leaderboard's, and any other difference
+belongs to the first study whose claims speak of it.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def _first_row(finding: Finding) -> float:
 
 
 class _Asked:
-    """A study's claims: what they compare by the plan, and what of that has results."""
+    """A study's claims: their comparisons by the plan, and those that have results."""
 
     def __init__(self, study: tuple[str, Study], tables: Tables, runs: Runs, usual: Sequence[str]) -> None:
         (self.name, self.study), self.tables, self.runs = study, tables, runs
@@ -95,8 +96,9 @@ class _Asked:
         return found
 
     def measured(self, counts: Mapping[Place, int]) -> list[list[list[Measured]]]:
-        """By claim and test the differences that have results, teachers that share all runs once; `counts` is m by place. Those
-        that no leaderboard judges are without their estimates."""
+        """By claim and test the differences that have results; teachers that share all runs are
+        one. `counts` is m by place. Estimates are pending where no leaderboard judges the
+        difference."""
         return [[self._measured(test, counts) for test in claim.tests] for claim in self.study.claims]
 
     def finding(
@@ -157,7 +159,7 @@ class _Asked:
         return list(found.values())
 
     def _one(self, on: str, teacher: Teacher, text: str, test: Test | None, counts: Mapping[Place, int]) -> Measured | None:
-        """A difference for one teacher, its estimate pending where no leaderboard judges it; None without results."""
+        """A teacher's difference, pending unless a leaderboard judges it; None without results."""
         arms = self._chosen(signed_terms(text), teacher)
         known = [self.tables.cells[on].get((*teacher, arm)) for arm in arms]
         if not arms or None in known:
@@ -169,8 +171,9 @@ class _Asked:
         return Measured(text, (teacher,), on, tuple(arms.items()), n, expect, per, m, None, found)
 
     def _chosen(self, terms: dict[str, float], teacher: Teacher) -> dict[str, float]:
-        """The arms as they are or, where the study sweeps something, each at the value of it that is best on val; none where a
-        value has no results, since the best of a part is not the best, or where two arms become one."""
+        """The arms as they are or, where the study sweeps a variant, each at its best value on val;
+        none where a value has no results, since the best of a part is not the best, or where two
+        arms become one."""
         if self.study.choose is None:
             return terms
         listed = [arm for text in self.study.arms for arm in filled(self.runs.protocol, text, *teacher)]
@@ -187,8 +190,8 @@ class _Asked:
 
 
 def _with_results(protocol: Protocol, study: Study, tables: Tables, usual: Sequence[str]) -> dict[Teacher, list[int]]:
-    """The teachers that have results of what the study adds to the `usual` arms, main's, and to baselines, where it adds
-    something; with the seeds that all of these have."""
+    """The teachers with results of the arms that the study adds to the `usual` ones and to
+    baselines (where it adds none: of its arms), with the seeds that all of these arms have."""
     known, found = teachers_of("all", None, study.teachers), dict[Teacher, list[int]]()
     for teacher, runs in tables.keys.items():
         arms = {text for arm in study.arms for text in filled(protocol, arm, *teacher)}
@@ -200,8 +203,7 @@ def _with_results(protocol: Protocol, study: Study, tables: Tables, usual: Seque
 
 
 def _estimates(protocol: str, measured: Iterable[Measured], tables: Tables) -> dict[Measured, Estimate]:
-    """Those that are pending, and of premises; all on one set at once, since variances are pooled over the whole table each
-    time."""
+    """The pending estimates; those of one test set in one call, which pools their variances."""
     every = dict.fromkeys(one for found in measured for one in (found, found.premise) if one is not None)
     pending, found = [one for one in every if one.estimate is PENDING], dict[Measured, Estimate]()
     counts = pd.Series([one.comparisons for one in pending])
@@ -218,9 +220,9 @@ def _estimates(protocol: str, measured: Iterable[Measured], tables: Tables) -> d
 
 
 def _commands(study: str, runs: Runs, teachers: Mapping[Teacher, Sequence[int]]) -> tuple[str, ...]:
-    """What trains these teachers' students with these seeds; of all teachers with the protocol's own where there are none."""
+    """Commands that train these teachers' students with these seeds; without teachers, all."""
     if study not in shipped("studies") or runs.name not in shipped("protocols"):
-        return ()  # a file of the user's, wherever it lies
+        return ()  # a file of the user's
     words, ways = _command(study, runs.name, runs.protocol), dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]]()
     for family in dict.fromkeys(family for family, _ in teachers):
         own = {size: set(seeds) for (each, size), seeds in teachers.items() if each == family}

@@ -1,4 +1,4 @@
-"""The leaderboard as data: which results count, and what each teacher's arms give by the rules of comparison."""
+"""The leaderboard as data: each teacher's arms by the rules of comparison."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ GAP_FIELDS = {"gap": "value", "se": "se", "df": "df", "verdict": "verdict"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell of the leaderboard: an arm's mean top-1 and runs, its gap where it transfers, or why there is none."""
+    """One cell of the leaderboard: an arm's mean top-1 and number of runs, its gap where it
+    transfers, or why it has none."""
 
     arm: Arm
     top1: float | None
@@ -49,7 +50,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """Teachers of one size that share every run of the study, and what was measured for them."""
+    """Teachers of one size that share every run of the study, with their cells."""
 
     families: tuple[str, ...]
     size: str
@@ -63,13 +64,18 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
-    """One study of one protocol: a row a teacher (or group of teachers that share all runs), a column an arm. Each is itself
-    alone, so that what is made of it can be kept.
+    """One study of one protocol: a row a teacher (or group of teachers that share all runs), a
+    column an arm. Compared by identity, so that tables of it can be cached.
 
-    `description` is what the protocol's file says of its numbers; `results` are the ones counted, of shown teachers and their
-    arms.
-    `sizes` has families of several sizes: by transfer arm how their verdicts agree, and the gap's change from the first size
-    to the last. `shifted` holds gaps on shifted test sets by (family, size, arm, set).
+    Attributes:
+        description: of the numbers, from the protocol's file.
+        sizes: families with several sizes: by transfer arm the agreement of their verdicts, and the
+            change of the gap from the first size to the last.
+        shifted: gaps on shifted test sets by (family, size, arm, set).
+        choose: the variant that the study sweeps.
+        printed: tables that the study asks for.
+        table: one row a cell, see long_table.
+        results: those that are counted, of shown teachers and their arms.
     """
 
     protocol: str
@@ -92,7 +98,7 @@ class Leaderboard:
     results: tuple[Result, ...]
 
     def difference(self, row: Row, arm: str, other: str) -> Estimate | None:
-        """Mean top-1 of one arm of a row's teachers minus that of another, with plain intervals alone; None without results."""
+        """Mean top-1 of an arm minus that of another, plain interval only; None without results."""
         place, pool = (self.protocol, row.families[0], row.size), self.comparisons_of.pool
         parts = [((), (*place, arm), 1.0), ((), (*place, other), -1.0)]
         found = as_estimates(contrasts(pool, parts, 1)) if pool is not None else {}
@@ -103,8 +109,8 @@ class Leaderboard:
         return self.comparisons_of.estimate(self.protocol, row.families[0], row.size, arm, kind)
 
     def native(self, row: Row) -> dict[str, Estimate]:
-        """What native components do to a row's teachers, as far as there are results: `control`, `reversal_copy`, `total_copy`,
-        and the same two of distill."""
+        """Effects of native components for a row's teachers, where there are results: `control`,
+        `reversal_copy`, `total_copy`, and the same two of distill."""
         kinds = {CONTROL: (CONTROL, "none")}
         kinds |= {f"{kind}_{method}": (kind, method) for kind in (REVERSAL, TOTAL) for method in ("copy", "distill")}
         found = {name: self.estimate(row, f"matched-{method}", kind) for name, (kind, method) in kinds.items()}
@@ -112,17 +118,17 @@ class Leaderboard:
 
     @property
     def stem(self) -> str:
-        """What its files' names begin with."""
+        """How the names of its files begin."""
         return f"{self.protocol}-{self.study}"
 
     @property
     def long(self) -> bool:
-        """Whether its arms are too many and too long for columns, so that each gets a row."""
+        """Whether arms have variants, and so get a row each instead of a column."""
         return any("+" in arm for arm in self.arms)
 
     @property
     def footnote(self) -> str:
-        """What every number and sign on the board means."""
+        """The meaning of every number and sign."""
         return (
             "none: mean top-1 in % on the test set. Others: gap in percentage points to the same student without transfer,"
             f" ± half the simultaneous 95 % interval over {self.comparisons or 'no'} comparisons (Bonferroni; Student's t with"
@@ -151,11 +157,17 @@ def leaderboard(
     elsewhere: Collection[str] = (),
     table: pd.DataFrame | None = None,
 ) -> Leaderboard:
-    """The board of a study, (name, content), of one protocol's results, (name, what its file says).
+    """The leaderboard of a study from one protocol's results.
 
-    `teachers` limits and orders the rows (default: those with results of the study's transfers). Arms whose comparisons are
-    another board's, `elsewhere`, stand beside without a verdict, and give no teacher a row. `table` is students_table's, where
-    several boards share it.
+    Args:
+        protocol: (name, description).
+        study: (name, content).
+        results: current ones.
+        comparisons: m of the simultaneous intervals.
+        teachers: limit and order the rows; default: teachers with results of the study's transfers.
+        elsewhere: arms that another leaderboard judges: they get no verdict here, and no teacher
+            gets a row by them.
+        table: students_table of the results, where the caller has it already.
     """
     (name, description), (study_name, listed) = protocol, study
     found = students_table(results, name) if table is None else table
@@ -199,12 +211,13 @@ def leaderboard(
 
 
 def students_table(results: Iterable[Result], name: str) -> pd.DataFrame:
-    """One protocol's results but for its teachers' (statistics.frame)."""
+    """One protocol's results without its teachers' (statistics.frame)."""
     return frame(result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
 
 
 def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[str]) -> Comparisons:
-    """The estimates, without verdicts of arms that are another board's, and without a reversal where Copy bypasses all of it."""
+    """The estimates, without verdicts of arms that another leaderboard judges, and without
+    reversals that Copy bypasses."""
     stats = Comparisons(found, comparisons)
     for place, value in list(stats.found.items()):
         _, family, _, arm, kind = place
@@ -216,7 +229,7 @@ def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[st
 
 
 def inert(arm: Arm, family: str, size: str) -> bool:
-    """Whether it is Copy into a student all of whose native components Copy bypasses."""
+    """Whether an arm is Copy into a student with native components, all of which Copy bypasses."""
     native = components_of(arm, family, size).values() if arm.method == "copy" else ()
     return bool(native) and all(component.inert_under_copy for component in native)
 
@@ -254,13 +267,14 @@ def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> 
 
 
 def _is_standard(stats: Comparisons, name: str, family: str, size: str, arm: Arm) -> bool:
-    """Whether a matched arm's runs are the standard one's, since the family has no native components."""
+    """Whether a matched arm has the standard arm's runs, as in a family without components."""
     one, other = (stats.cell(name, family, size, each.name) for each in (arm, arm.standard))
     return arm.student == "matched" and one is not None and other is not None and bool(one["group"] == other["group"])
 
 
 def by_family(rows: Sequence[Row]) -> list[tuple[tuple[str, ...], tuple[Row, ...]]]:
-    """Families, those together that share all their rows, with the rows of their sizes in the family's order.
+    """Families with the rows of their sizes in the family's order; families that share all rows are
+    together.
 
     Alternatives are other checkpoints of a size, and no sizes.
     """
@@ -322,8 +336,9 @@ def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int,
 
 
 def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One row a cell, for the CSV: steps, n, mean, sd and range of top-1, shifted sets, gap with both intervals, verdict;
-    total (matched against the standard baseline), reversal and control with their plain intervals' half-widths.
+    """One row a cell, for the CSV: steps, n, mean, sd and range of top-1, shifted sets, gap with
+    both intervals, verdict; total (matched against the standard baseline), reversal and control
+    with their plain intervals' half-widths.
 
     A matched arm that is the standard one says so as its note, and has no gap: it is no test.
     """

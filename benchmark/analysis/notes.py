@@ -1,4 +1,4 @@
-"""What readers need to know beside the numbers, a line each."""
+"""Notes on a leaderboard, one line each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ UNEQUAL = 0.01  # p below which spreads are called unequal
 
 
 def spread_notes(found: pd.DataFrame) -> list[str]:
-    """Arms whose teachers' runs do not spread equally, as pooling takes them to."""
+    """Arms whose runs spread unequally between teachers, against the assumption of pooling."""
     unequal = {arm: p for arm, p in (unequal_spread(found) if len(found) else {}).items() if p < UNEQUAL}
     return [
         f"{arm}: runs spread unequally between teachers (Brown-Forsythe p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}), so that"
@@ -25,7 +25,7 @@ def spread_notes(found: pd.DataFrame) -> list[str]:
 
 
 def teacher_notes(results: Sequence[Result], name: str) -> list[str]:
-    """Teachers whose students did not all learn from the same weights: trained again elsewhere, or on other hardware."""
+    """Teachers whose students learnt from different weights, as after a second training."""
     weights: dict[tuple[str, str, str], set[str | None]] = {}
     for result in results:
         if result.cell.protocol == name and result.teacher is not None:
@@ -39,7 +39,7 @@ def teacher_notes(results: Sequence[Result], name: str) -> list[str]:
 
 
 def code_notes(made: Mapping[str, str]) -> tuple[str, ...]:
-    """What tells that runs were not all made by one code; `made` is by run key the digest of its code."""
+    """A note where several versions of the code made the runs; `made`: digest by run key."""
     counts = Counter(made.values())
     if len(counts) < 2:
         return ()
@@ -50,7 +50,7 @@ def code_notes(made: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def component_notes(names: Iterable[str]) -> list[str]:
-    """Which native components of these families Copy bypasses."""
+    """The native components of these families that Copy bypasses."""
     return [
         f"{name}: {component.name} is inert under Copy"
         for name in names

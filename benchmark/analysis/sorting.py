@@ -1,4 +1,4 @@
-"""Tell the results that count from those that do not."""
+"""Sort results into current and stale ones."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from families.spec import UserError
 
 @dataclass
 class SortedResults:
-    """Results by whether they count: `current` do, `stale` were made under another definition of their cell, `unknown`
-    counts those of protocols whose file was not given, `unlisted` current ones by (protocol, arm) that no study lists.
-    `differing` has pairs of current ones, by their paths, of one run with two outcomes."""
+    """Results by whether they count.
+
+    Attributes:
+        current: the results that count.
+        stale: made under another definition of their cell.
+        rejected: files that do not validate.
+        unknown: counts by protocol whose file was not given.
+        unlisted: counts of current results by (protocol, arm) that no study lists.
+        differing: pairs of paths of current results of one run with two outcomes.
+    """
 
     current: list[Result] = field(default_factory=list)
     stale: list[Result] = field(default_factory=list)
@@ -25,7 +32,7 @@ class SortedResults:
 
 
 def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], defined: Mapping[str, Definitions]) -> SortedResults:
-    """Tell current results from stale ones: those whose key is not that of their cell's run as defined now, by protocol."""
+    """Sort results; current: their run is the one that `defined`, by protocol, gives their cell."""
     found = SortedResults(rejected=list(rejected))
     for result in results:
         name = result.cell.protocol

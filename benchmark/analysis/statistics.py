@@ -36,9 +36,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A difference of means in percentage points, with its standard error, degrees of freedom and half-widths (plain,
-    simultaneous); these are None where an arm has one run only or no variance can be pooled. `unpooled` is the simultaneous
-    one from each cell's own variance."""
+    """A difference of means in percentage points, with its standard error, degrees of freedom and
+    half-widths (plain, simultaneous); these are None where an arm has one run only or no variance
+    can be pooled. `unpooled` is the simultaneous one from each cell's own variance."""
 
     value: float
     se: float | None = None
@@ -49,7 +49,7 @@ class Estimate:
 
     @property
     def verdict(self) -> str | None:
-        """Success above 0, failure below, else inconclusive, by the simultaneous interval; None without one."""
+        """Success above 0, failure below, else inconclusive; None without simultaneous interval."""
         if self.simultaneous is None:
             return None
         if self.value - self.simultaneous > 0:
@@ -68,9 +68,11 @@ class Estimate:
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
-    """One row a result: labels, key, `group` (the key but for its seed), steps, top-1 on test, val and shifted sets.
+    """One row a result: labels, key, `group` (the key but for its seed), steps, top-1 on test, val
+    and shifted sets.
 
-    The results are current ones: those of one cell differ in their seed alone, and an ensemble's in its student's.
+    The results are current ones: those of one cell differ in their seed alone, and an ensemble's in
+    its student's.
     """
     rows, groups = [], dict[tuple[str, ...], str]()
     for result in results:
@@ -87,8 +89,8 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a cell (protocol, family, size, arm): group, steps, number of distinct runs n; mean, sd, lowest and highest
-    top-1 on test, and the same on val."""
+    """One row a cell (protocol, family, size, arm): group, steps, number of distinct runs n; mean,
+    sd, lowest and highest top-1 on test, and the same on val."""
     cell = _codes(*(table[key] for key in KEYS))
     distinct = _first(cell, table["key"])
     table, cell = table[distinct], cell[distinct]
@@ -102,11 +104,11 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def pooled(table: pd.DataFrame) -> pd.DataFrame:
-    """By (protocol, group): the arm whose runs they are (`home`), and variance `s2` pooled over that arm's cells with its
-    degrees of freedom `df`.
+    """By (protocol, group): the arm whose runs they are (`home`), and variance `s2` pooled over
+    that arm's cells with its degrees of freedom `df`.
 
-    Cells that share their runs count once, as the arm's with the fewest variants; a matched student's that are the standard
-    one's belong to the standard arm.
+    Cells that share their runs count once, as the arm's with the fewest variants; a matched
+    student's that are the standard one's belong to the standard arm.
     """
     table = table[_first(table["protocol"], table["arm"], table["key"])]
     group = _codes(table["protocol"], table["arm"], table["group"])
@@ -124,7 +126,7 @@ def pooled(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _codes(*columns: Any) -> Ints:
-    """A number for each row, in the order of their first rows: one where all of these columns are equal."""
+    """A number for each row in order of appearance: one where all of these columns are equal."""
     found = np.zeros(len(columns[0]), dtype=np.int64)
     for column in columns:
         own, values = pd.factorize(np.asarray(column))
@@ -143,7 +145,7 @@ Part = tuple[Any, tuple[Any, ...], float]  # of a contrast (any id) a cell (prot
 
 
 class Pool:
-    """The cells of a table and the variances that are pooled over them, computed once for every sum of means."""
+    """The cells of a table and their pooled variances, computed once for every sum of means."""
 
     def __init__(self, table: pd.DataFrame) -> None:
         self.cells = cells(table)
@@ -162,9 +164,10 @@ def contrasts(pool: Pool, parts: Sequence[Part], comparisons: int | pd.Series) -
         parts: what is summed, by contrast.
         comparisons: m of the simultaneous intervals; or that of each contrast, by its id.
 
-    Returns a row a contrast whose cells all have results, in the order of their ids' first parts: value, se, df, plain,
-    simultaneous, unpooled (half-widths) and verdict, missing where Estimate's are None. Cells that are the same runs (matched =
-    standard) count as one, with the sum of their weights: what cancels is no estimate of anything and gets no interval.
+    Returns a row a contrast whose cells all have results, in the order of their ids' first parts:
+    value, se, df, plain, simultaneous, unpooled (half-widths) and verdict, missing where Estimate's
+    are None. Cells that are the same runs (matched = standard) count as one, with the sum of their
+    weights: what cancels is no estimate of anything and gets no interval.
     """
     lacking = {name for name, place, _ in parts if place not in pool.at}
     known = [part for part in parts if part[0] not in lacking]
@@ -192,7 +195,7 @@ def _merged(of: Ints, at: Ints, weight: Floats, pool: Pool) -> tuple[Ints, Ints,
 
 
 def _arms_terms(of: Ints, home: Ints, share: Floats, n: Ints, s2: Floats, df: Ints) -> tuple[Floats, Ints, Ints]:
-    """Of each arm in each contrast the variance that it adds, missing where a cell has one run, and its degrees of freedom."""
+    """By arm and contrast: variance added, missing where a cell has one run, and its df."""
     arm = _codes(of, home)
     first = _first(arm)
     shares, fewest = (pd.Series(values).groupby(arm) for values in (share, n))
@@ -201,8 +204,8 @@ def _arms_terms(of: Ints, home: Ints, share: Floats, n: Ints, s2: Floats, df: In
 
 
 def _combined(term: Floats, df: Ints, of: Ints, every: range) -> tuple[pd.Series, pd.Series]:
-    """Of each contrast the standard error of a sum of independent terms with these variances, and Satterthwaite's degrees of
-    freedom."""
+    """Of each contrast the standard error of a sum of independent terms with these variances, and
+    Satterthwaite's degrees of freedom."""
     with np.errstate(divide="ignore", invalid="ignore"):
         unknown, variance, spread = (pd.Series(each).groupby(of) for each in (np.isnan(term), term, term**2 / df))
         sums = variance.sum().where(~unknown.any())
@@ -224,9 +227,10 @@ def _verdicts(value: pd.Series, half: pd.Series) -> pd.Series:
 def signed_arms(arm: Arm) -> dict[str, dict[str, float]]:
     """What is computed of an arm, by name, each as arms with weights.
 
-    gap: against the same student and budget without transfer. total: a matched arm against the standard student without
-    transfer. control: what native components do alone. reversal: gap(matched) - gap(standard), what they do to the transfer.
-    tuned: the fine-tuned teacher against the standard student from scratch. reinit: a part of it re-initialised before against
+    gap: against the same student and budget without transfer. total: a matched arm against the
+    standard student without transfer. control: what native components do alone. reversal:
+    gap(matched) - gap(standard), what they do to the transfer. tuned: the fine-tuned teacher
+    against the standard student from scratch. reinit: a part of it re-initialised before against
     the whole.
     """
     base, plain, plain_base = arm.baseline.name, arm.standard.name, arm.baseline.standard.name
@@ -247,7 +251,7 @@ def signed_arms(arm: Arm) -> dict[str, dict[str, float]]:
 
 
 def estimates(pool: Pool, comparisons: int) -> pd.DataFrame:
-    """Every estimate of signed_arms that a table has results for, by protocol, family, size, arm and kind (see contrasts)."""
+    """Every estimate of signed_arms with results, by protocol, family, size, arm and kind."""
     signed = {arm: signed_arms(Arm.parse(arm)) for arm in dict.fromkeys(place[3] for place in pool.places)}
     parts = [
         ((*place, kind), (*place[:3], part), weight)
@@ -262,8 +266,8 @@ def estimates(pool: Pool, comparisons: int) -> pd.DataFrame:
 def across_sizes(
     pool: Pool, arms: Sequence[str], places: Sequence[tuple[str, str, str, str]], comparisons: int
 ) -> dict[tuple[str, str], Estimate]:
-    """By (arm, family): the arm's gap at the last size minus that at the first, of each place (protocol, family, first size,
-    last size) that has results of both."""
+    """By (arm, family): the arm's gap at the last size minus that at the first, of each place
+    (protocol, family, first size, last size) that has results of both."""
     parts = [
         ((arm, place[1]), (*place[:2], size, part), sign * weight)
         for arm in arms
@@ -281,7 +285,7 @@ def as_estimates(found: pd.DataFrame) -> dict[Any, Estimate]:
 
 
 class Comparisons:
-    """Gaps and verdicts of a table of results; `comparisons` is the number m that simultaneous intervals allow for."""
+    """Gaps and verdicts of a table of results; `comparisons`: m of simultaneous intervals."""
 
     def __init__(self, table: pd.DataFrame, comparisons: int) -> None:
         self.table, self.comparisons = table, comparisons
@@ -298,13 +302,13 @@ class Comparisons:
         return self.found.get((protocol, family, size, arm, kind))
 
     def gap(self, protocol: str, family: str, size: str, arm: str) -> Estimate | None:
-        """The arm against the same student at the same budget without transfer; None when one of them has no result."""
+        """The arm against the same student and budget without transfer; None without results."""
         return self.estimate(protocol, family, size, arm, GAP)
 
 
 def unequal_spread(table: pd.DataFrame) -> dict[str, float]:
-    """By arm: p of Brown and Forsythe's test (JASA 69, 1974) that its cells' runs spread equally, which pooling takes them to;
-    of cells with three runs or more, where there are at least two."""
+    """By arm: p of Brown and Forsythe's test (JASA 69, 1974) that its cells' runs spread equally,
+    which pooling takes them to; of cells with three runs or more, where there are at least two."""
     found, homes = pooled(table), dict[str, dict[tuple[str, str], dict[str, float]]]()
     home = dict(zip(zip(found["protocol"], found["group"], strict=True), found["home"], strict=True))
     for protocol, arm, group, key, top1 in zip(
@@ -321,8 +325,8 @@ def unequal_spread(table: pd.DataFrame) -> dict[str, float]:
 
 
 def family_verdict(verdicts: Sequence[str | None]) -> str | None:
-    """Of a family's teachers by one method: the verdict that all have, mixed when both success and failure occur, else
-    inconclusive; None when a teacher has none."""
+    """Of a family's teachers by one method: the verdict that all have, mixed when both success and
+    failure occur, else inconclusive; None when a teacher has none."""
     if not verdicts or any(verdict is None for verdict in verdicts):
         return None
     found = set(verdicts)
@@ -332,8 +336,9 @@ def family_verdict(verdicts: Sequence[str | None]) -> str | None:
 
 
 def consistency(verdicts: Sequence[str | None]) -> str | None:
-    """Of a family's sizes by one method: consistent when all have the same success or failure, contradicting when both
-    occur, else undecided; None for fewer than two sizes, or when one has no verdict."""
+    """Of a family's sizes by one method: consistent when all have the same success or failure,
+    contradicting when both occur, else undecided; None for fewer than two sizes, or when one has no
+    verdict."""
     if len(verdicts) < 2:
         return None
     words = {SUCCESS: "consistent", FAILURE: "consistent", MIXED: "contradicting", INCONCLUSIVE: "undecided"}
@@ -341,6 +346,6 @@ def consistency(verdicts: Sequence[str | None]) -> str | None:
 
 
 def share_closed(gap: Estimate | None, tuned: Estimate | None) -> float | None:
-    """Percent of the gap from scratch to fine-tuning that a transfer closes (Li et al. 2024, arXiv 2411.09702, Table 1); None
-    where fine-tuning gains nothing."""
+    """Percent of the gap from scratch to fine-tuning that a transfer closes (Li et al. 2024, arXiv
+    2411.09702, Table 1); None where fine-tuning gains nothing."""
     return None if gap is None or tuned is None or tuned.value <= 0 else 100 * gap.value / tuned.value

@@ -118,7 +118,8 @@ def _show_tables(found: Report, names: str, console: Console) -> None:
 
 @dataclass(frozen=True)
 class _Document:
-    """A file beside the reports that holds some of them: the option that names it, what of it is rendered, the whole text."""
+    """A file beside the reports that holds some of them: the option that names it, what of it is
+    rendered, the whole text."""
 
     option: str
     path: Path
@@ -140,8 +141,8 @@ def _documents(found: Report, reports: Path, args: argparse.Namespace) -> list[_
 
 
 def _check_reports(found: Report, reports: Path, documents: Sequence[_Document]) -> int:
-    """Whether the reports, and what was rendered beside them, are what the results give: 0, or 1 with a line for each that is
-    not."""
+    """Whether the reports, and what was rendered beside them, are what the results give: 0, or 1
+    with a line for each that is not."""
     from benchmark.reporting.render import differences
 
     lines = [f"{reports}/{line}" for line in differences(found, reports)]
@@ -168,7 +169,8 @@ def _beside(readme: Path, reports: Path) -> str:
 
 
 def write_reports(found: Report, reports: Path, console: Console) -> None:
-    """Write the reports and print what was left out. Raises UserError where a file cannot be written."""
+    """Write the reports and print what was left out. Raises UserError where a file cannot be
+    written."""
     from benchmark.reporting.book import BOOK, left_out_lines
     from benchmark.reporting.render import FEW, render
     from benchmark.reporting.text import printable

@@ -1,4 +1,4 @@
-"""The reports as text files: leaderboard.md, the CSV and LaTeX of each table, the page."""
+"""The reports as text files: leaderboard.md, the page, and each table as CSV and LaTeX."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def texts(report: Report, folder: Path) -> dict[str, str]:
 
 
 HEAD = (
-    "# Leaderboard\n\nRendered by `bench report` from result files; not edited by hand. The same with filters, and every seed:"
+    "# Leaderboard\n\nRendered by `bench report` from result files; not edited by hand. With filters and every seed:"
     " [index.html](index.html).\n"
 )
 
@@ -85,7 +85,7 @@ def _href(results: Path, folder: Path) -> str:
 
 
 def _section(board: Leaderboard, own: Sequence[Table], drawn: Sequence[Figure]) -> str:
-    """A board in Markdown."""
+    """A leaderboard in Markdown."""
     lines = [as_text(f"Protocol {board.protocol}, study {board.study}, {board.runs} runs. {board.description}".strip()), ""]
     for table in own:
         lines += [f"### {table.title}", "", markdown(table)]
@@ -98,13 +98,13 @@ def _section(board: Leaderboard, own: Sequence[Table], drawn: Sequence[Figure]) 
 
 
 def listed(lines: Iterable[str]) -> list[str]:
-    """The lines of a list in Markdown, and an empty one after; nothing of nothing."""
+    """A Markdown list with an empty line after it; nothing for no lines."""
     items = [f"- {as_line(line)}" for line in lines]
     return [*items, ""] if items else []
 
 
 def _claims_section(finding: Finding, own: Sequence[Table], drawn: Sequence[Figure]) -> str:
-    """What a study asks, what is claimed of it, and what was measured, in Markdown."""
+    """A study's question, claims and measurements in Markdown."""
     told = f"{finding.runs} runs of protocol {as_text(finding.protocol)} stand behind what is compared here."
     lines = [f"**{as_text(finding.asks.strip())}** {told}" if finding.asks else told, ""]
     lines += [f"{number}. {as_line(claimed_line(judged))}: **{judged.word}**" for number, judged in enumerate(finding.judged, 1)]
@@ -118,8 +118,8 @@ def _claims_section(finding: Finding, own: Sequence[Table], drawn: Sequence[Figu
 
 
 def left_out_lines(found: SortedResults, folder: Path) -> list[str]:
-    """A line for each file below the results folder that does not count, and for each protocol that is not known: with nothing
-    in it that a terminal acts on, whatever files are called."""
+    """A line for each file in the results folder that does not count, and for each unknown
+    protocol; safe to print, whatever the names of files are."""
     return [printable(line) for line in _left_out(found, folder)]
 
 
@@ -128,13 +128,13 @@ def _left_out(found: SortedResults, folder: Path) -> list[str]:
     lines += [f"{item.cell.path}: stale, its protocol or family has changed since" for item in found.stale]
     lines += [f"{count} results of protocol {name}: give its file as --protocol" for name, count in found.unknown.items()]
     lines += [
-        f"{count} results of {arm} by protocol {name}: on no board, since no study lists it; give one that does as --study"
+        f"{count} results of {arm} by protocol {name}: on no leaderboard, since no study lists it; give one that does as --study"
         for (name, arm), count in found.unlisted.items()
     ]
     return lines + [f"{one}: counted, though {other} tells another outcome of the same run" for one, other in found.differing]
 
 
 def left_out(found: SortedResults, folder: Path) -> str:
-    """The Markdown section of what does not count; empty when everything does."""
+    """The Markdown section on results that do not count; empty when all count."""
     lines = listed(left_out_lines(found, folder))
     return "\n".join(["## Left out", "", *lines]) if lines else ""

@@ -11,7 +11,7 @@ from benchmark.reporting.table import Table
 
 
 def frame(table: Table) -> pd.DataFrame:
-    """The values whole: an estimate becomes its value and the ends of its intervals, a verdict its word and gaps."""
+    """The values whole: an estimate with its interval ends, a verdict with its gaps."""
     return pd.DataFrame([{k: v for c in table.columns for k, v in spread(c.key, row.get(c.key)).items()} for row in table.rows])
 
 

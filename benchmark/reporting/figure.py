@@ -1,7 +1,4 @@
-"""A figure before it is drawn, and the files that it is saved in.
-
-Equal data give equal SVG. A file holds the digest of its data.
-"""
+"""A figure and its files: equal data give equal SVG, and each file holds the digest of its data."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from PIL import Image
 
 from benchmark.reporting.drawing.style import style
 
-DRAWING = 7  # part of every digest: another number where the same data are to be drawn anew
+DRAWING = 7  # part of every digest: a new number makes all figures be drawn again
 
 
 @dataclass(frozen=True)
@@ -28,11 +25,11 @@ class Figure:
     """A figure before it is drawn.
 
     Attributes:
-        name: which one it is, as file names end.
-        title: one line on what it shows.
+        name: the end of its file names.
+        title: one line on its content.
         data: everything that is drawn, tidy, numbers to four decimals.
-        draw: makes the figure of such data alone.
-        png: whether a PNG is wanted beside the SVG.
+        draw: makes the figure from such data alone.
+        png: write a PNG beside the SVG.
     """
 
     name: str
@@ -47,7 +44,7 @@ class Figure:
 
     @property
     def digest(self) -> str:
-        """sha256 of all that the drawing depends on."""
+        """sha256 of everything that the drawing depends on."""
         text = "\n".join([str(DRAWING), self.name, self.title, self.csv()])
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -60,10 +57,8 @@ def rounded_data(data: pd.DataFrame) -> pd.DataFrame:
 
 
 def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
-    """Write <stem>-<name>-drawn.csv, <stem>-<name>.svg and, where it is wanted, .png; all of them. What was drawn of the same
-    data stays as it is.
-
-    Raises OSError where a file cannot be written.
+    """Write <stem>-<name>-drawn.csv, <stem>-<name>.svg and, if asked for, .png, and return their
+    paths. Pictures of the same data are kept. Raises OSError where a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / f"{stem}-{figure.name}-drawn.csv"
@@ -79,7 +74,7 @@ def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
 
 
 def digest_in(path: Path) -> str | None:
-    """The digest of the data that an SVG or PNG was drawn of; None where there is no whole file with one."""
+    """The digest of the data in an SVG or PNG; None where the file is missing or broken."""
     try:
         if path.suffix == ".png":
             with Image.open(path) as image:
@@ -101,7 +96,7 @@ def _write(drawn: matplotlib.figure.Figure, told: str, path: Path) -> None:
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write by a temporary file in the same folder, so that what exists is always whole."""
+    """Write through a temporary file in the same folder, so that a file is always whole."""
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}.tmp")
     try:
         write(temporary)

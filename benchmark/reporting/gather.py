@@ -1,4 +1,4 @@
-"""Collect the boards, claims and figures that a results folder gives."""
+"""Collect leaderboards, claims and figures from a results folder."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from benchmark.storage.result_file import Result
 from benchmark.storage.results import read_results
 from families.spec import UserError
 
-FIRST = ("main", "nulls")  # whether failure can be seen at all stands right under what is claimed
+FIRST = ("main", "nulls")  # nulls, which show that a failure can be seen, stand right under the main claims
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a results folder gives: a board for each study of each protocol, what is claimed of studies beside what was
-    measured, what was left out, and the papers' figures."""
+    """The content of a report: a leaderboard for each study of each protocol, the judged claims of
+    studies, the results by whether they count, and the published figures."""
 
     folder: Path
     boards: tuple[Leaderboard, ...]
@@ -44,19 +44,20 @@ class Report:
 
     @cached_property
     def figures(self) -> list[tuple[Leaderboard, list[Figure]]]:
-        """Those of each board."""
+        """The figures of each leaderboard."""
         return [(board, figures(board)) for board in self.boards]
 
     @cached_property
     def measured(self) -> dict[tuple[str, str], tuple[Finding, list[Figure]]]:
-        """The claims of which something was measured, with their figures, by protocol and study."""
+        """Claims with measurements, and their figures, by protocol and study."""
         return {(each.protocol, each.study): (each, claims_figures(each)) for each in self.findings if each.measured}
 
 
 def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Mapping[str, Study] | None = None) -> Report:
-    """The report of a results folder, by the shipped protocols and studies and the ones given; m is the whole study's.
+    """The report of a results folder, by the shipped protocols and studies and those given; m
+    counts the whole study.
 
-    A transfer arm that several studies list belongs to the first of them: main, those given, then by name.
+    A transfer arm in several studies belongs to the first of them: main, those given, then by name.
     """
     protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
     studies = {name: load_study(name)[1] for name in shipped("studies")} | dict(given or {})
@@ -82,7 +83,7 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
                 boards.append(_board(this, (study_name, studies[study_name], spelt), ours))
         shown = {arm for board in boards if board.protocol == name for each in board.arms for arm in _with_baseline(each)}
         left = {arm for arm in measured & listed - shown if Arm.parse(arm).student != "standard"}
-        while left:  # arms that transfer nothing: the study of which most was measured shows them
+        while left:  # arms without transfer: shown by the study with the fewest missing arms
             fitting = [each for each, spelt in known.items() if left & set(spelt.arms)]
             if not fitting:
                 break
@@ -105,13 +106,13 @@ def _with_baseline(arm: str) -> tuple[str, str]:
 
 
 def owned(arm: Arm) -> bool:
-    """Whether it belongs to one study's board: what transfers, and what no other study would show."""
+    """Whether one leaderboard alone shows an arm: those with transfer, match or reinit."""
     return arm.transfers or arm.match != "none" or arm.reinit != "none"
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """One protocol's current results, with what its boards share: the definitions of its runs, and students_table."""
+    """One protocol's current results, definitions of its runs, and students_table."""
 
     name: str
     defined: Definitions
@@ -120,9 +121,12 @@ class _Measured:
 
 
 def _board(measured: _Measured, study: tuple[str, Study, Study], ours: set[str]) -> Leaderboard:
-    """A study's board of a protocol's results; `study` is its name, what its file says, and that spelt out for the teachers that
-    have results. Comparisons are counted of the whole study's own arms, `ours`, for all teachers that it is for, and for the
-    others that have results of them."""
+    """The leaderboard of a study; `study`: its name, its file, and its file spelt out for the
+    teachers with results.
+
+    m counts the comparisons of the study's own arms, `ours`, for all teachers of the study and for
+    others with results of them.
+    """
     (study_name, listed, spelt), protocol = study, measured.defined.protocol
     known = teachers_of("all", None, listed.teachers)
     teachers = [pair for pair in known if protocol.scale is None or pair[1] in protocol.scale.sizes]
@@ -137,8 +141,8 @@ def _board(measured: _Measured, study: tuple[str, Study, Study], ours: set[str])
 
 
 def _planned(measured: _Measured, study_name: str, study: Study, teachers: list[tuple[str, str]]) -> Plan:
-    """The study for these teachers, without those that the protocol cannot be run for; with one seed, which is enough to count
-    comparisons."""
+    """The plan of a study for these teachers, without those that the protocol cannot run; one seed
+    is enough to count comparisons."""
     name, defined = measured.name, measured.defined
     protocol = defined.protocol
 

@@ -1,4 +1,4 @@
-"""A board for programs."""
+"""A leaderboard for programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from benchmark.analysis.leaderboard import Leaderboard
 
 
 def as_json(board: Leaderboard) -> dict[str, Any]:
-    """A board for programs."""
+    """A leaderboard for programs."""
     rows = [
         {
             "families": list(row.families),

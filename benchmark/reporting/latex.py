@@ -12,7 +12,6 @@ from benchmark.reporting.text import printable
 
 PAGE_ROWS = 40  # of a LaTeX table on one page
 
-
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "✓": r"$\checkmark$", "✗": r"$\times$", "○": r"$\circ$",
@@ -26,7 +25,7 @@ def _tex(text: str) -> str:
 
 
 def _minuses(text: str) -> Iterable[tuple[bool, str]]:
-    """The text in pieces, each with whether a minus sign stands before it."""
+    """The text in pieces, each with whether a minus sign precedes it."""
     pieces = text.split("-")
     yield False, pieces[0]
     for before, piece in pairwise(pieces):
@@ -35,7 +34,7 @@ def _minuses(text: str) -> Iterable[tuple[bool, str]]:
 
 
 def latex(table: Table, label: str) -> str:
-    """A table in LaTeX, for the packages booktabs, amssymb and graphicx; a long one in pieces that fit on pages."""
+    """A table for booktabs, amssymb and graphicx; a long one in pieces that fit on pages."""
     texts = table.texts()
     pieces = [texts[start : start + PAGE_ROWS] for start in range(0, len(texts), PAGE_ROWS)]
     return "\n".join(_latex(table, f"{label}-{i}" if i else label, piece, bool(i)) for i, piece in enumerate(pieces))
@@ -55,7 +54,7 @@ def _latex(table: Table, label: str, texts: Sequence[Sequence[str]], continued: 
 
 
 def spread(key: str, value: Any) -> dict[str, Any]:
-    """A value as CSV columns: an estimate's value and interval ends, a verdict's word and range of gaps."""
+    """A value as CSV columns: estimates with interval ends, verdicts with the range of gaps."""
     if isinstance(value, Verdict):
         return {key: value.word, f"{key}_lowest": min(value.gaps, default=None), f"{key}_highest": max(value.gaps, default=None)}
     if isinstance(value, Difference):

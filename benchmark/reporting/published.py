@@ -1,4 +1,4 @@
-"""Published figures (results/published.yaml), shown beside what was measured."""
+"""Published figures (results/published.yaml), shown beside measurements."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ from benchmark.spec.study import Claim
 
 
 class Source(Record):
-    """Where published figures come from."""
+    """A source of published figures."""
 
     cite: str
 
 
 class Published(Record):
-    """A figure as published: of what, and where it is told the protocol, teacher and arm that measure the same thing here.
-    `rows` are the numbers of the experiments that it is of, as in the claims of studies, and `families` those that it may be
-    of, where one is not told."""
+    """A published figure.
+
+    Attributes:
+        source: a key of `sources`.
+        what: the figure in words.
+        metric: what `value` is.
+        rows: numbers of its experiments, as in the claims of studies.
+        families: those that it may be about, where it names none.
+        protocol, family, size, arm: measure the same thing here, where they are known.
+    """
 
     source: str
     what: str
@@ -62,8 +69,8 @@ METRICS = {
 
 
 def measured_value(figure: Published, board: Leaderboard) -> str | None:
-    """What a board has of the same thing as a published figure; None where it has nothing, or the figure does not tell of
-    what it is."""
+    """The measurement on a leaderboard of the same thing as a published figure, as text; None where
+    there is none, or where the figure does not name its protocol, teacher and arm."""
     if figure.protocol != board.protocol:
         return None
     if figure.metric == "verdict":
@@ -83,8 +90,7 @@ def measured_value(figure: Published, board: Leaderboard) -> str | None:
 
 
 def published_of(published: PublishedFigures, claim: Claim) -> list[str]:
-    """The papers' figures of a claim's experiments, each with its source: of those who claim it, and of no family that it does
-    not speak of."""
+    """Published figures with sources, of a claim's experiments, authors and families."""
     spoken = {family for test in claim.tests for family in test.families or ()}
     names = claim.by.split(" and ") if claim.by else []
     return [

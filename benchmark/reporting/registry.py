@@ -1,4 +1,5 @@
-"""Folders as registries: each module of the folder is one table or one figure, found by its name alone."""
+"""Folders as registries: each module of the folder is one table or one figure, found by its name
+alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Write the reports, or compare them with what the results give.
-
-The same results give the same files.
-"""
+"""Write the reports, or compare them with the results. Equal results give equal files."""
 
 from __future__ import annotations
 
@@ -20,8 +17,6 @@ from benchmark.reporting.gather import Report
 from families.spec import UserError
 
 FEW = 30  # rows that `bench report` prints of a table
-
-
 TEXTS, PICTURES = (".md", ".csv", ".tex", ".html"), (".svg", ".png")
 
 
@@ -36,7 +31,7 @@ def pictures(report: Report) -> Iterator[tuple[str, Figure]]:
 
 
 def render(report: Report, folder: Path) -> list[Path]:
-    """Write all files of a report; what was written. Raises UserError where a file cannot be written."""
+    """Write all files of a report; returns their paths. Raises UserError if it cannot write."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         jobs = [(figure, folder, stem.removesuffix(f"-{figure.name}")) for stem, figure in pictures(report)]
@@ -52,16 +47,15 @@ def render(report: Report, folder: Path) -> list[Path]:
 
 
 def _painters(jobs: int) -> Executor:
-    """What draws beside this process: a process for each processor, or a thread where processes are not forked."""
+    """The executor that draws: a process a processor, or a thread where none can be forked."""
     if sys.platform != "linux":
         return ThreadPoolExecutor(1)
-    alone = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the process that waits for them tells of an interrupt
+    alone = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the waiting process reports an interrupt
     return ProcessPoolExecutor(max(1, min(jobs, len(os.sched_getaffinity(0)))), get_context("fork"), alone)
 
 
 def differences(report: Report, folder: Path) -> list[str]:
-    """A line for each file below `folder` that is not what the results give: text by its bytes, figures by the digest of
-    their data that they hold."""
+    """A line for each file that differs from the results: text by bytes, figures by digest."""
     expected = {name: text.encode() for name, text in texts(report, folder).items()}
     drawn: dict[str, str] = {}
     for stem, figure in pictures(report):

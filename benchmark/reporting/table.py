@@ -15,21 +15,19 @@ from benchmark.reporting.text import as_text, printable
 from benchmark.spec.arm import Arm
 
 STYLES = {SUCCESS: "green", FAILURE: "red", INCONCLUSIVE: "yellow", MIXED: "magenta"}
-
-
 MISSING = "–"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Success, failure, inconclusive or mixed, with the gaps it is about (percentage points), lowest to highest."""
+    """Success, failure, inconclusive or mixed (None: no verdict), with its gaps in points."""
 
     word: str | None
     gaps: tuple[float, ...] = ()
 
     @property
     def text(self) -> str:
-        """As readers see it; without a word there is none yet."""
+        """For readers."""
         ends = " to ".join(dict.fromkeys(signed(gap) for gap in (min(self.gaps), max(self.gaps)))) if self.gaps else ""
         word = f"{MARKS[self.word]} {self.word}" if self.word else "no verdict" if self.gaps else MISSING
         return f"{word} ({ends})" if ends else word
@@ -37,14 +35,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Gap:
-    """An estimate with its simultaneous interval, which decides, its verdict, and its number of runs."""
+    """A gap with its simultaneous interval, which decides, its verdict, and its number of runs."""
 
     estimate: Estimate
     n: int
 
     @property
     def text(self) -> str:
-        """As readers see it; a single run is a number alone."""
+        """For readers; a single run is a number alone."""
         half, verdict = self.estimate.simultaneous, self.estimate.verdict
         if half is None or verdict is None:
             why = "n=1" if self.n == 1 else "baseline n=1" if self.estimate.plain is None else "plain 95 %"
@@ -62,7 +60,7 @@ class Difference:
 
     @property
     def text(self) -> str:
-        """As readers see it; without an interval a number alone."""
+        """For readers; without an interval a number alone."""
         half, value = self.estimate.simultaneous, signed(self.estimate.value, self.digits)
         if half is None:
             return f"{value} ({'n=1' if self.n == 1 else 'no interval'})"
@@ -71,7 +69,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its key in the rows, its heading, and the digits behind the point of its numbers."""
+    """A column: key in the rows, heading, digits behind the point, and alignment."""
 
     key: str
     title: str
@@ -81,7 +79,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `name` is part of its file's name; `notes` say what its numbers mean; `printed`: on the terminal unasked."""
+    """A table; `name`: part of file names, `printed`: on the terminal even if not asked for."""
 
     name: str
     title: str
@@ -91,12 +89,12 @@ class Table:
     printed: bool = False
 
     def texts(self) -> list[list[str]]:
-        """The rows as readers see them."""
+        """The rows for readers."""
         return [[shown(row.get(column.key), column.digits) for column in self.columns] for row in self.rows]
 
 
 def rounded(value: float) -> float:
-    """To the four decimals that files and page have, before fewer are shown: the same everywhere, also of ties such as .05."""
+    """To the four decimals of files and page first, so that ties such as .05 round alike."""
     return round(value, 4)
 
 
@@ -106,7 +104,7 @@ def signed(value: float, digits: int = 1) -> str:
 
 
 def shown(value: Any, digits: int = 1) -> str:
-    """A value as readers see it: an estimate with its plain 95 % interval's half-width, a missing one as a dash."""
+    """A value for readers: an estimate with its plain half-width, a missing value as a dash."""
     match value:
         case None:
             return MISSING
@@ -138,7 +136,7 @@ def _verdict_of(value: Any) -> str | None:
 
 
 class Marked(str):
-    """A cell that is Markdown already, whatever it holds of others' texts by `as_text`."""
+    """A cell that is Markdown already; others' texts in it went through `as_text`."""
 
     __slots__ = ()
 
@@ -154,7 +152,7 @@ def transfer_arms(board: Leaderboard) -> list[str]:
 
 
 def value_of(entry: Any, alone: bool = False) -> Any:
-    """A board's entry as a table's value; `alone`: beside a column of its top-1."""
+    """A cell of the leaderboard as a table's value; `alone`: its top-1 has a column of its own."""
     if entry.note or entry.top1 is None:
         return entry.note or None
     if not entry.arm.transfers:

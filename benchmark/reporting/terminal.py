@@ -1,4 +1,4 @@
-"""Print boards, tables and claims."""
+"""Print leaderboards, tables and claims."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from benchmark.reporting.text import printable
 
 
 def show(board: Leaderboard, console: Console, most: int | None = None, names: Collection[str] | None = None) -> None:
-    """Print a board's tables of these names and their notes; for a table of more than `most` rows print where it is written.
+    """Print the tables of these names and their notes; for a table of more than `most` rows
+    print where it is written.
 
     `names` None: the tables that are printed unasked and those that the study names.
     """
@@ -37,7 +38,7 @@ def _say(console: Console, text: str, style: str | None = None) -> None:
 
 
 def show_table(table: Table, console: Console) -> None:
-    """Print a table and what its numbers mean."""
+    """Print a table and its notes."""
     console.print(printed(table))
     for note in table.notes:
         _say(console, printable(note), "dim")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 
-# What Markdown acts on; not an underscore within a word, nor the mark of what is inconclusive.
+# Markup of Markdown; not an underscore within a word, nor the mark of inconclusive.
 _ACTIVE = re.compile(r"[\\`*\[\]|$#]|~(?=\S)|(?<=\S)~|(?<![^\W_])_|_(?![^\W_])")
-
-
 _BEGINS = re.compile(r"^(\d*)([-+=*~_.)>])")  # a list, a rule or a quotation, at the start of a line
 
 
 def as_text(text: str) -> str:
-    """Others' text, on one line that Markdown shows as it is."""
+    """Others' text escaped for Markdown, on one line."""
     escaped = _ACTIVE.sub(r"\\\g<0>", printable(text))
     return re.sub(r"<(?! )", "&lt;", escaped.replace("&", "&amp;"))
 
@@ -23,5 +21,5 @@ def as_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text on one line without what a terminal acts on or hides: spaces for white space, escapes for other such characters."""
+    """Text on one line for a terminal: white space as spaces, unprintable characters escaped."""
     return "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)

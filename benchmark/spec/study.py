@@ -15,15 +15,16 @@ from families.spec import Family, UserError, quoted
 
 
 class Teachers(Record):
-    """Which teachers a study is for: of these families (None: of all), with native components or without any, or with the one
-    named, of several sizes. A family that a request names is taken as it is."""
+    """Which teachers a study is for: of these families (None: of all), with native components or
+    without any, or with the one named, of several sizes. A family that a request names is taken as
+    it is."""
 
     families: tuple[str, ...] | None = None
     native: bool | str | None = None
     several_sizes: bool = False
 
     def chosen(self, names: Iterable[str], spec: Callable[[str], Family]) -> list[str]:
-        """Of the families called `names` those that it is for; `spec` gives what a family's file says."""
+        """The families among `names` that a study is for; `spec` gives a family's file."""
         found = []
         for name in names:
             native = [component.name for component in spec(name).native]
@@ -44,15 +45,18 @@ class Test(Record):
     """Part of a claim: differences between arms and the sign that is claimed of them.
 
     Attributes:
-        of: differences, as in `matched-copy - matched-none - standard-copy + standard-none`: arms with signs between them. A `*`
-            in an arm stands for each value that the teacher has, the same one throughout a difference.
-        expect: the side of 0 that is claimed of each difference, or denied; `same`: one sign for the whole group, whichever.
-            None: nothing is claimed.
-        per: the group of `same`: all differences of a teacher, of a family at all its sizes, or of all teachers of a size.
+        of: differences, as in `matched-copy - matched-none - standard-copy + standard-none`: arms
+            with signs between them. A `*` in an arm stands for each value that the teacher has, the
+            same one throughout a difference.
+        expect: the side of 0 that is claimed of each difference, or denied; `same`: one sign for
+            the whole group, whichever. None: nothing is claimed.
+        per: the group of `same`: all differences of a teacher, of a family at all its sizes, or of
+            all teachers of a size.
         families: restricts the claim to their teachers; None: all that have results.
-        failing: a difference; restricts the claim to teachers that have it below 0, for whom a transfer fails.
-        metric: top-1 in percentage points, on the test set or on each shifted set; or the KL of maps from the teacher's in nats,
-            mean over blocks.
+        failing: a difference; restricts the claim to teachers that have it below 0, for whom a
+            transfer fails.
+        metric: top-1 in percentage points, on the test set or on each shifted set; or the KL of
+            maps from the teacher's in nats, mean over blocks.
     """
 
     __test__: ClassVar[bool] = False  # or pytest takes it for one of its own
@@ -76,7 +80,7 @@ class Test(Record):
 
 
 def signed_terms(difference: str) -> dict[str, float]:
-    """The arms of a difference, as in `standard-copy - standard-none`, each with its weight, 1 or -1. Raises UserError."""
+    """Arms with weight 1 or -1 of a difference as `arm - arm + arm`. Raises UserError."""
     first, *rest = difference.split() or [""]
     signs, arms = rest[::2], [first, *rest[1::2]]
     if len(signs) != len(arms) - 1 or not signs or not set(signs) <= {"+", "-"} or len(set(arms)) < len(arms):
@@ -90,9 +94,11 @@ class Claim(Record):
     """What somebody says of what a study measures.
 
     Attributes:
-        description: the claim in one sentence, without figures: those stand in results/published.yaml.
+        description: the claim in one sentence, without figures: those stand in
+            results/published.yaml.
         by: who says so; None: a question of this suite's own.
-        rows: the numbers of the experiments among those of both papers (docs/claims.md); published figures have them too.
+        rows: the numbers of the experiments among those of both papers (docs/claims.md); published
+            figures have them too.
         tests: what it says of measured differences; none where nothing is told of them.
     """
 
@@ -105,10 +111,11 @@ class Claim(Record):
 class Study(Record):
     """Which arms are trained for which teachers, and what is asked of them.
 
-    A `*` in an arm's variant stands for each value that the teacher has (benchmark.plan.arms_of). `choose` names the variant
-    whose best value the report chooses on val, of the baseline too, to compare both by their best. `tables` are printed
-    besides the usual ones, if there is something in them. `asks` is what the study tests, `claims` what is said of that, and
-    `limits` tells by the name of a protocol what that can and cannot say about it.
+    A `*` in an arm's variant stands for each value that the teacher has (benchmark.plan.arms_of).
+    `choose` names the variant whose best value the report chooses on val, of the baseline too, to
+    compare both by their best. `tables` are printed besides the usual ones, if there is something
+    in them. `asks` is what the study tests, `claims` what is said of that, and `limits` tells by
+    the name of a protocol what that can and cannot say about it.
     """
 
     title: str
@@ -150,7 +157,8 @@ def load_study(word: str) -> tuple[str, Study]:
 
 
 def load_studies(words: str) -> dict[str, Study]:
-    """Studies by name, of several names or YAML paths with commas between them, each once. Raises UserError, one line."""
+    """Studies by name, of several names or YAML paths with commas between them, each once. Raises
+    UserError, one line."""
     found: dict[str, Study] = {}
     for word in dict.fromkeys(word.strip() for word in words.split(",")):
         name, study = load_study(word)

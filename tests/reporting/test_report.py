@@ -50,7 +50,7 @@ def test_arms_that_no_study_lists_are_told(folder):
     made.write(folder, made.results({arm: [30, 31] for arm in arms}))
     found = gather(folder)
     assert left_out_lines(found.found, folder) == [
-        f"2 results of standard-{method}+budget=x3 by protocol mini: on no board, since no study lists it;"
+        f"2 results of standard-{method}+budget=x3 by protocol mini: on no leaderboard, since no study lists it;"
         " give one that does as --study" for method in ("copy", "none")
     ]  # fmt: skip
     mine = Study(title="Mine", arms=["standard-copy+budget=x3"])
@@ -109,7 +109,7 @@ def test_any_table_can_be_printed(folder, capsys):
     words = ["report", "--results", str(folder), "--reports", str(folder.parent / "reports"), "--tables"]
     assert main([*words, "cost,provenance"]) == 0
     out = capsys.readouterr().out
-    assert "Cost at inference" in out and "What made these results" in out and "Failures and successes" not in out
+    assert "Cost at inference" in out and "Provenance of the results" in out and "Failures and successes" not in out
     assert main([*words, "all"]) == 0
     assert "Failures and successes" in capsys.readouterr().out
     assert main([*words, "costs"]) == 2

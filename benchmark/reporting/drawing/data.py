@@ -41,7 +41,7 @@ def in_table(board: Leaderboard, row: Row, arm: str) -> Mapping[str, Any]:
 
 
 def run_rows(board: Leaderboard) -> Iterator[tuple[Row, str, list[Result]]]:
-    """Row, arm and results by seed, where there are any; a matched student that is the standard one has none of its own."""
+    """Row, arm and results by seed, without matched students that are the standard one."""
     own: dict[tuple[str, str, str], list[Result]] = {}
     for result in sorted(board.results, key=lambda each: each.cell.seed):
         own.setdefault((result.cell.family, result.cell.size, result.cell.arm), []).append(result)

@@ -25,7 +25,8 @@ def text_column(data: pd.DataFrame, name: str) -> pd.Series:
 
 
 def limits_of(values: pd.Series, low: pd.Series, high: pd.Series) -> tuple[float, float]:
-    """Of an axis of differences: every value, 0, and the intervals, but not the far ends of those much wider than the rest."""
+    """Limits of an axis of differences: all values, 0 and the intervals, but not the far ends of
+    intervals much wider than most."""
     half = ((high - low) / 2).median()
     reach = max(values.abs().max(), 0 if pd.isna(half) else 2 * half, 0.1)
     bottom = max(min([0, *values, *low]), min(0, values.min()) - reach, -100)
@@ -35,14 +36,14 @@ def limits_of(values: pd.Series, low: pd.Series, high: pd.Series) -> tuple[float
 
 
 def gap_caption(data: pd.DataFrame) -> str:
-    """What the bars of gaps are."""
+    """The meaning of the bars of gaps."""
     return (
         f"Protocol {data['protocol'].iloc[0]}. Bars: simultaneous 95 % intervals over {data['comparisons'].iloc[0]} comparisons."
     )
 
 
 def row_axes(axes: Axes, labels: Sequence[str], groups: Sequence[str], columns: int) -> None:
-    """Rows from above, those of every other group shaded; `columns` panels stand beside each other."""
+    """Rows from above, every other group shaded; `columns`: panels beside each other."""
     axes.set_ylim(len(labels) - 0.5, -0.5)
     order = list(dict.fromkeys(groups))
     for number in [number for number, group in enumerate(groups) if order.index(group) % 2]:
@@ -59,8 +60,8 @@ def row_axes(axes: Axes, labels: Sequence[str], groups: Sequence[str], columns: 
 def draw_forest(
     data: pd.DataFrame, value: str, rows: pd.Series, marks: Mapping[str, Mark], label: str, caption: str, joined: str = ""
 ) -> matplotlib.figure.Figure:
-    """A row a label, a panel an arm, at most four beside each other, all on one scale. Rows of one value of the column `joined`
-    are joined by a line."""
+    """A row a label, a panel an arm, at most four beside each other, all on one scale. Rows of one
+    value of the column `joined` are joined by a line."""
     marked = text_column(data, "verdict") if "verdict" in data else data["low"].notna().map({True: "estimate", False: ""})
     found = data.assign(value=data[value], mark=marked, row=rows.map(lambda text: wrapped(text, LONGEST)))
     labels, arms = list(dict.fromkeys(found["row"])), list(dict.fromkeys(data["arm"]))
@@ -83,8 +84,9 @@ def draw_forest(
 
 
 def draw_by_teacher(data: pd.DataFrame, marks: Mapping[str, Mark], label: str, caption: str) -> matplotlib.figure.Figure:
-    """A panel a teacher and a row a label; teachers that share most of their rows stand beside each other, at most four, all on
-    one scale. `data` has teacher, label, value, low, high and mark, and where it has any, note."""
+    """A panel a teacher and a row a label; teachers that share most of their rows stand beside each
+    other, at most four, all on one scale. `data` has teacher, label, value, low, high and mark, and
+    where it has any, note."""
     found = data.assign(row=data["label"].map(lambda text: wrapped(text, WIDEST)))
     limits = _limits(found)
     blocks = _sharing_rows({str(name): list(own["row"]) for name, own in found.groupby("teacher", sort=False)})
@@ -115,7 +117,7 @@ def _limits(found: pd.DataFrame) -> tuple[float, float]:
 
 
 def _beyond(data: pd.DataFrame, limits: tuple[float, float]) -> str:
-    """What a caption says where bars are cut."""
+    """The words of a caption where bars are cut."""
     cut = (data["low"] < limits[0]) | (data["high"] > limits[1])
     return " A bar without an end goes on beyond its panel." if cut.any() else ""
 
@@ -123,7 +125,7 @@ def _beyond(data: pd.DataFrame, limits: tuple[float, float]) -> str:
 def _draw_estimates(
     axes: Axes, at: pd.Series, found: pd.DataFrame, marks: Mapping[str, Mark], limits: tuple[float, float]
 ) -> None:
-    """Estimates (value, low, high, mark) at these rows, and a faint note on the wider side of 0 where there is none."""
+    """Estimates (value, low, high, mark) at these rows; where there is none, a faint note."""
     for name, own in found[found["value"].notna()].groupby("mark", sort=False):
         bars = (own["value"] - own["low"], own["high"] - own["value"])
         axes.errorbar(own["value"], at[own.index], xerr=bars, elinewidth=1, capsize=2, zorder=4, **marks[name].style())
@@ -139,7 +141,7 @@ def _draw_estimates(
 
 
 def _sharing_rows(rows: Mapping[str, Sequence[str]]) -> list[tuple[list[str], list[str]]]:
-    """Teachers in blocks of at most FEW that have most of their rows in common, each with all rows of its block in order."""
+    """Blocks of at most FEW teachers that share most rows, each with all its rows in order."""
     blocks: list[tuple[list[str], list[str]]] = []
     for teacher, own in rows.items():
         for teachers, known in blocks:

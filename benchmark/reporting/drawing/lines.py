@@ -21,8 +21,8 @@ def in_thousands(steps: pd.Series) -> tuple[pd.Series, str]:
 
 
 def draw_lines(data: pd.DataFrame, x: str, across: str, caption: str, budgets: bool = False) -> matplotlib.figure.Figure:
-    """A panel a teacher, a line an arm: mean top-1 on val over the column `x`, with its range over seeds as a shade. `budgets`
-    are few points on a logarithmic axis, with their ranges as bars."""
+    """A panel a teacher, a line an arm: mean top-1 on val over the column `x`, with its range over
+    seeds as a shade. `budgets` are few points on a logarithmic axis, with their ranges as bars."""
     teachers, styles = list(dict.fromkeys(data["teacher"])), line_styles(sorted(dict.fromkeys(data["arm"]), key=_arm_order))
     columns = min(4, len(teachers))
     heights = [1.0 if columns == 4 else 1.9] * math.ceil(len(teachers) / columns)

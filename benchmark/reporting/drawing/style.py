@@ -1,7 +1,8 @@
 """Colours, marks and settings of matplotlib that all figures share.
 
-Equal data give equal SVG, whatever the user's settings are. Colours are Okabe and Ito's, which colour-blind readers can tell
-apart; the shape and fill of a marker repeat what its colour says, for print in grey.
+Equal data give equal SVG, whatever the user's settings are. Colours are Okabe and Ito's, which
+colour-blind readers can tell apart; the shape and fill of a marker repeat what its colour says, for
+print in grey.
 """
 
 from __future__ import annotations
@@ -18,10 +19,7 @@ from matplotlib.lines import Line2D
 from benchmark.spec.arm import Arm
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-
-
 MARKERS = ("o", "s", "o", "s", "o", "s")
-
 
 STYLE = {
     "svg.hashsalt": "bench",
@@ -32,7 +30,6 @@ STYLE = {
     "axes.spines.right": False,
 }
 
-
 SIZES = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -41,7 +38,6 @@ SIZES = {
     "ytick.labelsize": 7,
     "legend.fontsize": 7.5,
 }
-
 
 LABEL, NOTE = 8.0, 7.0  # font sizes in points
 
@@ -83,7 +79,6 @@ VERDICTS = {
     "": Mark("no verdict here", "D", "0.1", filled=False),
 }
 
-
 OUTCOMES = {
     "as claimed": Mark("as claimed", "^", COLOURS[0]),
     "not contradicted": Mark("not contradicted", "o", COLOURS[0], filled=False),
@@ -94,24 +89,20 @@ OUTCOMES = {
     "": Mark("nothing claimed", "o", "0.2"),
 }
 
-
 ESTIMATES = {"estimate": Mark("matched-none - standard-none", "o", "0.2"), "": Mark("a single run", "D", "0.1", filled=False)}
-
 
 STUDENTS = {
     "standard": Mark("standard student", "o", COLOURS[1], filled=False),
     "matched": Mark("matched student", "s", COLOURS[0]),
 }
 
-
 METHODS = {"none": ("0.25", "o"), "copy": (COLOURS[0], "s"), "distill": (COLOURS[4], "D")}
-
-
 OTHERS = tuple((colour, marker) for marker in "X^vP" for colour in (COLOURS[2], COLOURS[3], COLOURS[5], COLOURS[1]))
 
 
 def line_styles(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A line for each arm: colour and marker by method, dashed and hollow for matched students; variants get what is left."""
+    """A line style for each arm: colour and marker by method, dashed and hollow for matched
+    students, others for variants."""
     styles, others = {}, iter(OTHERS * len(arms))
     for name in arms:
         arm = Arm.parse(name)
@@ -130,12 +121,12 @@ def line_styles(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def named(arm: str) -> str:
-    """An arm's name for readers, a line a variant."""
+    """An arm's name for readers, each variant on a line of its own."""
     head, *variants = arm.split("+")
     return "\n".join([head.replace("-", " ", 1), *variants])
 
 
 def handles_of(marks: Mapping[str, Mark], used: Any) -> list[Line2D]:
-    """A legend's entries for those marks that are used."""
+    """Legend entries of the marks in use."""
     present = set(used)
     return [Line2D([], [], label=mark.label, **mark.style()) for name, mark in marks.items() if name in present]

@@ -1,8 +1,9 @@
 """The figures: one module each, and its name is the figure's.
 
-A module states its PLACE among the figures and its TITLE. `of_board(board)` or, for the claims of a study,
-`of_finding(finding)` returns the rows to draw, and `draw(data)` draws them. A figure without rows is left out. PNG = True asks
-for a PNG beside the SVG. BOARDS names the kinds of leaderboard (drawing.data.kind_of) that a figure is for; default: all.
+A module states its PLACE among the figures and its TITLE. `of_board(board)` or, for the claims of a
+study, `of_finding(finding)` returns the rows to draw, and `draw(data)` draws them. A figure without
+rows is left out. PNG = True asks for a PNG beside the SVG. BOARDS names the kinds of leaderboard
+(drawing.data.kind_of) that a figure is for; default: all.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Figure: what was measured of claims, in percentage points."""
+"""Figure: measured differences of claims, in percentage points."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmark.reporting.drawing.forest import FEW, draw_by_teacher, draw_forest
 from benchmark.reporting.drawing.style import OUTCOMES
 
 PLACE = 100
-TITLE = "What was measured of the claims"
+TITLE = "Measured differences of the claims"
 
 
 def of_finding(finding: Finding) -> list[dict[str, Any]]:
@@ -22,7 +22,7 @@ def of_finding(finding: Finding) -> list[dict[str, Any]]:
 
 
 def differences(finding: Finding) -> list[dict[str, Any]]:
-    """A row a claim, difference and teacher: its estimate with the simultaneous interval, and the outcome."""
+    """A row a claim, difference and teacher: estimate, simultaneous interval and outcome."""
     return [
         {"protocol": finding.protocol, "claim": number, "label": one.short, "difference": one.difference, "teacher": one.label}
         | {"on": one.on, "n": one.n, "value": one.estimate.value}
@@ -40,8 +40,9 @@ def _group(one: Measured) -> str:
 
 
 def draw(data: pd.DataFrame) -> matplotlib.figure.Figure:
-    """Differences with their simultaneous intervals, the mark by outcome: a panel a difference and a row a teacher, or, of more
-    differences than fit beside each other, a panel a teacher and a row a difference."""
+    """Differences with their simultaneous intervals, the mark by outcome: a panel a difference and
+    a row a teacher, or, of more differences than fit beside each other, a panel a teacher and a row
+    a difference."""
     unit = "nats" if (data["on"] == "kl").all() else "percentage points"
     over = " or ".join(map(str, sorted(set(data.loc[data["low"].notna(), "comparisons"])))) or "no"
     caption = (

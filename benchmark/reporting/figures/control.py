@@ -13,7 +13,7 @@ from benchmark.reporting.drawing.forest import draw_forest
 from benchmark.reporting.drawing.style import ESTIMATES
 
 PLACE = 60
-TITLE = "What native components do without transfer"
+TITLE = "Effect of native components without transfer"
 BOARDS = ("plain",)
 
 

@@ -15,12 +15,12 @@ from benchmark.reporting.drawing.layout import height_of, panels, wrapped
 from benchmark.reporting.drawing.style import COLOURS
 
 PLACE = 90
-TITLE = "Attention on tokens that the student has not"
+TITLE = "Attention on tokens that the student lacks"
 BOARDS = ("plain",)
 
 
 def of_board(board: Leaderboard) -> list[dict[str, Any]]:
-    """Percent by block, the mean over runs. It is the teacher's alone: arms that have the same are one line."""
+    """Percent by block, mean over runs; arms of a teacher with equal values are one line."""
     lines: dict[tuple[str, tuple[tuple[int, float], ...]], list[str]] = {}
     for row, arm, results in run_rows(board):
         points: dict[int, list[float]] = {}
@@ -43,8 +43,8 @@ def draw(data: pd.DataFrame) -> matplotlib.figure.Figure:
     several = data.groupby("teacher", sort=False)["arms"].nunique().max() > 1
     names = [wrapped(f"{teacher} ({arms})" if several else str(teacher), 2.0) for (teacher, arms), _ in lines]
     caption = (
-        f"Protocol {data['protocol'].iloc[0]}. Attention that the teacher pays to tokens which the student has not (registers, a"
-        " distillation token), mean over heads, queries, images and runs; the rest is divided by what is left."
+        f"Protocol {data['protocol'].iloc[0]}. The teacher's attention to tokens that the student lacks (registers, a"
+        " distillation token), mean over heads, queries, images and runs; the remaining attention is renormalised."
     )
     tall = max(2.0, sum(height_of([name]) + 0.08 for name in names))
     figure, (axes,) = panels(1, 1, [tall], caption, across="block", up="attention mass dropped (%)")

@@ -32,8 +32,8 @@ def of_board(board: Leaderboard) -> list[dict[str, Any]]:
 
 
 def draw(data: pd.DataFrame) -> matplotlib.figure.Figure:
-    """Gaps with their simultaneous intervals, the mark by verdict: a panel an arm and a row a teacher, or, of more arms than fit
-    beside each other, a panel a teacher and a row an arm."""
+    """Gaps with their simultaneous intervals, the mark by verdict: a panel an arm and a row a
+    teacher, or, of more arms than fit beside each other, a panel a teacher and a row an arm."""
     same = " = standard: the student has no native components." if (text_column(data, "note") == "= standard").any() else ""
     if data["arm"].nunique() > FEW and data["arm"].str.contains("+", regex=False).any():
         found = data.assign(label=data["arm"].str.replace("-", " ", n=1), value=data["gap"], mark=text_column(data, "verdict"))

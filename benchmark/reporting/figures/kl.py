@@ -1,4 +1,4 @@
-"""Figure: what was measured of claims about the KL of attention maps, in nats."""
+"""Figure: measured differences of claims about the KL of attention maps, in nats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure: gap by the match of attention."""
+"""Figure: gap by the divergence of attention."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from benchmark.reporting.drawing.lines import apart
 from benchmark.reporting.drawing.style import NOTE, VERDICTS, handles_of, named
 
 PLACE = 80
-TITLE = "Attention's match and gap"
+TITLE = "Gap by the divergence of attention from the teacher's"
 BOARDS = ("plain",)
 
 
 def of_board(board: Leaderboard) -> list[dict[str, Any]]:
-    """A row a teacher and arm: KL of its maps from the teacher's in nats, mean over blocks and runs, beside the gap."""
+    """A row a teacher and arm: KL from the teacher's maps in nats, over blocks and runs; gap."""
     gaps = {(row.label, entry.arm.name): entry.gap for row in board.rows for entry in row.entries}
     rows = []
     for row, arm, results in run_rows(board):
@@ -39,11 +39,11 @@ def of_board(board: Leaderboard) -> list[dict[str, Any]]:
 
 
 def draw(data: pd.DataFrame) -> matplotlib.figure.Figure:
-    """A panel an arm, a point a teacher: its gap by how far student and teacher attention lie apart."""
+    """A panel an arm, a point a teacher: gap by KL."""
     arms, found = list(dict.fromkeys(data["arm"])), data.assign(mark=text_column(data, "verdict"))
     caption = (
         f"Protocol {data['protocol'].iloc[0]}. Each point is a teacher: mean over transferred blocks and runs. Verdicts:"
-        f" simultaneous 95 % intervals over {data['comparisons'].iloc[0]} comparisons. Points without room for a name have none."
+        f" simultaneous 95 % intervals over {data['comparisons'].iloc[0]} comparisons. Points are named where there is room."
     )
     low, high = found["attention_kl"].min(), found["attention_kl"].max()
     wide = low > 0 and high > 10 * low

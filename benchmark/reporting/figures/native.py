@@ -18,7 +18,7 @@ BOARDS = ("plain",)
 
 
 def of_board(board: Leaderboard) -> list[dict[str, Any]]:
-    """A row a teacher and method: the gaps of both students, and the reversal with its plain half-width."""
+    """A row a teacher and method: both students' gaps; reversal with its plain half-width."""
     rows = []
     for row in board.rows:
         gaps, native = {entry.arm.name: entry.gap for entry in row.entries}, board.native(row)
@@ -34,7 +34,7 @@ def of_board(board: Leaderboard) -> list[dict[str, Any]]:
 
 
 def draw(data: pd.DataFrame) -> matplotlib.figure.Figure:
-    """A panel a method: each teacher's two gaps, joined, and beside it what lies between them."""
+    """A panel a method: each teacher's two gaps, joined, with the reversal beside."""
     found = data.assign(row=data["teacher"].map(lambda text: wrapped(text, LONGEST)))
     labels, methods = list(dict.fromkeys(found["row"])), list(dict.fromkeys(data["method"]))
     both = pd.concat([data["standard"], data["matched"]])

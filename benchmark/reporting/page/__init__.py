@@ -1,4 +1,5 @@
-"""One self-contained page for a browser: page.html with its styles, its scripts and the leaderboards as JSON.
+"""One self-contained page for a browser: page.html with its styles, its scripts and the
+leaderboards as JSON.
 
 It loads nothing, and links to result files. Equal leaderboards give equal text.
 """
@@ -44,11 +45,12 @@ def page(
     """The page's text.
 
     Args:
-        boards: one a study of a protocol, in the order of the page.
-        findings: what is claimed of studies, beside what was measured.
+        boards: one for each study of a protocol, in the order of the page.
+        findings: the judged claims of studies.
         left_out: lines on files that do not count.
         results: the POSIX path from the page to the results folder.
-        published: what results/published.yaml holds, shown beside what is measured and never instead of it.
+        published: the content of results/published.yaml, shown beside measurements and never
+            instead of them.
     """
     content = {
         "boards": [_board(board) for board in boards],
@@ -73,7 +75,7 @@ def _assembled(data: str) -> str:
 
 
 def embedded(content: Any) -> str:
-    """JSON that can stand in a <script> element: no text in it can close the element or open a comment."""
+    """JSON for a <script> element: no text in it can close the element or open a comment."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
@@ -99,7 +101,7 @@ def _board(board: Leaderboard) -> dict[str, Any]:
 
 
 def finding_data(finding: Finding, published: PublishedFigures) -> dict[str, Any]:
-    """A study's claims, what was measured of them and what was published, for the page and for programs."""
+    """A study's claims with their measured and published figures, for the page and for programs."""
     return {
         "protocol": finding.protocol,
         "study": finding.study,
@@ -116,7 +118,7 @@ def finding_data(finding: Finding, published: PublishedFigures) -> dict[str, Any
 
 
 def _claim(judged: Judged, published: PublishedFigures) -> dict[str, Any]:
-    """`outcome` is the first of its differences' outcomes by weight, `word` tells how many have which."""
+    """A claim; `outcome`: the first of its outcomes by weight, `word`: all outcomes with counts."""
     return {
         "description": judged.claim.description,
         "who": judged.who,
@@ -143,7 +145,7 @@ def _claim(judged: Judged, published: PublishedFigures) -> dict[str, Any]:
 
 
 def _arm(name: str, arm: Arm, listed: bool) -> dict[str, Any]:
-    """`line` is the arm at any budget: one curve where a study varies the budget."""
+    """An arm; `line`: its name at any budget, one curve where a study varies the budget."""
     return {
         "name": name,
         "student": arm.student,
@@ -185,7 +187,8 @@ def _entry(entry: Entry) -> dict[str, Any]:
 
 
 def _estimate(estimate: Estimate | None) -> list[Any] | None:
-    """Value, half-widths (plain, simultaneous), verdict, and the verdict by each cell's own variance where it is another."""
+    """Value, half-widths (plain, simultaneous), verdict, and the verdict by each cell's own
+    variance where it is another."""
     if estimate is None:
         return None
     numbers = [_number(estimate.value), _number(estimate.plain), _number(estimate.simultaneous)]
@@ -207,7 +210,7 @@ def _family(name: str) -> dict[str, Any]:
 
 
 def _cells(board: Leaderboard, arms: Mapping[str, Arm]) -> dict[str, Any]:
-    """The board's long table by rows. A matched student that is the standard one has no gap of its own, as on the board."""
+    """The long table by rows; a matched student that is the standard one has no gap."""
     table = board.table
     columns = [*(name for name in CELLS if name in table), *sorted(name for name in table if name.startswith("shift:"))]
     if not len(table):
@@ -231,7 +234,7 @@ def _tuples(table: Any, columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:
 
 
 class _Distinct:
-    """Values that many runs share, each held once."""
+    """Values that many runs share, each stored once."""
 
     def __init__(self) -> None:
         self.places: dict[Hashable, int] = {}
@@ -245,7 +248,7 @@ class _Distinct:
 
 
 def _runs(boards: Sequence[Leaderboard]) -> dict[str, Any]:
-    """Every result that a board counts, once, by path; what made them and whom they learnt from, each once."""
+    """Every counted result once, by path; distinct provenance and teachers once."""
     distinct = {result.cell: result for board in boards for result in board.results}
     made, teachers = _Distinct(), _Distinct()
     rows = [_run(distinct[cell], made, teachers) for cell in sorted(distinct)]
@@ -274,7 +277,7 @@ def _made(provenance: Provenance, made: _Distinct) -> int:
 
 
 def _number(value: float | None) -> float | None:
-    """To four decimals, a whole number as one; nothing for what is missing."""
+    """To four decimals, a whole number as an integer; None for a missing one."""
     if value is None or math.isnan(value):
         return None
     short = round(value, DECIMALS)

@@ -8,7 +8,7 @@ const PAGE = 200;
 const TEACHERS = 40;
 const state = { ...EMPTY };
 let BOARDS = [];
-let TABS = []; // the boards, and after a protocol's first one its claims
+let TABS = []; // the leaderboards, with the claims of a protocol after its first
 let board; // the one of TABS that is shown
 let shownRows = PAGE;
 let shownTeachers = TEACHERS;

@@ -8,7 +8,7 @@ const sectionOf = (finding) => `finding-${finding.study}`;
 const findingOf = (each) => DATA.findings.find(({ protocol, study }) => protocol === each.protocol && study === each.study);
 const experiments = (claim) => `experiment${claim.rows.length === 1 ? "" : "s"} ${claim.rows.join(", ")}`;
 
-// Like a board without cells, so that the address and the tabs hold it like one.
+// A leaderboard without cells, so that address and tabs can hold it.
 function claimsTab({ protocol, description }) {
   const own = DATA.findings.filter((finding) => finding.protocol === protocol);
   return own.length ? [{ protocol, study: CLAIMS, description, findings: own, cells: [], rows: [], arms: new Map() }] : [];
@@ -83,7 +83,7 @@ function limits({ protocol, limits }) {
   return el("div", { class: "callout limits small" }, el("b", {}, `What ${protocol} can and cannot say:`), el("p", {}, limits));
 }
 
-// On a study's own board.
+// On the leaderboard of a study.
 function claimedBlock() {
   const finding = findingOf(board);
   if (!finding) return null;

@@ -34,7 +34,7 @@ function drawSays() {
   byId("description").replaceChildren(el("b", {}, `Protocol ${board.protocol}`), el("p", {}, description));
 }
 
-// ---- a board
+// ---- a leaderboard
 
 function drawBoard() {
   shownRows = PAGE;

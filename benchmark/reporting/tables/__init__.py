@@ -1,7 +1,8 @@
 """The tables: one module each.
 
-A module states its PLACE among the tables and has one of three functions: `of_board(board)`, `of_finding(finding)` for the
-claims of a study, `of_report(report)` for a table that all boards share. It returns a Table; one without rows is left out.
+A module states its PLACE among the tables and has one of three functions: `of_board(board)`,
+`of_finding(finding)` for the claims of a study, `of_report(report)` for a table that all boards
+share. It returns a Table; one without rows is left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Table: arms with variants, over their teachers."""
+"""Table: arms with variants over their teachers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PLACE = 20
 
 
 def of_board(board: Leaderboard) -> Table:
-    """Arms with variants over their teachers: how many have which verdict, and from where to where top-1 and gaps go."""
+    """Arms with variants over teachers: counts of verdicts, ranges of top-1 and gaps."""
     rows = []
     for place, arm in enumerate(board.arms if board.long else ()):
         own = [row.entries[place] for row in board.rows if row.entries[place].n and not row.entries[place].note]
@@ -25,8 +25,8 @@ def of_board(board: Leaderboard) -> Table:
     columns = [Column("arm", "arm", left=True), Column("teachers", "teachers"), Column("top1", "top-1")]
     columns += [Column(word, f"{MARKS[word]} {word}") for word in (SUCCESS, INCONCLUSIVE, FAILURE)] + [Column("gaps", "gaps")]
     note = (
-        "Over teachers that do not share all runs: how many have which verdict, top-1 in % and gaps in percentage points, lowest"
-        " to highest. Each teacher's numbers with their intervals stand in the reports."
+        "Over teachers that do not share all runs: counts of verdicts, and the ranges of top-1 in % and of gaps in percentage"
+        " points. The reports have each teacher's numbers with their intervals."
     )
     return Table("arms", "By arm, over teachers", tuple(columns), tuple(rows), (note,))
 

@@ -1,4 +1,4 @@
-"""Table: the best value of what a study sweeps, chosen on val."""
+"""Table: the best value of a swept variant, chosen on val."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ PLACE = 40
 
 
 def of_board(board: Leaderboard) -> Table:
-    """Of arms that differ in what a study sweeps alone, the one that is best on val, against the baseline that is best on val."""
+    """For arms that differ only in the variant that a study sweeps: the best on val, against the
+    baseline that is best on val."""
     swept = board.choose
     val = {(r.family, r.size, r.arm): float(r.val) for r in board.table.itertuples()} if swept else {}
     rows = []
@@ -37,8 +38,8 @@ def of_board(board: Leaderboard) -> Table:
         Column("gap", "gap"),
     ]
     note = (
-        f"By arm the {swept} that is best on val, as a factor on the usual one, and what that has on the test set. gap: to the"
-        " same student without transfer, at its own best where that was swept too, in percentage points with its plain 95 %"
-        " interval."
+        f"For each arm the {swept} that is best on val, as a factor on the usual one, with its top-1 on the test set. gap: to the"
+        f" same student without transfer, at its own best {swept} where that was swept too, in percentage points with its plain"
+        " 95 % interval."
     )
     return Table("chosen", f"The best {swept} of each arm, chosen on val", tuple(columns), tuple(rows), (note,), printed=True)

@@ -1,4 +1,4 @@
-"""Table: what was measured of claims."""
+"""Table: the differences behind claims."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FEW_DIFFERENCES = 6
 
 
 def of_finding(finding: Finding) -> Table:
-    """A study's claims: each difference that was measured, what was claimed of it, and whether that is so."""
+    """The measured differences of a study's claims, each with its claim and outcome."""
     rows = [
         {
             "claim": number,
@@ -34,7 +34,7 @@ def of_finding(finding: Finding) -> Table:
     if any(row["expect"] for row in rows):
         columns += [Column("expect", "claimed", left=True), Column("outcome", "outcome", left=True)]
     notes = (finding.footnote, *code_notes(finding.made))
-    return Table("claims", "What was measured of the claims", tuple(columns), tuple(rows), notes)
+    return Table("claims", "Measured differences of the claims", tuple(columns), tuple(rows), notes)
 
 
 def _best(measured: Measured) -> str:
@@ -42,7 +42,7 @@ def _best(measured: Measured) -> str:
 
 
 def summary_of(judged: Judged) -> list[str]:
-    """What was measured of a claim: from where to where its differences go, each by itself where they are few."""
+    """The range of a claim's differences; of few, each by itself."""
     few = len({one.short for one in judged.measured}) <= FEW_DIFFERENCES
     groups: dict[tuple[str, bool], list[float]] = {}
     for one in judged.measured:
@@ -55,7 +55,7 @@ def summary_of(judged: Judged) -> list[str]:
 
 
 def claimed_line(judged: Judged) -> str:
-    """A claim and who says so, in a line."""
+    """A claim with its author and experiments, in one line."""
     several = "s" if len(judged.claim.rows) > 1 else ""
     rows = f", experiment{several} {' and '.join(map(str, judged.claim.rows))}" if judged.claim.rows else ""
     return f"{judged.claim.description.rstrip('.')} ({judged.who}{rows})"

@@ -11,7 +11,7 @@ PLACE = 90
 
 
 def of_board(board: Leaderboard) -> Table:
-    """The share of the gap from scratch to fine-tuning that transfers close, where the teacher itself was fine-tuned."""
+    """Share of the gap between training from scratch and fine-tuning that a transfer closes."""
     rows = []
     for row in board.rows if any(Arm.parse(arm).method == "finetune" for arm in board.arms) else ():
         for arm in (each for each in transfer_arms(board) if Arm.parse(each).ensemble == "none"):

@@ -11,7 +11,7 @@ PLACE = 70
 
 
 def of_board(board: Leaderboard) -> Table:
-    """What each choice of native components does, where a study has several."""
+    """Effect of each choice of native components, where a study has several."""
     rows = []
     varied = any(Arm.parse(arm).changes_components for arm in board.arms)
     for row in board.rows if varied else ():
@@ -25,4 +25,4 @@ def of_board(board: Leaderboard) -> Table:
         "In percentage points with plain 95 % intervals. control: without transfer, - standard-none; reversal: gap - the standard"
         " student's gap by the same method; total: - standard-none. Where Copy bypasses all components there is no reversal."
     )
-    return Table("components", "What each choice of native components does", tuple(columns), tuple(rows), (note,), printed=True)
+    return Table("components", "Effect of each choice of native components", tuple(columns), tuple(rows), (note,), printed=True)

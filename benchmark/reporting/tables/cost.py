@@ -1,4 +1,4 @@
-"""Table: what arms cost in training and at test time."""
+"""Table: cost of inference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLACE = 130
 
 
 def of_board(board: Leaderboard) -> Table:
-    """What inference costs beside accuracy: Copy runs its teacher, as far as it is read, at test time too."""
+    """Cost of inference beside accuracy; Copy also runs its teacher at test time."""
     known: dict[tuple[str, str, str], Result] = {}
     for result in board.results:
         known.setdefault((result.cell.family, result.cell.size, result.cell.arm), result)
@@ -33,9 +33,8 @@ def of_board(board: Leaderboard) -> Table:
     for arm in ("none", "copy", "distill"):
         columns += [Column(f"standard-{arm}_top1", f"{arm}: top-1"), Column(f"standard-{arm}_mmacs", "MMACs", 1)]
     note = (
-        "Million multiply-accumulate operations an image, by arithmetic of a plain ViT (not measured): Copy's student runs with"
-        " its teacher, which has its registers, up to the last block that is read; the student's own queries and keys are counted"
-        " though unused."
+        "Million multiply-accumulate operations per image, computed for a plain ViT, not measured. Copy also runs its teacher,"
+        " with registers, up to the last block that is read; the student's own queries and keys are counted though unused."
     )
     columns.append(Column("ratio", "copy / none", 2))
     return Table("cost", "Cost at inference", tuple(columns), tuple(rows), (note,))

@@ -1,4 +1,4 @@
-"""Table: failures and successes by family."""
+"""Table: verdicts by family."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PLACE = 10
 
 
 def of_board(board: Leaderboard) -> Table:
-    """Failures and successes by family, those whose standard students gain most first; none for arms with variants."""
+    """Verdicts by family, largest gains of standard students first; none for variants."""
     transfers = transfer_arms(board)
     rows = [] if board.long else [_family_row(board, *each, transfers) for each in by_family(board.rows)]
     ranked = sorted(rows, key=lambda row: (-_lead(row, transfers), row["family"]))
@@ -24,9 +24,9 @@ def of_board(board: Leaderboard) -> Table:
         (*columns, *(Column(arm, arm.replace("-", " ", 1)) for arm in transfers)),
         tuple(ranked),
         (
-            "Verdict of a family's teachers by each method, and their gaps in percentage points, lowest to highest: success or"
-            " failure if all have it, mixed if one has each, else inconclusive. Families in one row share every run, and each"
-            " has as many teachers as stand there.",
+            "Verdict of a family's teachers by method, with the range of their gaps in percentage points: success or failure if"
+            " all teachers have it, mixed if both occur, else inconclusive. Families in one row share every run; teachers: count"
+            " per family.",
         ),
         printed=True,
     )

@@ -1,4 +1,4 @@
-"""Table: how well attention is matched."""
+"""Table: divergence of students' attention from the teacher's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PLACE = 50
 
 
 def of_board(board: Leaderboard) -> Table:
-    """How far students' maps are from their teacher's by block, where a study compares them with references."""
+    """KL of students' maps from their teacher's by block, beside references."""
     arms = [arm for arm in board.arms if any(Arm.parse(each).match != "none" for each in board.arms)]
     found: dict[tuple[str, str, str, int | None], list[float]] = {}
     for result in board.results if arms else ():
@@ -34,7 +34,7 @@ def of_board(board: Leaderboard) -> Table:
     columns = [Column("teacher", "teacher", left=True), Column("block", "block", left=True)]
     columns += [Column(arm, arm.replace("-", " ", 1), 3) for arm in shown_arms]
     note = (
-        "KL of the student's map from the teacher's in nats on the test set, mean over images, heads, queries and runs: of"
-        " distilled students, of finished ones that were not shown the teacher (match=end), and as they start (match=start)."
+        "KL of the student's map from the teacher's in nats on the test set, mean over images, heads, queries and runs."
+        " match=end: finished students that never saw the teacher; match=start: students before training."
     )
-    return Table("match", "How far maps are from the teacher's", tuple(columns), tuple(rows), (note,), printed=True)
+    return Table("match", "Divergence of attention maps from the teacher's", tuple(columns), tuple(rows), (note,), printed=True)

@@ -1,4 +1,4 @@
-"""Table: what native components do to the gap."""
+"""Table: effect of native components."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ PLACE = 60
 
 NATIVE = ("control", "reversal_copy", "reversal_distill", "total_copy", "total_distill")
 
-
 NATIVE_MEANS = (
-    "What native components do, in percentage points with plain 95 % intervals. control: matched-none - standard-none;"
+    "In percentage points with plain 95 % intervals. control: matched-none - standard-none;"
     " reversal: gap(matched) - gap(standard); total: matched arm - standard-none. † inert under Copy: Copy bypasses it in"
-    " copied blocks, so it is no part of what Copy shows. A family without native components has no matched student of its own."
+    " copied blocks, so Copy shows nothing of it. A family without native components has no matched student of its own."
 )
 
 
 def of_board(board: Leaderboard) -> Table:
-    """What native components do, by teacher; where a study compares matched students."""
+    """Control, reversal and total by teacher, where a study compares matched students."""
     rows: list[dict[str, Any]] = []
     matched = {"matched-none", "matched-copy", "matched-distill"} & set(board.arms)
     for row in board.rows if matched and not board.long else ():
@@ -36,4 +35,4 @@ def of_board(board: Leaderboard) -> Table:
             rows.append({"teacher": row.label, "components": names} | known)
     columns = [Column("teacher", "teacher", left=True), Column("components", "native components", left=True)]
     columns += [Column(key, key.replace("_", " ")) for key in NATIVE]
-    return Table("native", "What native components do", tuple(columns), tuple(rows), (NATIVE_MEANS,), printed=True)
+    return Table("native", "Effect of native components", tuple(columns), tuple(rows), (NATIVE_MEANS,), printed=True)

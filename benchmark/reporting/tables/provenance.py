@@ -1,4 +1,4 @@
-"""Table: what made the results."""
+"""Table: provenance of the results."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ PLACE = 160
 
 
 def of_report(report: Report) -> Table:
-    """What made every current result."""
+    """The provenance of all current results."""
     return provenance_table(report.found.current)
 
 
 def provenance_table(results: Sequence[Result]) -> Table:
-    """Which code made the results, on what, and when."""
+    """Code, device, host, versions and dates of the results."""
     groups: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         made = result.provenance
@@ -43,6 +43,6 @@ def provenance_table(results: Sequence[Result]) -> Table:
     shown_columns = [Column("protocol", "protocol", left=True), Column("results", "results"), Column("runs", "runs")]
     shown_columns += [Column(key, key, left=True) for key in (*columns[1:], "first", "last")]
     return Table(
-        "provenance", "What made these results", tuple(shown_columns), tuple(rows),
-        ("code: digest of the files of benchmark/ and families/. A run that several families share is a result of each.",),
+        "provenance", "Provenance of the results", tuple(shown_columns), tuple(rows),
+        ("code: digest of the files of benchmark/ and families/. A run that several families share counts as a result of each.",),
     )  # fmt: skip

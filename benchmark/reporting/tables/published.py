@@ -16,12 +16,12 @@ PLACE = 150
 
 
 def of_report(report: Report) -> Table:
-    """The published figures beside what any leaderboard of the report measured."""
+    """The published figures beside the measurements of the report."""
     return published_table(report.published, report.boards)
 
 
 def published_table(published: PublishedFigures, boards: Sequence[Leaderboard]) -> Table:
-    """The papers' figures with their source, and beside each what was measured here of the same thing."""
+    """Published figures with their source, beside measurements of the same thing."""
     rows = [
         {
             "source": published.sources[figure.source].cite,
@@ -34,4 +34,4 @@ def published_table(published: PublishedFigures, boards: Sequence[Leaderboard]) 
     ]
     columns = [Column(key, key, left=True) for key in ("source", "what", "metric")]
     columns += [Column("value", "published"), Column("measured", "measured here")]
-    return Table("published", "Published figures, beside what was measured here", tuple(columns), tuple(rows))
+    return Table("published", "Published figures beside measurements", tuple(columns), tuple(rows))

@@ -1,4 +1,4 @@
-"""Table: teachers fine-tuned with a part that starts anew."""
+"""Table: teachers fine-tuned with a part re-initialised."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PLACE = 100
 
 
 def of_board(board: Leaderboard) -> Table:
-    """What it costs a teacher that a part of it starts anew before it is fine-tuned."""
+    """Cost of re-initialising a part of the teacher before fine-tuning."""
     rows = []
     for row in board.rows:
         for entry in (each for each in row.entries if each.arm.reinit != "none" and each.n):
@@ -18,5 +18,7 @@ def of_board(board: Leaderboard) -> Table:
             rows.append({"teacher": row.label, "part": entry.arm.reinit, "n": entry.n, "top1": entry.top1, **found})
     columns = [Column("teacher", "teacher", left=True), Column("part", "re-initialised", left=True), Column("n", "n")]
     columns += [Column("top1", "top-1"), Column(TUNED, "- from scratch"), Column(REINIT, "- whole teacher fine-tuned")]
-    note = "Fine-tuned after this part of the teacher started anew; differences in percentage points with plain 95 % intervals."
-    return Table("reinit", "A part of the teacher re-initialised", tuple(columns), tuple(rows), (note,), printed=True)
+    note = "Teachers fine-tuned after this part was re-initialised; differences in percentage points with plain 95 % intervals."
+    return Table(
+        "reinit", "Fine-tuning with a part of the teacher re-initialised", tuple(columns), tuple(rows), (note,), printed=True
+    )

@@ -13,7 +13,7 @@ PLACE = 110
 
 
 def of_board(board: Leaderboard) -> Table:
-    """Teachers of other seeds: the gap by teacher, and how far teachers lie apart."""
+    """Gap by the seed of the teacher, and its spread over teachers."""
     parsed = [Arm.parse(arm) for arm in transfer_arms(board)]
     seeds = sorted({arm.teacher for arm in parsed})
     rows = []
@@ -29,8 +29,8 @@ def of_board(board: Leaderboard) -> Table:
     columns += [Column(f"s{seed}", f"teacher seed {seed}") for seed in seeds]
     columns += [Column("sd", "SD over teachers"), Column("range", "range")]
     note = (
-        "Gap in percentage points with its plain 95 % interval, by the seed that trained the teacher. A verdict elsewhere is"
-        " conditional on the one teacher of seed 0: its intervals hold what students' seeds vary, and not this. Each arm's"
-        " variance is its own, so that intervals of one row differ by that too."
+        "Gap in percentage points with its plain 95 % interval, by the seed that trained the teacher. Verdicts elsewhere are"
+        " conditional on the teacher of seed 0: their intervals cover the variation between student seeds, not between teachers."
+        " Each arm has its own variance, which also makes the intervals of one row differ."
     )
-    return Table("teacher-seeds", "Other teachers of one family", tuple(columns), tuple(rows), (note,), printed=True)
+    return Table("teacher-seeds", "Teachers of one family from other seeds", tuple(columns), tuple(rows), (note,), printed=True)

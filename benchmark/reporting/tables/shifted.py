@@ -11,7 +11,7 @@ PLACE = 120
 
 
 def of_board(board: Leaderboard) -> Table:
-    """Top-1 on the shifted test sets, and there the difference to the student without transfer."""
+    """Top-1 on the shifted test sets, each with the gap to the student without transfer."""
     names = [column.removeprefix("shift:") for column in board.table.columns if column.startswith("shift:")]
     columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("test", "test")]
     columns += [each for name in names for each in (Column(name, name.replace("_", " ")), Column(f"{name}_gap", "gap"))]

@@ -11,7 +11,7 @@ PLACE = 80
 
 
 def of_board(board: Leaderboard) -> Table:
-    """The same family across its sizes: by method the verdicts' agreement, and the gap's change from first to last size."""
+    """Families across sizes: agreement of verdicts, change of gap from first to last size."""
     columns = [Column("family", "family", left=True), Column("sizes", "sizes", left=True)]
     rows = []
     for arm in () if board.long else transfer_arms(board):
@@ -22,7 +22,7 @@ def of_board(board: Leaderboard) -> Table:
             row |= {arm: word, f"{arm}_change": change}
         rows.append(row)
     note = (
-        "consistent: all sizes have the same success or failure; contradicting: both occur; undecided: one is inconclusive."
+        "consistent: all sizes succeed, or all fail; contradicting: both occur; undecided: one is inconclusive."
         " change: gap at the last size - gap at the first, in percentage points with its plain 95 % interval."
     )
-    return Table("sizes", "The same family across sizes", tuple(columns), tuple(rows), (note,))
+    return Table("sizes", "Families across their sizes", tuple(columns), tuple(rows), (note,))

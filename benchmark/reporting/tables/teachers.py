@@ -9,7 +9,7 @@ PLACE = 30
 
 
 def of_board(board: Leaderboard) -> Table:
-    """By teacher and arm: top-1 of what does not transfer, gap and verdict of what does; arms with variants have a row each."""
+    """Top-1 without transfer, gap and verdict with it; arms with variants have a row each."""
     if board.long:
         columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("n", "n")]
         columns += [Column("top1", "top-1"), Column("gap", "gap")]

@@ -28,25 +28,23 @@ from families.core.attention import layout
 from families.core.weights import file_digest, find_weights
 from families.spec import Component, UserError, one_line, quoted
 
-FEW_HEADS, CHOSEN_HEADS = 6, 4  # up to how many heads all are drawn; how many of more
-
-
-# Of a protocol whose own images have the teacher's size already: the whole of the shorter side is kept.
+FEW_HEADS, CHOSEN_HEADS = 6, 4  # all heads are drawn up to the first number, else the second
+# For images of a protocol that has none of its own: keep the whole of the shorter side.
 WHOLE: Any = Images.model_construct(**{"crop_pct": 1.0, "interpolation": "bicubic"})  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be looked at; None leaves the choice here.
+    """The options of a look; None: a default.
 
     Attributes:
-        protocol: its name and content: geometry, normalisation, image, and whose teachers are meant.
-        word: by which the user named the protocol.
-        blocks, heads: which are drawn, as in "0,5,11", or "all".
+        protocol: its name and content: teacher, geometry, normalisation and image.
+        word: the user's word for the protocol.
+        blocks, heads: to draw, as in "0,5,11", or "all".
         query: cls, mean, centre, or ROW,COLUMN of a patch.
         image: an image file; None: the first test image of embedded data.
         weights: the folder of pre-trained teachers; None: weights in `work`.
-        random: look at random weights instead.
+        random: random weights.
     """
 
     family: str
@@ -64,7 +62,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Query:
-    """Whose attention is drawn: the mean over `tokens`, `told` in words; `patch` is its (row, column) where it is one."""
+    """Queries whose mean attention is drawn; `told`: in words, `patch`: (row, column) of one."""
 
     told: str
     tokens: tuple[int, ...]
@@ -73,10 +71,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen.
+    """A teacher's attention on one image.
 
     Attributes:
-        weights: `told` in words; `kind` trained, file or random; where they lie.
+        weights: `told` in words; `kind` trained, file or random; their path.
         image: `told` in words, and its path where it is a file.
         pixels: [3, H, W] in 0..1, as the teacher got them before normalisation.
         names: of the tokens, in order.
@@ -99,8 +97,9 @@ class Look:
 
 
 def look(request: Request) -> Look:
-    """Load the teacher and the image, and read every attention map. Raises UserError, WeightsError and UnknownName: a size that
-    is none, weights or image that are not there or cannot be read, blocks, heads or a query that the teacher has not."""
+    """Load the teacher and the image, and read every attention map. Raises UserError, WeightsError
+    or UnknownName for an unknown size, for weights or an image that cannot be read, and for blocks,
+    heads or a query that the teacher lacks."""
     adapter = families.load(request.family)
     image, pixels = _image(request)
     weights, model = _teacher(request)
@@ -116,7 +115,7 @@ def look(request: Request) -> Look:
 
 
 def _teacher(request: Request) -> tuple[dict[str, str | None], nn.Module]:
-    """Where its weights come from, and the frozen teacher."""
+    """The origin of the weights, and the frozen teacher."""
     protocol = request.protocol[1]
     if request.random:
         return {"kind": "random", "told": "random weights, seed 0"}, _random(request)
@@ -176,7 +175,7 @@ def _work_option(request: Request) -> str:
 
 
 def _image(request: Request) -> tuple[dict[str, str | None], Tensor]:
-    """What it is, and its pixels [3, H, W] in 0..1 at the teacher's size."""
+    """Its description, and its pixels [3, H, W] in 0..1 at the teacher's size."""
     name, protocol = request.protocol
     settings = protocol.data
     size = architecture(protocol, families.spec(request.family), request.size, {}).geometry.img_size
@@ -202,7 +201,7 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _normalised(request: Request, pixels: Tensor) -> Tensor:
-    """As the teacher was trained: by the protocol where it trains its teachers, else by the family."""
+    """Normalised by the protocol where it trains its teachers, else by the family."""
     protocol, spec = request.protocol[1], families.spec(request.family)
     return normalised(pixels, spec if protocol.teacher is None else protocol.normalisation)
 
@@ -218,7 +217,7 @@ def _heads(text: str | None, heads: int) -> list[int]:
 
 
 def _chosen(what: str, text: str | None, there: int, default: list[int]) -> list[int]:
-    """The numbers that a word as "0,5,11" or "all" names, ascending. Raises UserError for any that is not below `there`."""
+    """The numbers of a word as "0,5,11" or "all". Raises UserError unless all are below `there`."""
     if text is None:
         return default
     if text == "all":
@@ -232,8 +231,8 @@ def _chosen(what: str, text: str | None, there: int, default: list[int]) -> list
 
 
 def query_of(word: str | None, names: Sequence[str], reads_class: bool) -> Query:
-    """The query that a word names; by default the class token, or the mean over the patches where there is none or the head does
-    not read it. Raises UserError for a word that names no token."""
+    """The query that a word names; by default the class token, or the mean over the patches where
+    there is none or the head does not read it. Raises UserError for a word that names no token."""
     patches = {place_of(name): i for i, name in enumerate(names) if kind_of(name) == "patches"}
     rows, columns = (1 + max(place[axis] for place in patches) for axis in (0, 1))
     if word is None:
@@ -259,7 +258,7 @@ def _described(component: Component) -> dict[str, Any]:
 
 
 def as_json(seen: Look) -> dict[str, Any]:
-    """All that was seen, but for the maps themselves: numbers by block, as means over its heads, and by head."""
+    """The look without its maps: numbers by block, as means over its heads, and by head."""
     request, kinds = seen.request, [kind_of(name) for name in seen.names]
     row, column = seen.grid
     return {

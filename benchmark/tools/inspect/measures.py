@@ -1,7 +1,8 @@
-"""Numbers on attention maps: entropy, mass by kind of token and distance; and the size of native components.
+"""Numbers on attention maps: entropy, mass by kind of token and distance; and the size of native
+components.
 
-Tokens are told by their names (`families.core.attention.layout`), native components by the family's file: a new family needs
-nothing here.
+Tokens are told by their names (`families.core.attention.layout`), native components by the family's
+file: a new family needs nothing here.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ def place_of(name: str) -> tuple[int, int]:
 
 
 def measures(maps: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-    """What a block's maps [heads, tokens, tokens] are like, one number [heads] each, in float64.
+    """Measures of a block's maps [heads, tokens, tokens], one number [heads] each, in float64.
 
-    entropy: of a query's attention in nats, mean over queries; normalised_entropy: over that of uniform attention, log tokens.
-    mass.itself: a token's attention to itself, mean over queries; mass.<kind>: to the other tokens of a kind; they sum to 1.
-    distance: of the patches' attention to patches, in patches (Euclidean, weighted by the attention).
+    entropy: of a query's attention in nats, mean over queries; normalised_entropy: over that of
+    uniform attention, log tokens. mass.itself: a token's attention to itself, mean over queries;
+    mass.<kind>: to the other tokens of a kind; they sum to 1. distance: of the patches' attention
+    to patches, in patches (Euclidean, weighted by the attention).
     """
     maps = maps.double()
     tokens = maps.shape[-1]
@@ -62,8 +64,8 @@ def distances(names: Sequence[str]) -> Tensor:
 
 
 def magnitudes(model: nn.Module, component: Component) -> dict[str, list[float]]:
-    """Mean absolute value of the parameters for which a native component has an initial value, by their pattern: a number a
-    block, or a single one where they belong to none."""
+    """Mean absolute value of the parameters for which a native component has an initial value, by
+    their pattern: a number a block, or a single one where they belong to none."""
     found = {}
     for pattern in component.initial:
         by_place: dict[str, list[Tensor]] = {}

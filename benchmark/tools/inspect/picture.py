@@ -40,7 +40,7 @@ def check_format(path: Path) -> None:
 
 
 def draw(seen: Look, found: Mapping[str, Any], path: Path) -> None:
-    """Write the picture; `found` is what `as_json` gives. Raises UserError where it cannot be written."""
+    """Write the picture; `found`: from `as_json`. Raises UserError if it cannot be written."""
     ensure_writable("--out", path.parent)
     with matplotlib.rc_context(STYLE):
         drawn = picture(seen, found)
@@ -51,7 +51,7 @@ def draw(seen: Look, found: Mapping[str, Any], path: Path) -> None:
 
 
 def picture(seen: Look, found: Mapping[str, Any]) -> Figure:
-    """The image, maps in a row a block with a column for the mean over heads and for each head, and curves over the blocks."""
+    """The image; maps, a row a block, a column the mean and each head; curves over the blocks."""
     rows, columns, panels = len(seen.blocks), 1 + len(seen.heads), _panels(found)
     cell = max(0.72, min(1.7, 8.5 / columns, 9 / rows))
     height = max(rows * (cell + 0.06) + 0.2, PHOTO + 1.1, 1.35 * len(panels))
@@ -92,7 +92,7 @@ def _told(seen: Look) -> str:
 
 
 def shown(seen: Look) -> dict[tuple[int, int | None], Tensor]:
-    """The maps to draw by (block, head), head None for the mean: [rows, columns], 1 where it is as uniform attention is."""
+    """Maps by (block, head), head None for the mean: [rows, columns], 1 for uniform attention."""
     patches = [i for i, name in enumerate(seen.names) if kind_of(name) == "patches"]
     found: dict[tuple[int, int | None], Tensor] = {}
     for block in seen.blocks:
@@ -156,7 +156,7 @@ def _photo(axes: Axes, seen: Look, most: float) -> None:
 
 @dataclass(frozen=True)
 class _Panel:
-    """Lines by name over the blocks, each with its heads' values where it has them; `level` is uniform attention's."""
+    """Lines by name over the blocks, with values by head; `level`: that of uniform attention."""
 
     title: str
     lines: dict[str, list[float]]
