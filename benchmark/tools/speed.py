@@ -1,7 +1,7 @@
-"""What a step of training costs: plain, Copy, Distillation and the written-out maps, timed in turn in one run.
+"""The cost of a training step: plain, Copy, Distillation and written-out maps, timed in turn in one process.
 
-Students start as they do in a run and images are random: arithmetic does not depend on them. The steps are those that runs
-take (`train.Student.step`), with the data pipeline measured apart.
+Students are initialised as in a run; images are random, since the arithmetic does not depend on them. The steps are those
+of runs (`Student.learn` and `update`). The data pipeline is measured apart.
 """
 
 from __future__ import annotations
