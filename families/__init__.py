@@ -1,4 +1,4 @@
-"""The registry: one declarative file a family, and this folder is the list. Importing it loads neither torch nor timm."""
+"""The registry: this folder holds one declarative file per family. Importing it loads neither torch nor timm."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _DECLARES = re.compile(r"^FAMILY\b", re.MULTILINE)
 
 @lru_cache(maxsize=1)
 def names() -> tuple[str, ...]:
-    """The families there are: the names of this folder's files that declare a FAMILY, sorted."""
+    """The families: sorted names of this folder's files that declare a FAMILY."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if _DECLARES.search(path.read_text(encoding="utf-8"))))
 
 
 def spec(name: str) -> Family:
-    """What the family's file declares. Raises UnknownName, which names the nearest family, for a word that is none."""
+    """The family's declaration. Raises UnknownName, with the nearest name, for an unknown family."""
     if name not in names():
         raise UnknownName("family", name, names())
     family: Family = import_module(f"families.{name}").FAMILY
@@ -32,7 +32,7 @@ def spec(name: str) -> Family:
 
 
 def load(name: str) -> Adapter:
-    """The family's adapter: its models, their attention maps and its native components (imports torch and timm)."""
+    """The family's adapter: models, attention maps and native components. Imports torch and timm."""
     family = spec(name)
     from families.core.adapter import Adapter
 

@@ -1,4 +1,4 @@
-"""Data sets by name: each `benchmark.data.<name>` offers `load` and `check`, which the functions here call."""
+"""Data sets by name: `load` and `check` of the module `benchmark.data.<name>`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Batch = tuple["Tensor", "Tensor"]
 
 @dataclass(frozen=True)
 class DataLocation:
-    """Where a data set lies and who reads it: nothing of it changes a number (but workers do the order of a streamed source).
+    """Where a data set lies and how it is read. No field changes a number, but `workers` changes the order of a stream.
 
     Attributes:
-        root: the data folder; None where the data needs none.
-        work: a folder for what was found out about the data once.
+        root: the data folder; None for embedded data.
+        work: a folder that remembers which sets were decoded in full.
         workers: loader processes.
-        rank, ranks: which of how many processes that share each batch this one is.
+        rank, ranks: this process's number among those that share each batch, and their number.
     """
 
     root: Path | None = None
@@ -36,14 +36,14 @@ class DataLocation:
 
 
 class Dataset(Protocol):
-    """What training and evaluation need. Images are [B, 3, H, W] in 0..1 (erased pixels may lie outside)."""
+    """The interface that training and evaluation use. Images are [B, 3, H, W] in 0..1 (erased pixels may lie outside)."""
 
     num_classes: int
 
     def train(self, stream: str, recipe: Recipe, start: int) -> Iterator[Batch]:
-        """Give this rank's part (`part_of`) of endless training batches from step `start` on: a pure function of (stream, step).
+        """Endless training batches from step `start` on, this rank's part (`part_of`): a pure function of (stream, step).
 
-        Targets are labels [B] int64, or with mixup or cutmix probabilities [B, classes], smoothed already.
+        Targets are labels [B] int64; with mixup or cutmix, smoothed probabilities [B, classes].
         """
         ...
 
@@ -52,13 +52,13 @@ class Dataset(Protocol):
         ...
 
     def classes(self, name: str) -> Tensor | None:
-        """The classes that an evaluation set has, as indices among the training classes; None for all of them."""
+        """Indices of an evaluation set's classes among the training classes; None for all of them."""
         ...
 
     def evaluate(self, name: str, batch_size: int) -> Iterator[Batch]:
-        """An evaluation set's images once, in batches that are always the same; of them those numbered rank, rank + ranks, ...
+        """An evaluation set's images, each once, in fixed batches; this rank gets batches rank, rank + ranks, ...
 
-        Labels [B] int64 are those of training.
+        Labels [B] int64 are numbered as in training.
         """
         ...
 
@@ -74,10 +74,10 @@ def load(settings: Any, place: DataLocation, img_size: int, normalisation: Any) 
 
 
 def check(settings: Any, place: DataLocation, progress: Callable[[str, int, int], None]) -> str | None:
-    """Look at all of the data before anything is trained; gives a digest of what there is, None for embedded data.
+    """Check all data before training and return its digest; None for embedded data.
 
-    `progress` is told what is looked at, how many images are done, and of how many. Raises UserError for a folder that is not
-    what the protocol says, a class that is missing, an image that cannot be read.
+    `progress(set, done, total)` is called as images are decoded. Raises UserError for a folder that differs from the
+    protocol, a missing class or an unreadable image.
     """
     found: str | None = _module(settings).check(settings, place, progress)
     return found
@@ -86,8 +86,8 @@ def check(settings: Any, place: DataLocation, progress: Callable[[str, int, int]
 def part_of(place: DataLocation, batch_size: int) -> Sequence[int]:
     """Positions of a rank's part of a batch, ascending: a piece of the first half and its mirror image in the second.
 
-    timm's mixup pairs position i with the i-th from the end: so every pair is within one rank, and the batch is mixed alike
-    by any number of ranks. A batch of one rank may have any size; else it is a multiple of twice the ranks (ValueError).
+    timm's mixup pairs position i with the i-th from the end, so every pair stays within one rank and the number of ranks
+    does not change the mixture. Raises ValueError for a batch that is not a multiple of twice the ranks (more than one).
     """
     if place.ranks == 1:
         return range(batch_size)

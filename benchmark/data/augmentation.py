@@ -1,4 +1,4 @@
-"""Transforms of images, mixing of batches, and the seeds that both are drawn from."""
+"""Transforms of images and mixing of batches, and their seeds."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def image_seed(*parts: object) -> int:
 
 @contextmanager
 def seeded(*parts: object) -> Iterator[None]:
-    """Python's, NumPy's and torch's global generators seeded by `parts`; afterwards they stand where they stood.
+    """Seed the global generators of Python, NumPy and torch's CPU within; afterwards restore their states.
 
-    torch's for the CPU alone: `torch.manual_seed` would touch a training's generators on its device.
+    `torch.manual_seed` would also reseed the device that trains.
     """
     before = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     seed = image_seed(*parts)
@@ -51,16 +51,16 @@ def seeded(*parts: object) -> Iterator[None]:
 
 
 def evaluation_transform(settings: Settings, img_size: int) -> Transform:
-    """Resizes the shorter side to img_size / crop_pct, rounded down, and crops the centre, by timm: [3, H, W] in 0..1."""
+    """Resize, by timm, of the shorter side to img_size / crop_pct (rounded down), and centre crop: [3, H, W] in 0..1."""
     units = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     done: Transform = create_transform(img_size, crop_pct=settings.crop_pct, interpolation=settings.interpolation, **units)
     return done
 
 
 def training_transform(augment: Augment, settings: Settings, img_size: int, normalisation: Normalisation) -> Transform:
-    """Augments by timm, then undoes its normalisation: [3, H, W] in 0..1.
+    """Augmentation by timm, with its normalisation undone: [3, H, W] in 0..1.
 
-    Erased pixels are standard normal noise in the students' units, as everywhere in timm, and may lie outside.
+    Erased pixels are standard normal noise in normalised units, as in timm, and may lie outside 0..1.
     """
     mean, std = normalisation.mean, normalisation.std
     with one_line_errors("recipe.augment"):
@@ -83,6 +83,7 @@ def training_transform(augment: Augment, settings: Settings, img_size: int, norm
 
 
 def mixup_of(recipe: Recipe, num_classes: int) -> Mixup | None:
+    """Mixup and cutmix of a recipe, by timm; None without either. Raises UserError for an odd batch size."""
     augment = recipe.augment
     if augment is None or not (augment.mixup or augment.cutmix):
         return None
@@ -92,6 +93,7 @@ def mixup_of(recipe: Recipe, num_classes: int) -> Mixup | None:
 
 
 def mix(mixup: Mixup | None, batch: Batch, *seed: object) -> Batch:
+    """A batch mixed under a seed: images and target probabilities [B, classes]; the batch itself without mixup."""
     if mixup is None:
         return batch
     with seeded(*seed):

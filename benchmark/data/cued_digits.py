@@ -1,9 +1,9 @@
-"""Cued digits: a task on which attention is what matters, from digits that scikit-learn carries (no download).
+"""Cued digits: a task that only attention solves, made of the digits shipped with scikit-learn (no download).
 
 An image is a 3x3 grid of 8x8 cells. Eight cells hold one handwritten digit each (UCI digits), each in a colour of its own;
 the first cell is filled with one of these colours, the cue. The label is the class of the digit in that colour. Source
-images are split, so that val and test show handwriting never trained on. Shifted test sets are the same task in hues half
-way between the trained ones, and under pixel noise.
+images are split, so val and test show unseen handwriting. The shifted test sets are the same task in hues half way between
+the trained ones, and with pixel noise.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def load(settings: Settings, place: DataLocation, img_size: int, normalisation: 
 
 
 def check(settings: Settings, place: DataLocation, progress: Callable[[str, int, int], None]) -> None:
-    """Nothing to look at: the images are made on the spot."""
+    """Nothing to check: the images are generated."""
 
 
 class CuedDigits:
@@ -69,7 +69,7 @@ class CuedDigits:
         return ("val", "test", "unseen_colours", "noise")
 
     def classes(self, name: str) -> None:
-        """Every set has all digits."""
+        """None: every set has all digits."""
 
     def evaluate(self, name: str, batch_size: int) -> Iterator[Batch]:
         """The fixed images of a set, batch by batch."""
@@ -103,7 +103,7 @@ class CuedDigits:
         return grid.reshape(count, 3, GRID * CELL, GRID * CELL), self.answers[which[rows, cued]]
 
     def _imbalanced(self, low: int, high: int, count: int, draw: torch.Generator) -> Tensor:
-        """[count] source images between `low` and `high` whose classes are as often drawn as the settings' imbalance says."""
+        """[count] source images in `low`..`high`, classes drawn with the settings' imbalance."""
         answers = self.answers[low:high]
         often = self.settings.imbalance ** -(torch.arange(self.num_classes) / (self.num_classes - 1))
         weights = (often / answers.bincount(minlength=self.num_classes))[answers]
@@ -111,11 +111,11 @@ class CuedDigits:
 
 
 def palette(shifted: bool, share: float = 1) -> Tensor:
-    """[8, 3] RGB colours: hues evenly spaced over this share of the circle, moved by half a step when `shifted`."""
+    """[8, 3] RGB colours: hues evenly spaced over `share` of the colour circle, moved by half a step if `shifted`."""
     hues = [share * (i + 0.5 * shifted) / DISTRACTED for i in range(DISTRACTED)]
     return torch.tensor([colorsys.hsv_to_rgb(hue, 1.0, 1.0) for hue in hues])
 
 
 def generator(stream: str, step: int) -> torch.Generator:
-    """A generator that depends on nothing but (stream, step)."""
+    """A generator seeded by (stream, step) alone."""
     return torch.Generator().manual_seed(seed_of(stream, step))

@@ -1,4 +1,4 @@
-"""Look at all images of a data set once, before anything is trained."""
+"""Decode all images of a data set once, before training."""
 
 from __future__ import annotations
 
@@ -27,26 +27,25 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 
-LOOKED_AT_ONCE = 64  # images between two reports of progress
+DECODED_AT_ONCE = 64  # images between two reports of progress
 
 
 def check(settings: Settings, place: DataLocation, progress: Progress) -> str:
-    """Look at all of the data; gives a digest of the names and sizes of all files.
+    """Check all data; returns a digest of the names and sizes of all files.
 
-    Raises UserError for a folder, class or number of images other than declared, and for images that cannot be decoded in
-    full. A set that was decoded once is listed only: `place.work` remembers its digest. Of a streamed source the first image of
-    each split is read; how many there are is found out by reading it, in evaluation.
+    A set is decoded once: `place.work` remembers its digest, and later calls only list its files. Of a streamed source the
+    first image of each split is read; its length shows in evaluation. Raises UserError for a folder, class or number of
+    images other than declared, and for images that cannot be decoded in full.
     """
     sources = open_sources(settings, place)
-    digests = {name: _looked_at(name, source, place, progress) for name, source in sources.items()}
+    digests = {name: _checked(name, source, place, progress) for name, source in sources.items()}
     if settings.streamed:
         digests |= {name: _begun(settings, place, name, split, progress) for name, split in splits_of(settings).items()}
     return _digest(sorted(digests.items()))
 
 
-# Looking at all images.
-def _looked_at(name: str, source: Source, place: DataLocation, progress: Progress) -> str:
-    """A set's digest; its images are decoded unless that was done for this digest. Raises UserError, naming unreadable ones."""
+def _checked(name: str, source: Source, place: DataLocation, progress: Progress) -> str:
+    """A set's digest. Its images are decoded unless they were for this digest. Raises UserError that names unreadable ones."""
     digest = _digest(_listing(source.reader))
     done = place.work / "data" / f"{digest}.json" if place.work else None
     if done is None or not done.exists():
@@ -58,7 +57,7 @@ def _looked_at(name: str, source: Source, place: DataLocation, progress: Progres
 
 
 def _decode_all(name: str, source: Source, place: DataLocation, progress: Progress) -> None:
-    batches = loader(Complaints(source), place.workers, batch_size=LOOKED_AT_ONCE, collate_fn=list)
+    batches = loader(Complaints(source), place.workers, batch_size=DECODED_AT_ONCE, collate_fn=list)
     complaints, done = [], 0
     for batch in batches:
         complaints += [complaint for complaint in batch if complaint]
@@ -69,7 +68,7 @@ def _decode_all(name: str, source: Source, place: DataLocation, progress: Progre
 
 
 class Complaints(Indexed[str]):
-    """What is wrong with each image of a source; empty where it can be decoded in full."""
+    """The error of each image of a source; empty for one that can be decoded in full."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -86,7 +85,7 @@ class Complaints(Indexed[str]):
 
 
 def _begun(settings: Settings, place: DataLocation, name: str, split: Split, progress: Progress) -> str:
-    """The digest of a streamed split, whose first image is read."""
+    """The digest of a streamed split, after its first image was read."""
     if next(read_stream(settings, place, split), None) is None:
         raise UserError(f"{where_of(settings, split)}: no images")
     progress(name, 1, 1)
@@ -104,7 +103,7 @@ def _listing(reader: Any) -> list[tuple[str, int]]:
 
 
 def _size(path: str) -> int:
-    """-1 for what cannot even be found, such as a link to nothing; decoding it names it."""
+    """Bytes; -1 for a missing file, such as a link to nothing, which decoding then names."""
     try:
         return Path(path).stat().st_size
     except OSError:

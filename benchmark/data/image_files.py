@@ -1,4 +1,4 @@
-"""Where the images of a data set lie, by source and split."""
+"""Paths of a data set's images by source and split."""
 
 from __future__ import annotations
 
@@ -22,25 +22,29 @@ SYNONYMS = (("train", "training"), ("val", "valid", "validation", "eval", "evalu
 
 
 def ensure_regular(path: str | Path) -> None:
-    """Raise OSError for what is no regular file: opening a pipe could wait for ever."""
+    """Raise OSError for anything but a regular file: opening a pipe could block for ever."""
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise OSError("no regular file")
 
 
 def kind_of(settings: Settings) -> str:
+    """The source's kind, one of SOURCES if it is valid."""
     return settings.source.partition("/")[0].lower()
 
 
 def where_of(settings: Settings, split: Split) -> str:
+    """A split's name for messages."""
     return f"{settings.source}, split {split.split}"
 
 
 def splits_of(settings: Settings) -> dict[str, Split]:
+    """The declared splits: train, val (unless it is held out of train) and test."""
     val = {} if settings.val is None else {"val": settings.val}
     return {"train": settings.train, **val, "test": settings.test}
 
 
 def root_of(place: DataLocation) -> Path:
+    """The data folder. Raises UserError where none is given or there."""
     if place.root is None:
         raise UserError("this protocol's images lie in a folder: name it by --data DIR")
     if not place.root.is_dir():
@@ -66,11 +70,13 @@ def _below_or_beside(root: Path, name: str, path: str) -> Path:
 
 
 def ensure_equal(where: str, what: str, found: int, declared: int) -> None:
+    """Raise UserError for another number than the protocol declares."""
     if found != declared:
         raise UserError(f"{where}: {found} {what}, but the protocol says {declared}")
 
 
 def some(words: Sequence[str], most: int = 5) -> str:
+    """The first words, for messages."""
     return ", ".join(words[:most]) + (", ..." if len(words) > most else "")
 
 
@@ -80,7 +86,7 @@ def _line(error: BaseException) -> str:
 
 @contextmanager
 def one_line_errors(where: str) -> Iterator[None]:
-    """What a library raises about the user's data, as a UserError."""
+    """Turn an error of timm, datasets or webdataset into a UserError of one line."""
     try:
         yield
     except UserError:

@@ -1,4 +1,4 @@
-"""Images that are read by index, with their classes."""
+"""Images with access by index, and their classes."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ if TYPE_CHECKING:
     from benchmark.spec.data_sets import ShiftedSet, Split
 
 
-# Where images come from.
 @dataclass(frozen=True)
 class Source:
-    """Images that are read by index: timm's reader of them, and training classes by the reader's own labels."""
+    """A set with access by index: timm's reader, and the training class of each of the reader's own labels."""
 
     where: str
     reader: Any
@@ -50,7 +49,7 @@ class Source:
     def image(self, index: int, cheap: bool = False) -> tuple[Image.Image, int]:
         """An RGB image and its training class. Raises UserError, naming the file.
 
-        `cheap` reads the whole file too, but makes few pixels of a JPEG.
+        `cheap` also reads the whole file, but decodes a JPEG to few pixels.
         """
         ImageFile.LOAD_TRUNCATED_IMAGES = False  # another library may have switched it on: half a picture, and no error
         try:
@@ -65,7 +64,7 @@ class Source:
             raise UserError(f"{self.filename(index)}: not readable as an image: {_line(error)}") from None
 
     def filename(self, index: int) -> str:
-        """What a user finds an image by."""
+        """An image's path, or its place in a tar or data set."""
         if isinstance(self.reader, ReaderImageFolder):
             return str(self.reader.filename(index, absolute=True))
         inside = self.reader.filename(index) if isinstance(self.reader, ReaderImageInTar) else f"row {index}"
@@ -73,7 +72,7 @@ class Source:
 
 
 def open_sources(settings: Settings, place: DataLocation) -> dict[str, Source]:
-    """All sets that are read by index, by their names; with `held_out` val is a part of train. Raises UserError, see `check`."""
+    """The sets with access by index, by name; with `held_out`, val is a part of train. Raises UserError as `check` does."""
     if kind_of(settings) not in SOURCES:
         raise UserError(f"data.source {settings.source!r}: valid: '' (folders or tars), hfds/NAME, wds/")
     if settings.streamed:
@@ -89,7 +88,7 @@ def open_sources(settings: Settings, place: DataLocation) -> dict[str, Source]:
 
 
 def _training_classes(settings: Settings, where: str, reader: Any) -> dict[Any, int]:
-    """Training classes by folder name; of a Hugging Face data set, its own numbers. Raises UserError if they are not as many."""
+    """Class numbers by folder name, or a Hugging Face data set's own. Raises UserError for another number than declared."""
     found = _labels(reader)
     ensure_equal(where, "classes", len(found), settings.num_classes)
     words = range(settings.num_classes) if kind_of(settings) else sorted(found)
@@ -97,7 +96,7 @@ def _training_classes(settings: Settings, where: str, reader: Any) -> dict[Any, 
 
 
 def _whole(source: Source, split: Split, known: Mapping[Any, int]) -> None:
-    """Raises UserError for another number of images than declared, or a training class that has none."""
+    """Raise UserError for another number of images than declared, or a training class without images."""
     ensure_equal(source.where, "images", len(source), split.images)
     missing = [str(word) for word, number in known.items() if number not in source.classes.values()]
     if missing:
@@ -120,7 +119,7 @@ def _shifted(name: str, shifted: ShiftedSet, settings: Settings, place: DataLoca
 
 
 def _reader(settings: Settings, place: DataLocation, split: Split) -> tuple[str, Any]:
-    """(where it is, timm's reader) of a split that is read by index."""
+    """(path or name, timm's reader) of a split with access by index."""
     if not kind_of(settings):
         path = _split_path(root_of(place), split.split)
         return str(path), _files(path)
@@ -139,7 +138,7 @@ def _files(path: Path) -> Any:
 
 
 def _labels(reader: Any) -> dict[Any, Any]:
-    """A reader's own labels by the words that stand for them: folder names, or the labels that occur themselves."""
+    """A reader's labels by folder name, or by themselves where there are no folders."""
     if isinstance(reader, ReaderImageInTar):
         return dict(reader.class_name_to_idx)
     if isinstance(reader, ReaderImageFolder):

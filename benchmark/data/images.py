@@ -45,9 +45,8 @@ def load(settings: Settings, place: DataLocation, img_size: int, normalisation: 
     return Photographs(settings, place, img_size, normalisation)
 
 
-# The data set.
 class Photographs:
-    """See the module's docstring; `parts` are the sets that are read by index, each a source and which of its images."""
+    """See the module's docstring. `parts`: by set with access by index, its source and the indices of its images."""
 
     def __init__(self, settings: Settings, place: DataLocation, img_size: int, normalisation: Normalisation) -> None:
         self.settings, self.place, self.img_size, self.normalisation = settings, place, img_size, normalisation
@@ -58,16 +57,16 @@ class Photographs:
             source, images = self.parts["train"]
             rest, held_out = held_out_of(len(images), settings.held_out)
             self.parts |= {"train": (source, rest), "val": (source, held_out)}
-        for name in self.sets():  # files lie class by class: neighbours shall not be of one class
+        for name in self.sets():  # files lie class by class; batches must not
             if name in self.parts:
                 source, images = self.parts[name]
                 self.parts[name] = (source, images[torch.randperm(len(images), generator=torch.Generator().manual_seed(1))])
 
     def train(self, stream: str, recipe: Recipe, start: int) -> Iterator[Batch]:
-        """Draw this rank's part of the batches from step `start` on; step = epoch x batches of an epoch + number in the epoch.
+        """Batches from step `start` on, this rank's part; step = epoch x batches of an epoch + number in the epoch.
 
-        The images that fill no batch are left out, others in each epoch. Raises UserError at once for a batch that is
-        larger than the training set or cannot be mixed; while iterating for an image that cannot be read.
+        The remainder that fills no batch is dropped, another one in each epoch. Raises UserError at once for a batch
+        larger than the training set or one that cannot be mixed, and while iterating for an unreadable image.
         """
         if recipe.batch_size > self.settings.training_images:
             raise UserError(f"recipe.batch_size {recipe.batch_size}: there are {self.settings.training_images} training images")
@@ -88,7 +87,7 @@ class Photographs:
         return torch.tensor(numbers) if len(numbers) < self.num_classes else None
 
     def evaluate(self, name: str, batch_size: int) -> Iterator[Batch]:
-        """Give this rank's batches of a set; raises UserError on the way: an unreadable image, a stream of another length."""
+        """Batches of a set, this rank's. Raises UserError while iterating: an unreadable image, a stream of another length."""
         rank, ranks = self.place.rank, self.place.ranks
         if name not in self.parts:
             split = splits_of(self.settings)[name]
@@ -118,7 +117,7 @@ class Photographs:
             skipped = 0
 
     def _whole_batches(self, samples: Iterator[Any], size: int) -> Iterator[list[Any]]:
-        """One epoch's batches. Raises UserError when there are fewer than were declared."""
+        """One epoch's batches. Raises UserError for fewer images than declared."""
         split = self.settings.train
         for number in range(split.images // size):
             batch = list(islice(samples, size))
@@ -128,13 +127,13 @@ class Photographs:
 
 
 def held_out_of(images: int, held_out: int) -> tuple[Tensor, Tensor]:
-    """(the others, the held out) as ascending indices [n] int64: the same for every run, whatever its seed."""
+    """(kept, held out) as ascending indices [n] int64: the same for every run and seed."""
     order = torch.randperm(images, generator=torch.Generator().manual_seed(0))
     return order[held_out:].sort().values, order[:held_out].sort().values
 
 
 def shuffled(stream: str, images: Tensor, size: int, mine: Sequence[int], start: int) -> Iterator[list[tuple[int, int]]]:
-    """(epoch, image) of the positions `mine` of endless batches, from step `start` on."""
+    """(epoch, image) at positions `mine` of endless batches, from step `start` on."""
     first, skipped = divmod(start, len(images) // size)
     for epoch in count(first):
         order = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(image_seed(stream, "order", epoch)))]

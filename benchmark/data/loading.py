@@ -1,4 +1,4 @@
-"""torch's loader with a seed of its own, and errors on one line."""
+"""torch's loader with its own seed, and its errors on one line."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from families.spec import UserError
 
 
 def loader(dataset: Any, workers: int, seed: int = 0, **options: Any) -> DataLoader[Any]:
-    """A loader whose seed for its processes is its own: it would draw one from the training's global generator."""
+    """A DataLoader with its own generator: by default it would draw a seed from the training's global one."""
     return DataLoader(dataset, num_workers=workers, generator=torch.Generator().manual_seed(seed), **options)
 
 
 def drawn(loader: Iterable[Any]) -> Iterator[Any]:
-    """The pairs that a loader gives. A loader process's UserError comes with a traceback in its text: it is one line again."""
+    """The pairs of a loader. A loader process's UserError, which arrives with a traceback, becomes one line again."""
     try:
         for pair in loader:
             yield tuple(pair)
         return
     except UserError as error:
         line = str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
-        error.__traceback__ = None  # a cycle that holds on to the loader: its processes would linger until it is collected
+        error.__traceback__ = None  # a cycle that would keep the loader's processes alive
     raise UserError(line)

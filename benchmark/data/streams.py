@@ -1,4 +1,4 @@
-"""Images of streamed sources (WebDataset), read by timm in their own order."""
+"""Images of WebDataset shards, streamed by timm in their own order."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from benchmark.spec.data_sets import Split
 
 
-# Streamed sources.
 def stream_reader(settings: Settings, place: DataLocation, split: Split, seed: int | None = None) -> Any:
-    """The reader of a streamed split, shuffled if there is a seed. Raises UserError."""
+    """The reader, by timm, of a streamed split, shuffled if a seed is given. Raises UserError."""
     with one_line_errors(where_of(settings, split)):
         reader = create_reader(
             settings.source if "/" in settings.source else f"{settings.source}/",
@@ -35,7 +34,7 @@ def stream_reader(settings: Settings, place: DataLocation, split: Split, seed: i
             input_img_mode="RGB",
             num_samples=split.images,
         )
-    # All ranks read one common stream; timm would give each its own shards.
+    # Every rank reads the whole stream; timm would give each its own shards.
     reader.dist_rank, reader.dist_num_replicas = 0, 1
     return reader
 
@@ -43,9 +42,9 @@ def stream_reader(settings: Settings, place: DataLocation, split: Split, seed: i
 def read_stream(
     settings: Settings, place: DataLocation, split: Split, seed: int | None = None
 ) -> Iterator[tuple[Image.Image, int]]:
-    """The images of this loader process's shards once, with their classes. Raises UserError for one that cannot be read."""
+    """The images and classes of this loader process's shards, once. Raises UserError for an unreadable sample."""
     with one_line_errors(where_of(settings, split)):
-        # timm leaves samples out that it cannot read, and begins a short epoch again until it is full; both unnoticed.
+        # By itself timm silently skips unreadable samples and restarts a short epoch until it is full.
         reader_wds.log_and_continue = _raise
         reader = stream_reader(settings, place, split, seed)
         reader._lazy_init()
@@ -81,7 +80,7 @@ class StreamedViews(IterableDataset[tuple[Tensor, int]]):
 
 
 class StreamedBatches(IterableDataset[Any]):
-    """A rank's batches of a streamed split, in its own order; read by one loader process, so that they are always the same."""
+    """A rank's batches of a streamed split, unshuffled; one loader process reads them, so they are always the same."""
 
     def __init__(self, settings: Settings, place: DataLocation, split: Split, transform: Transform, size: int) -> None:
         self.settings, self.place, self.split, self.transform, self.size = settings, place, split, transform, size

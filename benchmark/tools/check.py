@@ -1,7 +1,7 @@
-"""The contract of a family: what its file promises, each claim against a formulation that shares no code with ours.
+"""The contract of a family: each claim is checked against a formulation that shares no code with ours.
 
-The tests run these claims for every family in the registry; `bench check --family NAME` shows them as a table. Models are
-tiny, in float64, and perturbed: fresh LayerScale, bias tables and registers are near zero and would hide wrong code.
+The tests check every family in the registry; `bench check --family NAME` prints a table. Models are tiny, in float64 and
+perturbed: fresh LayerScale, bias tables and registers are near zero and would hide errors.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Outcome:
-    """One claim for one teacher: whether it holds, and what was found."""
+    """The outcome of one claim for one teacher."""
 
     size: str
     claim: str

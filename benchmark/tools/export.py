@@ -1,4 +1,4 @@
-"""A finished model for other tools: a folder that timm loads by its path, as from Hugging Face's hub, and a timm checkpoint."""
+"""Export a finished model: a folder that timm loads as from Hugging Face's hub, with a timm checkpoint."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ REFUSED = {
 
 
 def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, Any]) -> Path:
-    """Write a finished run's model into a new folder: model.safetensors and config.json (timm's layout of Hugging Face's hub),
-    checkpoint.pth (its state dict, for timm's `checkpoint_path`) and a README with what `told` says of it.
+    """Write a finished run's model into a new folder: model.safetensors and config.json (timm's layout for Hugging Face's
+    hub), checkpoint.pth (a state dict for timm's `checkpoint_path`) and a README that lists `told`.
 
-    Raises UserError for a model that alone is not what was measured, that no timm name describes, or for a folder that is there.
+    Raises UserError for a model that was measured with its teacher, one that no timm name describes, or an existing folder.
     """
     if run.role in REFUSED:
         raise UserError(f"{cell.name}: {REFUSED[run.role]}")
@@ -60,7 +60,7 @@ def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, An
         (made / "README.md").write_text(_readme(cell, told, name, args), encoding="utf-8", newline="\n")
         try:
             shutil.copytree(made, folder)
-            for path in folder.iterdir():  # safetensors' own is for its writer alone
+            for path in folder.iterdir():  # safetensors makes its file readable by its owner alone
                 path.chmod((folder / "README.md").stat().st_mode)
         except OSError as error:
             raise UserError(f"--out {folder}: {error.strerror}") from None
@@ -77,7 +77,7 @@ def finished(run: Run, cell: Cell, weights: Path) -> nn.Module:
 
 
 def _described(run: Run, cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Timm's names and arguments that may give the model: its own, and without those that are no plain values the teacher's."""
+    """Names and arguments of timm that may build the model; arguments that are no plain values are left out."""
     teacher = families.spec(cell.family).teacher(cell.size)
     native = teacher.model.partition(".")[0]
     if not run.is_student:
@@ -93,7 +93,7 @@ def _described(run: Run, cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _written(run: Run, cell: Cell, model: nn.Module, folder: Path, name: str, args: dict[str, Any]) -> bool:
-    """Whether the model could be written under this name, and loads back with equal outputs, from folder and checkpoint."""
+    """Write the model under this name; whether it loads back with equal outputs, from the folder and the checkpoint."""
     size, input_of = run.student.geometry.img_size, teachers_input(run)
     if run.is_student:
         input_of = run.protocol.normalisation

@@ -1,7 +1,7 @@
-"""What a step of training costs: plain, Copy, Distillation and the written-out maps, timed in turn in one run.
+"""The cost of a training step: plain, Copy, Distillation and written-out maps, timed in turn in one process.
 
-Students start as they do in a run and images are random: arithmetic does not depend on them. The steps are those that runs
-take (`train.Student.step`), with the data pipeline measured apart.
+Students are initialised as in a run; images are random, since the arithmetic does not depend on them. The steps are those
+of runs (`Student.learn` and `update`). The data pipeline is measured apart.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ NO_END = 10**9
 
 
 def setting_of(family: str, size: str, batch: int | None, img_size: int | None, **more: Any) -> Setting:
-    """The setting of a request at the teacher's own geometry. Raises UnknownName for a family or size that is none,
-    UserError for blocks or an image size that the model cannot have."""
+    """The setting of a request at the teacher's own geometry. Raises UnknownName for an unknown family or size, UserError
+    for blocks or an image size that the model cannot have."""
     geometry = families.spec(family).teacher(size).geometry
     patch, blocks = geometry["patch_size"], more["blocks"]
     if img_size is not None:
@@ -76,7 +76,7 @@ class Bench:
         native = adapter.native if setting.matched else ()
         model = adapter.student(setting.size, 1000, native=native, **geometry).to(self.device)
         self.blocks, self.kinds, self.tokens = blocks, tuple(kinds), len(layout(model))
-        if align(layout(teacher), layout(model)).teacher is not None:  # maps are written out for equal tokens alone
+        if align(layout(teacher), layout(model)).teacher is not None:  # written-out maps need equal tokens
             self.kinds = tuple(kind for kind in kinds if kind in METHODS)
         if any(kind in YARDSTICKS for kind in self.kinds):
             self.explicit_teacher, self.explicit = unfused(teacher), unfused(model).train()
@@ -148,11 +148,11 @@ class Bench:
 
 
 def measure(setting: Setting, rounds: int, yardstick: bool, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Time `rounds` steps of each kind, one of each kind a round, and weigh each kind's memory in a process of its own.
+    """Time `rounds` steps of each kind, one of each a round, and measure each kind's peak memory in its own process.
 
-    Gives `plain`, `copy`, `distill` and the yardsticks with median seconds and quartiles, their ratio to plain (of the
-    medians; quartiles over rounds), images/s, peak memory in MiB above what importing takes, and median seconds by phase;
-    `second_copy` and `second_distill`, what an arm costs beside another one that has paid for teacher and batch; `teacher`.
+    Returns, for `plain`, `copy`, `distill` and the yardsticks: median seconds and quartiles, ratio to plain (of medians;
+    quartiles over rounds), images/s, peak memory in MiB above that of the imports, and median seconds by phase. Also
+    `second_copy` and `second_distill`, the cost of an arm whose teacher and batch another arm has paid for, and `teacher`.
     """
     began = utc_now()
     progress("peak memory")
@@ -203,11 +203,11 @@ def _quartiles(values: Sequence[float]) -> list[float]:
 
 
 def _in_own_process(setting: Setting, kind: str) -> float | None:
-    """Peak memory in MiB of two steps, above what importing takes; None for a kind that this setting has not.
+    """Peak memory in MiB of two steps, above that of the imports; None for a kind that the setting lacks.
 
-    Raises UserError when the step cannot be taken here.
+    Raises UserError if the step fails.
     """
-    context = multiprocessing.get_context("forkserver")  # which imports once, for all kinds
+    context = multiprocessing.get_context("forkserver")  # one import for all kinds
     context.set_forkserver_preload([__name__])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_weigh, args=(setting, kind, sender))
@@ -230,14 +230,14 @@ def _weigh(setting: Setting, kind: str, sender: Any) -> None:
         bench = Bench(setting, [kind])
         for _ in range(2 if bench.kinds else 0):
             bench.step(kind)
-    except Exception as error:  # whatever it is, the user is told
+    except Exception as error:  # the user is told
         sender.send(one_line(f"{type(error).__name__}: {error}"))
         return
     sender.send(round((peak_memory(device) - before) / 2**20, 1) if bench.kinds else None)
 
 
 def measure_data(protocol: Protocol, place: DataLocation, seconds: float = 2.0) -> dict[str, Any]:
-    """Images/s that one core makes of a protocol's training batches. Raises UserError for images that are not there."""
+    """Images/s of a protocol's training batches on one core. Raises UserError for missing images."""
     torch.set_num_threads(1)
     size = protocol.scale.img_size if protocol.scale else IMG_SIZE
     batches = data.load(protocol.data, place, size, protocol.normalisation).train("speed", protocol.recipe, 0)
@@ -249,8 +249,8 @@ def measure_data(protocol: Protocol, place: DataLocation, seconds: float = 2.0) 
 
 
 def measure_images(folder: Path, img_size: int, seconds: float = 5.0) -> dict[str, Any]:
-    """Images/s that one worker makes of a folder of images in class folders, by stage: read and decode alone, then with
-    the augmentation of Li et al. 2024 (RandAugment m9 mstd.5 inc1, erase .25) through timm. Raises UserError."""
+    """Images/s of one worker on a folder of class folders, by stage: reading and decoding alone, then with timm's
+    augmentation of Li et al. 2024 (RandAugment m9 mstd.5 inc1, erase .25). Raises UserError for an unreadable folder."""
     from timm.data import create_dataset, create_transform
 
     try:
@@ -277,6 +277,6 @@ def measure_images(folder: Path, img_size: int, seconds: float = 5.0) -> dict[st
 
 
 def limits(found: Mapping[str, Any], pipeline: Mapping[str, Any]) -> dict[str, float]:
-    """How many loader workers keep each method fed: images/s that it takes over images/s that one worker makes."""
+    """Loader workers that keep each method busy: its images/s over those of one worker."""
     rate = pipeline["images_per_second_per_worker"]
     return {kind: round(found[kind]["images_per_second"] / rate, 3) for kind in METHODS}

@@ -24,8 +24,8 @@ class Adapter:
 
     Attributes:
         name: the family's name, its file's.
-        spec: what the file declares.
-        native: native component -> description; pass it, or a part of it, as `student(native=...)`.
+        spec: the family's declaration.
+        native: native component -> description; pass all or some names as `student(native=...)`.
     """
 
     def __init__(self, name: str, spec: Family) -> None:
@@ -42,11 +42,10 @@ class Adapter:
     ) -> nn.Module:
         """The frozen teacher in eval mode, without a head unless `num_classes` is given.
 
-        `weights` is its file, or a weights folder (see `find_weights`); without it the file is fetched once, into the
-        folder attention-transfer-bench of torch's hub folder. With `pretrained=False` it has random weights, and
-        `timm_overrides` (img_size, patch_size, embed_dim, depth, num_heads, ...) give the same architecture at any size.
-        Raises UnknownName for a size the family has not, WeightsError when pre-trained weights cannot be had or are not
-        this teacher's, ValueError for overrides of a pre-trained model.
+        `weights` is a file or a weights folder (see `find_weights`); by default the file is fetched once, into
+        attention-transfer-bench in torch's hub folder. With `pretrained=False` weights are random and `timm_overrides`
+        (img_size, patch_size, embed_dim, depth, num_heads, ...) give the same architecture at any size. Raises UnknownName
+        for an unknown size, WeightsError for missing or wrong weights, ValueError for overrides of a pre-trained model.
         """
         if not pretrained:
             model = self.architecture(size, seed, **{"num_classes": 0, **timm_overrides})
@@ -72,7 +71,7 @@ class Adapter:
     def architecture(self, size: str, seed: int | str = 0, **timm_overrides: Any) -> nn.Module:
         """The teacher's architecture with random, trainable weights; native components start at the family's values.
 
-        Its random stream is apart from the students': one that started as its teacher did would be half way there.
+        Its seed differs from the students', or a student would start with its teacher's initial weights.
         """
         teacher = self.spec.teacher(size)
         components = self.spec.components(size)
@@ -116,7 +115,7 @@ def normalised(images: Tensor, by: Normalisation) -> Tensor:
 
 
 def build_student(host: Host, components: Mapping[str, Component], seed: int | str, **timm_args: Any) -> nn.Module:
-    """The standard student plus `components`, each of which `host` can hold; without any it is timm's plain ViT."""
+    """The standard student with `components`, which `host` supports; without any it is timm's plain ViT."""
     host = host if components else STANDARD
     args = {**host.standard, **timm_args}
     for component in components.values():

@@ -1,4 +1,4 @@
-"""The one attention mechanism behind all adapters: read each block's route, or put another route in its place.
+"""The attention mechanism behind all adapters: read each block's route, or replace it.
 
 timm's attention classes differ (ViT, BEiT, EVA), but all of them end in `F.scaled_dot_product_attention`. `open_attention`
 turns every `block.attn` into a subclass of its own class whose forward runs with that one call intercepted. There q and k
@@ -29,13 +29,13 @@ ATTEND = F.scaled_dot_product_attention
 
 @dataclass(frozen=True)
 class Route:
-    """All that a block's attention map softmax(q k^T scale + bias) is made of, without the map.
+    """The inputs of a block's attention map softmax(q k^T scale + bias), without the map.
 
     Attributes:
         q, k: [B, heads, tokens, head_dim], as they enter the product.
         bias: additive, broadcastable to [B, heads, tokens, tokens], or None.
         scale: factor on q k^T.
-        v: the values beside it, [B, heads, tokens, head_dim]; None where nobody asked for them.
+        v: the block's values, [B, heads, tokens, head_dim]; None unless asked for.
     """
 
     q: Tensor

@@ -1,4 +1,4 @@
-"""Read checkpoint files without trusting them: torch's and safetensors'."""
+"""Read torch and safetensors files without trusting them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ AGAIN = "delete it and fetch it again"
 
 
 class WeightsError(UserError):
-    """Weights that are missing, damaged or not those of the model; the message names the file or address."""
+    """Weights are missing, damaged or another model's; the message names the file or address."""
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
-    """The content of a .safetensors or torch file, tensors and plain values alone: nothing in it is ever run.
+    """The content of a .safetensors or torch file: tensors and plain values. No code in it is run.
 
-    Raises WeightsError for a file that is missing, empty, a web page, damaged, no dictionary, or asks for code.
+    Raises WeightsError for a file that is missing, empty, a web page, damaged, no dictionary, or needs code.
     """
     content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
     if not isinstance(content, Mapping):
@@ -49,7 +49,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file whose format has no checksum: it is as long as its header says, or refused with WeightsError."""
+    """The tensors of a .safetensors file. The format has no checksum; a wrong length raises WeightsError."""
     refuse_at_sight(path)
     try:
         return load_file(path)
@@ -58,24 +58,24 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _overstated(path: Path) -> str | None:
-    """Which key of an unreadable .safetensors file says more numbers than there is room for, if it is that."""
-    room = 2 * path.stat().st_size  # of the smallest numbers, which are half a byte
+    """The key of an unreadable .safetensors file that claims more numbers than fit; None if no key does."""
+    room = 2 * path.stat().st_size  # the smallest numbers take half a byte
     try:
         with path.open("rb") as file:
             header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), room)))
         claims = {key: math.prod(entry["shape"]) for key, entry in header.items() if key != "__metadata__"}
         key = next(key for key, claimed in claims.items() if claimed > room)
         return f"key {shown(key)} claims {claims[key]:.4g} numbers, more than the file holds; {AGAIN}"
-    except Exception:  # whatever a damaged header holds
+    except Exception:  # a damaged header may hold anything
         return None
 
 
 def read_torch(path: Path, remedy: str = AGAIN) -> Any:
-    """The content of a torch file, on the CPU, tensors and plain values alone: nothing in it is ever run.
+    """The content of a torch file, on the CPU: tensors and plain values. No code in it is run.
 
-    Every part is held against the checksum that was written with it, which torch does not do; files of torch's old format have
-    none. What the tensors are is left to `check_plain`. Raises WeightsError, one line that ends with the remedy, for a file that
-    is missing, empty, no regular file, a web page, damaged, or asks for code.
+    Every part's checksum is verified, which torch does not do (its old format has none); `check_plain` checks the tensors.
+    Raises WeightsError, one line that ends with the remedy, for a file that is missing, empty, no regular file, a web page,
+    damaged, or needs code.
     """
     refuse_at_sight(path, remedy)
     try:
@@ -90,19 +90,19 @@ def read_torch(path: Path, remedy: str = AGAIN) -> Any:
 
 
 def _check_parts(file: IO[bytes]) -> None:
-    """Raise BadZipFile for a zip file with a part that is not as it was written, or that says more bytes than there are."""
+    """Raise BadZipFile for a part with a wrong checksum, or parts that claim more bytes than the file has."""
     with zipfile.ZipFile(file) as parts:
         if sum(part.file_size for part in parts.infolist()) > file.seek(0, 2):
             raise zipfile.BadZipFile("its parts claim more bytes than it has")
-        empty = (part.filename for part in parts.infolist() if part.external_attr & _FOLDER)  # torch reads nothing of such
+        empty = (part.filename for part in parts.infolist() if part.external_attr & _FOLDER)  # torch reads nothing of a folder
         damaged = parts.testzip() or next(empty, None)
     if damaged is not None:
         raise zipfile.BadZipFile(f"its part {shown(damaged)} is damaged")
 
 
 def check_plain(path: Path, content: Any, remedy: str = AGAIN) -> None:
-    """Raise WeightsError, one line that names file and key and ends with the remedy, for a tensor in what was read from the
-    file, however deep, that is not dense, not on the CPU, or claims more elements than it stores; allocate nothing."""
+    """Raise WeightsError for a tensor, however deep in `content`, that is not dense, not on the CPU, or claims more elements
+    than it stores. The message is one line with file, key and remedy. Nothing is allocated."""
     for key, value in _tensors(content):
         what = _not_plain(value)
         if what is not None:
@@ -110,7 +110,7 @@ def check_plain(path: Path, content: Any, remedy: str = AGAIN) -> None:
 
 
 def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in nested containers, which may hold themselves, and where it lies."""
+    """Every tensor in nested containers (which may contain themselves), with its key."""
     todo, seen = [("", content)], set()
     while todo:
         key, value = todo.pop()
@@ -132,22 +132,22 @@ def _not_plain(value: Tensor) -> str | None:
 
 
 def word(key: object) -> str:
-    """A key as text; of one that is neither text nor number, what it is."""
+    """A key as text; the type of one that is neither text nor number."""
     return str(key) if isinstance(key, str | int) else f"<{type(key).__name__}>"
 
 
 def shown(key: str) -> str:
-    """A key as a message shows it: on one line, with at most 80 characters."""
+    """A key for messages: quoted, on one line, at most 80 characters."""
     return repr(key if len(key) <= 80 else f"{key[:77]}...")
 
 
 def some(keys: Iterable[object]) -> str:
-    """The first keys, at most 80 characters of them."""
+    """The first keys for messages, at most 80 characters."""
     return shown(", ".join(word(key) for key, _ in zip(keys, range(5), strict=False)))[1:-1]
 
 
 def refuse_at_sight(path: Path, remedy: str = AGAIN) -> None:
-    """Raise WeightsError for a file that is missing, or no checkpoint whatever its name says."""
+    """Raise WeightsError for a missing file, or one that is plainly no checkpoint."""
     try:
         what = at_sight(path)
     except OSError as error:
@@ -157,8 +157,8 @@ def refuse_at_sight(path: Path, remedy: str = AGAIN) -> None:
 
 
 def at_sight(path: Path) -> str | None:
-    """What a file is that its kind or its first bytes show to be no checkpoint; None for any other. Raises OSError."""
-    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe could wait for ever
+    """The kind of a file that is no checkpoint by its type or first bytes; None for any other. Raises OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe could block for ever
         return "a folder, not a file" if path.is_dir() else "no regular file"
     with path.open("rb") as file:
         start = file.read(512).lstrip().lower()
@@ -168,6 +168,7 @@ def at_sight(path: Path) -> str | None:
 
 
 def unreadable(error: Exception, remedy: str) -> str:
+    """The message for a file that could not be read, with the remedy."""
     code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if code:
         return f"asks for {code[1]}, which could run code, and is not loaded; get the file from its authors"

@@ -1,10 +1,10 @@
-"""Weights from the network to a weights folder: each file once, verified, with a record of where it came from.
+"""Download weights into a folder: each file once, verified, with a record of its origin.
 
-A file that the user put there is left as it is. A download that was cut off goes on where it was, in this call or a later
-one, unless the file changed meanwhile: the authors' servers tell by a validator of their own; of the hub's files, whose bytes
-come from servers with other validators, the hub's client tells commit, etag, size and address. What arrives is refused if it
-is a web page or has another sha256 than the authors' pinned one or the hub's; of an authors' file that nobody pinned, another
-than it had when it was first fetched. Nobody is followed from https to http. The hub's token goes to the hub alone.
+Files that the user put there are kept. An interrupted download resumes, in this process or another one, unless the file
+has changed: on the authors' servers by the server's validator; on the hub, whose bytes come from other servers, by the
+commit and etag that its client reports (the client itself keeps no partial file). A web page is refused, and a file with
+another sha256 than the authors' pinned one or the hub's; of a file without either, another than that of the first fetch.
+Redirects from https to http are refused. The hub's token is sent to the hub alone.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class _Source:
     """One file to download.
 
     Attributes:
-        label: what messages call it; not every url is for showing.
-        url: where its bytes are, perhaps signed and for a while.
+        label: its name in messages, since a url may be signed.
+        url: the address of its bytes, which may be signed and expire.
         file: its name in the weights folder.
-        sha256: the one it must have; None where nobody says.
-        revision: the commit it is of; None where there are none.
-        size: its bytes; None where only the server of the url tells.
-        version: what tells it from the file it was, or will be, at the same place; None where only that server tells.
-        headers: for this url alone: they do not follow a redirect.
+        sha256: the digest it must have; None if unknown.
+        revision: the hub's commit; None for an authors' file.
+        size: bytes; None if only the url's server knows.
+        version: commit and etag, which change when the file does; None if only the url's server knows.
+        headers: for this url alone; redirects do not get them.
     """
 
     label: str
@@ -67,15 +67,15 @@ class _Source:
 
 
 def silent(done: int, total: int | None) -> None:
-    """A progress that nobody sees."""
+    """Show no progress."""
 
 
 def fetch(teacher: Teacher, name: str, folder: Path, progress: Progress = silent) -> Path:
-    """The teacher's file in a weights folder, downloaded to `<folder>/<name>/` unless it is there; `name` is `<family>-<size>`.
+    """The teacher's file in a weights folder, downloaded to `<folder>/<name>/` if needed; `name` is `<family>-<size>`.
 
-    `progress` is called with the bytes there are and their total (None where nobody tells) as they come. A file is there if
-    it is the one that was fetched (same source, revision and sha256) or if nothing was recorded of it, so that it is the
-    user's. Raises WeightsError: no network, cut off, not found, no permission, not the pinned file, a web page, no room.
+    `progress(done, total)` is called with bytes as they arrive; the total is None if unknown. A file without a record is
+    the user's and is kept; a fetched one is kept if source, revision and sha256 still hold. Raises WeightsError: no network,
+    connection lost, not found, no permission, not the pinned file, a web page, no room.
     """
     there = find_weights(folder, *name.split("-", 1))
     if there is not None and _is_good(teacher, there):
@@ -94,10 +94,10 @@ def fetch(teacher: Teacher, name: str, folder: Path, progress: Progress = silent
 
 def _is_good(teacher: Teacher, path: Path) -> bool:
     if not (path.parent / RECORD).exists():
-        return True  # the user's own
+        return True  # the user's
     record = read_record(path)
     if not record and path.name not in _names(teacher):
-        return True  # the user's own too, beside what was left of a fetched one
+        return True  # the user's too, beside the record of a fetched file
     pinned = teacher.official.sha256 if teacher.official is not None else None
     return (
         record.get("source") == source_of(teacher)
@@ -107,12 +107,12 @@ def _is_good(teacher: Teacher, path: Path) -> bool:
 
 
 def _names(teacher: Teacher) -> tuple[str, ...]:
-    """What the teacher's file may be called where it is fetched from."""
+    """Possible names of the teacher's file at its source."""
     return _HUB_FILES if teacher.official is None else (_at_the_authors(teacher.official).file,)
 
 
 def _bring(source: _Source, teacher: Teacher, target: Path, progress: Progress) -> Path:
-    """Download the file into the folder `target`, with its record. Raises WeightsError; what it refuses it deletes."""
+    """Download and verify the file, and write its record. Raises WeightsError; a refused file is deleted."""
     path = target / source.file
     part = path.with_name(f"{path.name}.part")
     _download(source, part, progress)
@@ -141,7 +141,7 @@ def _bring(source: _Source, teacher: Teacher, target: Path, progress: Progress) 
 
 
 def _first_digest(teacher: Teacher, target: Path) -> str | None:
-    """The sha256 that an authors' file had when it was first fetched into the folder, as far as that is known."""
+    """The sha256 of an authors' file at its first fetch into the folder; None if there is no record."""
     record = recorded(target)
     return record["sha256"] if teacher.official is not None and record.get("source") == source_of(teacher) else None
 
@@ -166,9 +166,9 @@ def _by_hand(part: Path) -> str:
 
 
 def _download(source: _Source, part: Path, progress: Progress) -> None:
-    """Bring `part` to the length that the server tells, from where it is if that is of the same file.
+    """Complete `part`, resuming if its bytes are of the same file: `.etag.part` beside it names their version.
 
-    While it is unfinished, `.etag.part` beside it says what it is of. Raises WeightsError: no network, HTTP error, cut off.
+    Raises WeightsError: no network, HTTP error, connection lost.
     """
     tag = part.with_name(f"{part.name.removesuffix('.part')}.etag.part")
     with _open(source, part, tag) as response:
@@ -176,7 +176,7 @@ def _download(source: _Source, part: Path, progress: Progress) -> None:
         done = part.stat().st_size if resumed else 0
         length = response.headers.get("Content-Length")
         total = done + int(length) if length is not None and length.isdecimal() else source.size
-        with part.open("ab" if resumed else "wb") as file:  # emptied before it is said to be of another file
+        with part.open("ab" if resumed else "wb") as file:  # emptied before the tag names another file
             tag.write_text(source.version or _validator(response.headers), encoding="utf-8")
             for chunk in _chunks(response, source.label):
                 file.write(chunk)
@@ -188,13 +188,13 @@ def _download(source: _Source, part: Path, progress: Progress) -> None:
 
 
 class _Encrypted(HTTPRedirectHandler):
-    """Follows redirects, but none from https to an address where whoever is on the way could change the file."""
+    """Follows redirects, but not from https to an unencrypted address, where the file could be changed on its way."""
 
     def __init__(self, label: str) -> None:
         self.label = label
 
     def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
-        """The request that follows. Raises WeightsError for one that is not encrypted after one that is."""
+        """The next request. Raises WeightsError for a redirect from https to anything else."""
         _refuse_plain(self.label, req.full_url, newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -202,7 +202,7 @@ class _Encrypted(HTTPRedirectHandler):
 def _refuse_plain(label: str, url: str, target: str) -> None:
     """Raise WeightsError for a redirect from https to anything else."""
     if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-        address = target.partition("?")[0]  # what follows may be signed, and is not for showing
+        address = target.partition("?")[0]  # the query may be signed
         raise WeightsError(f"{label}: sends on from https to {address[:200]}, which is not encrypted; get the file by hand")
 
 
@@ -213,17 +213,17 @@ def _open(source: _Source, part: Path, tag: Path) -> Any:
     try:
         return build_opener(_Encrypted(source.label)).open(request, timeout=TIMEOUT)
     except HTTPError as error:
-        if error.code == 416 and part.exists():  # nothing after these bytes: the file there is another one
+        if error.code == 416 and part.exists():  # the server's file is shorter, so another one
             part.unlink()
             return _open(source, part, tag)
         raise WeightsError(f"{source.label}: HTTP {error.code} {str(error.reason)[:200]}; {_by_hand(part)}") from error
-    except (OSError, HTTPException, ValueError) as error:  # ValueError: sent on to what is no address
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: redirected to no address
         reason = error.reason if isinstance(error, URLError) else one_line(error)
         raise _no_network(source.label, part.parent, reason) from error
 
 
 def _continuation(source: _Source, part: Path, tag: Path) -> dict[str, str]:
-    """What asks for the rest of the file, provided that it is still the one that was written down; else nothing."""
+    """Headers that ask for the rest of the file if its version is unchanged; none to start anew."""
     known = tag.read_text(encoding="utf-8", errors="replace") if part.exists() and tag.exists() else ""
     if not (known and known.isascii() and known.isprintable()) or source.version not in (None, known):
         return {}
@@ -232,7 +232,7 @@ def _continuation(source: _Source, part: Path, tag: Path) -> dict[str, str]:
 
 
 def _validator(headers: Any) -> str:
-    """What If-Range takes: a strong ETag, else the date of the last change, else nothing."""
+    """The value of If-Range: a strong ETag, else the date of the last change, else an empty text."""
     etag = headers.get("ETag", "")
     return str(etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", ""))
 
@@ -250,7 +250,7 @@ def _at_the_authors(official: Official) -> _Source:
 
 
 def _at_the_hub(teacher: Teacher, target: Path) -> _Source:
-    """The teacher's file as the hub describes it. Raises WeightsError: no network, gated, not found."""
+    """The teacher's file by the hub's metadata. Raises WeightsError: no network, gated, not found."""
     repo = source_of(teacher).removeprefix("hub:")
     for file in _HUB_FILES:
         metadata = _metadata(repo, file, teacher.revision, target)
@@ -269,7 +269,7 @@ def _at_the_hub(teacher: Teacher, target: Path) -> _Source:
 
 
 def _metadata(repo: str, file: str, revision: str | None, target: Path) -> Any | None:
-    """What the hub's client tells of a file, None if it is not there.
+    """A file's metadata by the hub's client; None if the hub has no such file.
 
     Raises WeightsError: no network, gated, HTTP error, a redirect from https to http.
     """
@@ -287,14 +287,14 @@ def _metadata(repo: str, file: str, revision: str | None, target: Path) -> Any |
         gated = f"gated (HTTP {status}); accept its licence at {page}, then `hf auth login` or HF_TOKEN"
         other = f"HTTP {status}; a file downloaded by hand goes into {target}"
         raise WeightsError(f"hub:{repo}: {gated if status in (401, 403) else other}") from error
-    except Exception as error:  # of its several HTTP clients, or offline
+    except Exception as error:  # depends on the client's HTTP library; or offline
         raise _no_network(f"hub:{repo}", target, one_line(error)) from error
     _refuse_plain(f"hub:{repo}", url, metadata.location)
     return metadata
 
 
 def _hub_headers(url: str) -> dict[str, str]:
-    """The hub's headers, the user's token among them, for an address at the hub; nothing for one elsewhere."""
+    """Headers with the user's token for an address at the hub; none for another host."""
     from huggingface_hub import constants
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 

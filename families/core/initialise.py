@@ -1,8 +1,8 @@
-"""One initialisation rule for every model, whatever class builds it: timm's Beit and Eva classes start differently from
-its VisionTransformer, and a difference of initialisation must not pass for an effect of a native component.
+"""One initialisation rule for every class of model: timm's Beit and Eva start differently from its VisionTransformer, and
+that difference must not pass for an effect of a native component.
 
-Each parameter draws from a generator of its own, seeded by (seed, canonical name), so that whatever two students share is
-equal under one seed. Fused parts are drawn in pieces (q, k and v of `qkv`; prefix and patch rows of `pos_embed`).
+Each parameter has its own generator, seeded by (seed, canonical name), so two students start equal in all that they share.
+Fused parts are drawn in pieces (q, k and v of `qkv`; prefix and patch rows of `pos_embed`).
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ _RENAMED = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}  # BEiT keeps LayerS
 
 
 def canonical(name: str) -> str:
-    """A parameter's name as timm's VisionTransformer would call it."""
+    """A parameter's name in timm's VisionTransformer."""
     head, _, last = name.rpartition(".")
     return f"{head}.{_RENAMED[last]}" if last in _RENAMED else name
 
 
 @torch.no_grad()
 def initialise(model: nn.Module, seed: int | str, initial: Mapping[str, Initial]) -> nn.Module:
-    """Start every parameter of a timm model anew, in place; `initial` maps name patterns to native components' values.
+    """Initialise every parameter of a timm model in place; `initial` maps name patterns to native components' values.
 
-    Tables given by SinCos are frozen. Raises ValueError for a parameter that neither the rule nor `initial` covers: its
-    start value belongs into the family's file.
+    Tables given by SinCos are frozen. Raises ValueError for a parameter that neither the rule nor `initial` covers.
     """
     for name, parameter in model.named_parameters():
         value = next((v for pattern, v in initial.items() if fnmatchcase(canonical(name), pattern)), None)

@@ -1,8 +1,8 @@
-"""Real teachers' weights: found in a folder, checked, and loaded strictly or not at all.
+"""Pre-trained weights: found in a folder, checked and loaded strictly.
 
-A file that timm hosts goes through timm's own loading, at the number of classes it was published with: at any other, timm
-loads non-strictly and a wrong file would pass. timm also resamples patch and position embeddings of another size without a
-word, so shapes are compared first. An authors' file is converted by its family's layout.
+A file that timm hosts is loaded by timm, with its published number of classes: with another, timm loads non-strictly and
+a wrong file would pass. timm also silently resamples patch and position embeddings of another size, so shapes are compared
+first. An authors' file is converted by its family's layout.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from families.core.checkpoints import (
 )
 from families.spec import Layout, Official, Teacher, one_line
 
-RECORD = "fetched.json"  # beside a fetched file: where it came from
+RECORD = "fetched.json"  # beside a fetched file: its origin
 
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
@@ -48,10 +48,10 @@ _TIMMS_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in
 
 
 def find_weights(folder: Path, family: str, size: str) -> Path | None:
-    """A teacher's file in a weights folder, or None: `<family>-<size>.<any suffix>`, or the file with a checkpoint's suffix
-    inside the folder `<family>-<size>`. Unfinished downloads and JSON are passed over.
+    """A teacher's file in a weights folder: `<family>-<size>.<any suffix>`, or a file with a checkpoint's suffix inside the
+    folder `<family>-<size>`. None if there is none; unfinished downloads and JSON do not count.
 
-    Raises WeightsError, which names them, for several.
+    Raises WeightsError that names them for several files.
     """
     name = f"{family}-{size}"
     found = [path for path in _files(folder) if path.name.startswith(f"{name}.")]
@@ -68,7 +68,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def file_digest(path: Path) -> str:
-    """The file's sha256 in hex, computed once for as long as the file is untouched."""
+    """The file's sha256 in hex, cached while its size and date are unchanged."""
     stat = path.stat()
     return _digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
 
@@ -80,20 +80,20 @@ def _digest(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def source_of(teacher: Teacher) -> str:
-    """Where a teacher's weights come from: the authors' address, or `hub:` and the hub repository that timm names."""
+    """The origin of a teacher's weights: the authors' address, or `hub:` and timm's repository at the hub."""
     if teacher.official is not None:
         return teacher.official.url
     return f"hub:{timm.get_pretrained_cfg(teacher.model).hf_hub_id}"
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """What was written beside a weights file when it was fetched, if it is still that file; else nothing."""
+    """The record of a fetched file; empty if there is none or the file has changed."""
     record = recorded(path.parent)
     return record if record and record["sha256"] == file_digest(path) else {}
 
 
 def recorded(folder: Path) -> dict[str, Any]:
-    """What was written in a folder when its file was last fetched, whatever became of the file; nothing of a damaged record."""
+    """The record of a folder's last fetch, whatever became of the file; empty if there is none or it is damaged."""
     path = folder / RECORD
     try:
         record: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -105,7 +105,7 @@ def recorded(folder: Path) -> dict[str, Any]:
 
 
 def record_of(teacher: Teacher, path: Path) -> dict[str, str | None]:
-    """What a run writes about the weights it loaded: source, revision (None where nothing vouches for it) and sha256."""
+    """A run's record of its weights: source, revision (None unless the fetch recorded it) and sha256."""
     record = read_record(path)
     known = record.get("source") == source_of(teacher)
     return {"source": source_of(teacher), "revision": record.get("revision") if known else None, "sha256": file_digest(path)}
@@ -114,7 +114,7 @@ def record_of(teacher: Teacher, path: Path) -> dict[str, str | None]:
 def load_pretrained(teacher: Teacher, path: Path) -> nn.Module:
     """The teacher with the file's weights, in eval mode and without a head.
 
-    Raises WeightsError, naming file and key, for a file that is not exactly this teacher's.
+    Raises WeightsError that names file and key for anything but exactly this teacher's file.
     """
     args = {key: value for key, value in teacher.args.items() if key != "num_classes"}
     if teacher.official is None:
@@ -128,8 +128,7 @@ def load_pretrained(teacher: Teacher, path: Path) -> nn.Module:
 def load_official(model: nn.Module, official: Official, path: Path) -> None:
     """Load an authors' checkpoint into a headless timm model.
 
-    Raises WeightsError naming the file for one that is unreadable, of another digest or layout, or whose keys, shapes or
-    values are not such as the model's.
+    Raises WeightsError that names the file if it is unreadable, or its digest, layout, keys, shapes or values are wrong.
     """
     refuse_at_sight(path)
     if official.sha256 is not None and file_digest(path) != official.sha256:
@@ -145,7 +144,7 @@ def load_official(model: nn.Module, official: Official, path: Path) -> None:
 
 
 def convert(checkpoint: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
-    """An authors' checkpoint as a timm state dict. Raises KeyError when it has none of the containers."""
+    """An authors' checkpoint as a timm state dict. Raises KeyError if it has none of the layout's containers."""
     container = next((name for name in layout.containers if isinstance(checkpoint.get(name), Mapping)), None)
     if container is None:
         raise KeyError(f"none of {', '.join(layout.containers)} among its keys {some(checkpoint)}")
@@ -177,7 +176,7 @@ def _load_hosted(teacher: Teacher, args: Mapping[str, Any], path: Path) -> nn.Mo
 
 
 def _check_geometry(teacher: Teacher, model: nn.Module, path: Path) -> None:
-    """What shapes do not show: a model of another head count takes the same file and computes something else."""
+    """Raise WeightsError for another geometry than the family's: a model with other heads would take the same file."""
     built: Any = model
     found = {
         "num_heads": built.blocks[0].attn.num_heads,
@@ -230,7 +229,7 @@ def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def _check_arrays(path: Path, native: nn.Module) -> None:
-    """From an .npz, timm copies what it looks for and resizes it: as many numbers as the model has leave no room for that."""
+    """Raise WeightsError unless an .npz has exactly the model's number of values: timm would silently resize others."""
     refuse_at_sight(path)
     expected = sum(value.numel() for value in native.parameters())
     try:
@@ -248,7 +247,7 @@ def _check_arrays(path: Path, native: nn.Module) -> None:
 
 
 def _claimed(arrays: zipfile.ZipFile, part: zipfile.ZipInfo) -> int:
-    """How many numbers an array of an .npz says it has. Raises ValueError for no numbers, or more than there is room for."""
+    """The number of values that an array of an .npz claims. Raises ValueError for other types, or more than fit."""
     with arrays.open(part) as file:
         header = getattr(np.lib.format, "read_array_header_{}_{}".format(*np.lib.format.read_magic(file)))
         shape, _, kind = header(file)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from benchmark.cli import main
-from tests.conftest import ROOT, interrupted_after, tiny_protocol
+from benchmark.execution import follower, monitor
+from tests.conftest import ROOT, Forked, interrupted_after, tiny_protocol
 from tests.slurm.lab import Lab, unavailable
 
 BENCH = (sys.executable, "-m", "benchmark.cli")
@@ -42,6 +43,15 @@ def protocol(teacher_steps=60, steps=40, **changes):
     content["teacher"]["recipe"]["steps"] = teacher_steps
     content["recipe"]["steps"] = steps
     return content
+
+
+def hurried(words):
+    """The command, which asks after jobs and logs more often than users want."""
+    with ExitStack() as within:
+        for module, names in {follower: ("FOLLOW",), monitor: ("FOLLOW", "ASK", "WATCH")}.items():
+            for name in names:
+                within.enter_context(patch.object(module, f"{name}_SECONDS", 0.3))
+        return main(words)
 
 
 class Site:
@@ -71,8 +81,12 @@ class Site:
 
     def start(self, verb, *more):
         """The command in the background."""
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(self.words(verb, *more), cwd=self.root, env=self.environment, **options)
+        return self.background(self.words(verb, *more))
+
+    def background(self, words):
+        """A command in the background, from this checkout."""
+        assert self.code == ROOT
+        return Forked(hurried, [str(word) for word in words[len(BENCH) :]], cwd=self.root, env=self.environment)
 
     def call(self, words, errors=None):
         """The command as if typed in the user's folder: exit code and output, with errors among it or apart. In this process,
@@ -82,9 +96,9 @@ class Site:
             options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
             done = subprocess.run(words, cwd=self.root, env=self.environment, check=False, **options)
             return done.returncode, done.stdout
-        environment = patch.dict(os.environ, {name: str(value) for name, value in self.environment.items()}, clear=True)
+        environment = patch.dict(os.environ, self.environment, clear=True)
         with environment, contextlib.chdir(self.root), redirect_stdout(out), redirect_stderr(errors or out):
-            return main(words[len(BENCH) :]), out.getvalue()
+            return hurried(words[len(BENCH) :]), out.getvalue()
 
     def bench(self, verb, *more, code=0, seconds=300):
         """The command to its end: what it printed."""

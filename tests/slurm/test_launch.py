@@ -43,9 +43,7 @@ def failing():
 
 def beside(site, cluster, *more):
     """The same request as a command on this machine, in the background."""
-    words = [*BENCH, "run", *site.request, "--work", site.root / "work", "--cluster", cluster, *more]
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([str(word) for word in words], cwd=site.root, env=site.environment, **options)
+    return site.background([*BENCH, "run", *site.request, "--work", site.root / "work", "--cluster", cluster, *more])
 
 
 def ended(process, code=0):
