@@ -8,7 +8,7 @@ import pytest
 
 import families
 from benchmark.cli import _parser, main
-from benchmark.cli.request import read_request
+from benchmark.cli.support.request import read_request
 from benchmark.reporting.figure import digest_in
 from benchmark.reporting.gather import gather
 from benchmark.spec.study import Teachers

@@ -8,7 +8,7 @@ import yaml
 
 import families
 from benchmark.analysis.costs import by_arithmetic, disk_bytes, estimate, forward_flops, weights_bytes
-from benchmark.execution.backends.slurm_config import ClusterConfig
+from benchmark.execution.slurm.config import ClusterConfig
 from benchmark.spec.arm import Arm
 from benchmark.spec.plan import make_plan
 from benchmark.spec.protocol import load_protocol

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.analysis.claim_sides import Compared, Runs, Tables
 from benchmark.analysis.claims import PENDING, Finding, Judged, Measured, Teacher, judge, kind_of
-from benchmark.analysis.compared import Compared, Runs, Tables
 from benchmark.analysis.leaderboard import Leaderboard, students_table
 from benchmark.analysis.statistics import GAP, Estimate, as_estimates, contrasts
 from benchmark.spec.arm import Arm

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from benchmark.cli.common import DONE, INTERRUPTED, MOST_SAID, WRONG_REQUEST, Parser
+from benchmark.cli.support.common import DONE, INTERRUPTED, MOST_SAID, WRONG_REQUEST, Parser
 from families.spec import UserError, one_line
 
 ORDER = ("run", "report", "list", "status", "cancel", "logs", "export", "speed", "inspect", "fetch", "check")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmark.cli.common import DONE, make_console
-from benchmark.cli.work_folder import names_something, submissions_of, wanted_of, work_folder_options
+from benchmark.cli.support.common import DONE, make_console
+from benchmark.cli.support.work_folder import names_something, submissions_of, wanted_of, work_folder_options
 
 
 def add_parser(verbs: Any) -> None:

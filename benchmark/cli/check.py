@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import families
-from benchmark.cli.common import DONE, SOME_FAILED, cores, counting_bar, make_console, path_option
+from benchmark.cli.support.common import DONE, SOME_FAILED, cores, counting_bar, make_console, path_option
 from families.spec import UserError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import families
-from benchmark.cli.common import DONE, SOME_FAILED, fetch_with_bar, make_console, path_option
+from benchmark.cli.support.common import DONE, SOME_FAILED, fetch_with_bar, make_console, path_option
 
 
 def add_parser(verbs: Any) -> None:

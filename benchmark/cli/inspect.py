@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import families
-from benchmark.cli.common import DONE, make_console, path_option
+from benchmark.cli.support.common import DONE, make_console, path_option
 from families.spec import UserError
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import families
-from benchmark.cli.common import DONE, make_console
+from benchmark.cli.support.common import DONE, make_console
 from families.spec import UnknownName
 
 LISTS = ("families", "teachers", "studies", "protocols")

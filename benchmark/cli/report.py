@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cli.common import DONE, SOME_FAILED, folder_options, make_console, path_option, reports_folder
+from benchmark.cli.support.common import DONE, SOME_FAILED, folder_options, make_console, path_option, reports_folder
 from families.spec import UnknownName, UserError
 
 if TYPE_CHECKING:
@@ -171,9 +171,9 @@ def _beside(readme: Path, reports: Path) -> str:
 def write_reports(found: Report, reports: Path, console: Console) -> None:
     """Write the reports and print what was left out. Raises UserError where a file cannot be
     written."""
-    from benchmark.reporting.book import BOOK, left_out_lines
     from benchmark.reporting.render import FEW, render
     from benchmark.reporting.text import printable
+    from benchmark.reporting.text_files import BOOK, left_out_lines
 
     lines = left_out_lines(found.found, found.folder)
     for line in lines[:FEW]:

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cli.common import (
+from benchmark.cli.report import write_reports
+from benchmark.cli.support.common import (
     DEVICES,
     DONE,
     SOME_FAILED,
@@ -20,10 +21,9 @@ from benchmark.cli.common import (
     reports_folder,
     request_options,
 )
-from benchmark.cli.report import write_reports
-from benchmark.cli.request import Request, read_request
-from benchmark.cli.run_setup import check_batches, checked_setup
-from benchmark.cli.torchrun import help_out, joined, local_process_count, process_count
+from benchmark.cli.support.request import Request, read_request
+from benchmark.cli.support.run_setup import check_batches, checked_setup
+from benchmark.cli.support.torchrun import help_out, joined, local_process_count, process_count
 from benchmark.execution import backends
 from benchmark.spec import bounds
 from families.spec import UnknownName, UserError
@@ -107,7 +107,7 @@ def _backend(args: argparse.Namespace) -> Backend:
 
 def _lead(args: argparse.Namespace, launch: Launch, asked: Request) -> int:
     """Train missing runs and show the leaderboard; on a scheduler submit them, and show it only with --wait."""
-    from benchmark.cli.run_output import show_where_to_look, train
+    from benchmark.cli.support.run_output import show_where_to_look, train
     from benchmark.execution.survey import Survey
     from benchmark.storage.files import ensure_all_writable
 
@@ -151,7 +151,7 @@ def _close(results: Path, reports: Path, asked: Request, console: Console) -> No
 
 
 def _preview(launch: Launch, as_json: bool) -> None:
-    from benchmark.cli.dry_run import preview, show
+    from benchmark.cli.support.dry_run import preview, show
     from benchmark.storage.results import uncollected
 
     with uncollected():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import families
-from benchmark.cli.common import DONE, check_device, cores, make_console, number_option, path_option
+from benchmark.cli.support.common import DONE, check_device, cores, make_console, number_option, path_option
 from benchmark.spec import bounds
 from families.spec import UnknownName, UserError
 

@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from benchmark.cli.common import DONE, make_console
-from benchmark.cli.work_folder import monitor_of, work_folder_options
+from benchmark.cli.support.common import DONE, make_console
+from benchmark.cli.support.work_folder import monitor_of, work_folder_options
 
 
 def add_parser(verbs: Any) -> None:

@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 from benchmark.analysis.claims import Finding
 from benchmark.analysis.leaderboard import Leaderboard
-from benchmark.reporting.book import BOOK, PAGE, linked, listed
 from benchmark.reporting.figure import Figure
 from benchmark.reporting.gather import Report
 from benchmark.reporting.markdown import markdown
@@ -18,6 +17,7 @@ from benchmark.reporting.table import Column, Marked, Table
 from benchmark.reporting.tables import tables
 from benchmark.reporting.tables.claims import summary_of
 from benchmark.reporting.text import as_text
+from benchmark.reporting.text_files import BOOK, PAGE, linked, listed
 from families.spec import UserError
 
 BEGIN, END = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"

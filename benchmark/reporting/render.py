@@ -11,9 +11,9 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmark.reporting.book import texts
 from benchmark.reporting.figure import Figure, digest_in, save
 from benchmark.reporting.gather import Report
+from benchmark.reporting.text_files import texts
 from families.spec import UserError
 
 FEW = 30  # rows that `bench report` prints of a table

@@ -8,11 +8,11 @@ from rich.console import Console
 
 from benchmark.analysis.claims import Finding
 from benchmark.analysis.leaderboard import Leaderboard
-from benchmark.reporting.book import BOOK
 from benchmark.reporting.table import Table, printed
 from benchmark.reporting.tables import finding_tables, tables
 from benchmark.reporting.tables.claims import claimed_line
 from benchmark.reporting.text import printable
+from benchmark.reporting.text_files import BOOK
 
 
 def show(board: Leaderboard, console: Console, most: int | None = None, names: Collection[str] | None = None) -> None:

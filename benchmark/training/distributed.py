@@ -70,7 +70,7 @@ class Ranks:
 
 
 def found() -> Ranks:
-    """This process's place, from submitit or torchrun."""
+    """The place of this process, from submitit or torchrun."""
     import submitit
 
     try:

@@ -92,7 +92,7 @@ def teachers_input(run: Run) -> Normalisation:
 
 
 def timm_args(run: Run) -> dict[str, Any]:
-    """timm's arguments for geometry, head and classes of a run's models."""
+    """Arguments of timm for geometry, head and classes of a run's models."""
     classes = run.protocol.data.num_classes
     return {**run.student.geometry.model_dump(), "global_pool": run.protocol.head, "num_classes": classes}
 

@@ -10,9 +10,9 @@ from scipy import stats
 
 import families
 from benchmark.analysis.findings import findings
-from benchmark.reporting.book import texts
 from benchmark.reporting.documents import claims_page
 from benchmark.reporting.gather import gather
+from benchmark.reporting.text_files import texts
 from benchmark.spec.arm import Arm
 from benchmark.spec.plan import arms_of
 from benchmark.spec.records import validated

@@ -14,7 +14,7 @@ import time
 import pytest
 import yaml
 
-from benchmark.execution.backends.slurm_config import ClusterConfig
+from benchmark.execution.slurm.config import ClusterConfig
 from benchmark.spec.protocol import Protocol, load_protocol
 from benchmark.spec.records import validated
 from benchmark.spec.study import Study, load_study
@@ -384,7 +384,10 @@ def test_streams_that_are_closed_or_write_ascii_alone():
     shell = f"exec {shlex.quote(sys.executable)} -m benchmark.cli list >&-"
     closed = subprocess.run(["sh", "-c", shell], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (closed.returncode, closed.stderr) == (0, "")
-    code = "from benchmark.cli import _prepare_streams, common; _prepare_streams(); common.make_console().print('± – ✓')"
+    code = (
+        "from benchmark.cli import _prepare_streams; from benchmark.cli.support import common; _prepare_streams();"
+        " common.make_console().print('± – ✓')"
+    )
     done = python("-c", code, env={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 0 and done.stdout == "? ? ?\n", done.stderr
 

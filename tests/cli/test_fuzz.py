@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmark.analysis.sorting import sort_results
-from benchmark.execution.backends.slurm_config import ClusterConfig, load_config
+from benchmark.execution.slurm.config import ClusterConfig, load_config
 from benchmark.spec.definitions import Definitions
 from benchmark.spec.plan import make_plan
 from benchmark.spec.protocol import load_protocol

@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 
-from benchmark.execution.backends import slurm_commands
 from benchmark.execution.backends.backend import Live, SchedulerError
-from benchmark.execution.backends.slurm_config import ClusterConfig, load_config
 from benchmark.execution.monitor import Monitor, Wanted
 from benchmark.execution.preemption import SignalledPreemption
+from benchmark.execution.slurm import commands as slurm_commands
+from benchmark.execution.slurm.config import ClusterConfig, load_config
 from benchmark.execution.submissions import Array, Job, Submission, Submissions
 from benchmark.execution.worker import Worker
 from benchmark.spec.plan import make_plan

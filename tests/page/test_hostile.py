@@ -9,12 +9,12 @@ from rich.console import Console
 from selenium.webdriver.common.by import By
 
 from benchmark.analysis.leaderboard import MARKS
-from benchmark.reporting.book import BOOK, PAGE, left_out_lines
 from benchmark.reporting.documents import claims_page, readme_block
 from benchmark.reporting.gather import gather
 from benchmark.reporting.render import render
 from benchmark.reporting.terminal import show, show_claims
 from benchmark.reporting.text import printable
+from benchmark.reporting.text_files import BOOK, PAGE, left_out_lines
 from benchmark.spec.protocol import Protocol, load_protocol
 from benchmark.spec.records import validated
 from benchmark.spec.run import Cell

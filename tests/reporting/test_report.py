@@ -8,10 +8,10 @@ from benchmark.analysis.costs import forward_flops
 from benchmark.analysis.statistics import frame
 from benchmark.cli import main
 from benchmark.reporting import tables as tables_folder
-from benchmark.reporting.book import left_out_lines, texts
 from benchmark.reporting.gather import gather
 from benchmark.reporting.registry import modules
 from benchmark.reporting.tables.provenance import provenance_table
+from benchmark.reporting.text_files import left_out_lines, texts
 from benchmark.spec.protocol import Protocol, load_protocol
 from benchmark.spec.records import validated
 from benchmark.spec.run import Cell

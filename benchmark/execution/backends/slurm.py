@@ -10,10 +10,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from benchmark.execution.backends import slurm_commands as commands
 from benchmark.execution.backends.backend import Backend, SchedulerError
-from benchmark.execution.backends.slurm_config import ClusterConfig, load_config
 from benchmark.execution.preemption import python_that_waits
+from benchmark.execution.slurm import commands
+from benchmark.execution.slurm.config import ClusterConfig, load_config
 from benchmark.spec.records import validated
 from benchmark.storage.work_folder import SubmissionFolder
 

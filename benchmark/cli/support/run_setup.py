@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import families
-from benchmark.cli.common import cores, counting_bar, fetch_with_bar
-from benchmark.cli.torchrun import local_process_count
+from benchmark.cli.support.common import cores, counting_bar, fetch_with_bar
+from benchmark.cli.support.torchrun import local_process_count
 from families.spec import UserError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cli.common import REQUEST, read_seeds
+from benchmark.cli.support.common import REQUEST, read_seeds
 from families.spec import UserError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
-from benchmark.cli.common import DONE
+from benchmark.cli.support.common import DONE
 from benchmark.spec import bounds
 from families.spec import UserError
 

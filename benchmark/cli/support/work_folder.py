@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.cli.common import REQUEST, path_option, request_options
-from benchmark.cli.request import read_request
+from benchmark.cli.support.common import REQUEST, path_option, request_options
+from benchmark.cli.support.request import read_request
 from benchmark.spec import bounds
 from families.spec import UserError
 

@@ -1,0 +1,1 @@
+"""Options, requests and output that several verbs share."""

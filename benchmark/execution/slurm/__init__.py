@@ -1,0 +1,1 @@
+"""Slurm: what a site wants in a job, and its commands."""
