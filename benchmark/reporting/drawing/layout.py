@@ -57,37 +57,36 @@ def panels(
         titles: one a panel, lines broken already.
         shared: `sharex` and `sharey` of matplotlib's subplots.
     """
-    caption = wrapped(printable(caption), WIDTH, NOTE)
-    across_legend = _columns([str(handle.get_label()) for handle in legend])
-    above = math.ceil(len(legend) / across_legend) * LEGEND * LINE + 0.15
+    caption, beside = wrapped(printable(caption), WIDTH, NOTE), _columns([str(handle.get_label()) for handle in legend])
     rows = [titles[start : start + columns] for start in range(0, count, columns)]
-    heads = sum(height_of(row) + 0.1 + BELOW for row in rows)
-    height = above + sum(heights) + heads + height_of([caption], NOTE) + (0.5 if across else 0.25)
+    height = math.ceil(len(legend) / beside) * LEGEND * LINE + height_of([caption], NOTE) + (0.65 if across else 0.4)
+    height += sum(heights) + sum(height_of(row) + 0.1 + BELOW for row in rows)
     engine = ConstrainedLayoutEngine(h_pad=0.03, w_pad=0.04, hspace=0, wspace=0)
     figure = Figure(figsize=(WIDTH, height), layout=engine, facecolor="white")
     body: Any = figure.subfigures()  # so that its labels and the figure's legends do not share a margin
-    grid = body.subplots(len(heights), columns, squeeze=False, height_ratios=list(heights), **shared)
-    every = list(grid.flat)
+    every = list(body.subplots(len(heights), columns, squeeze=False, height_ratios=list(heights), **shared).flat)
     for number, axes in enumerate(every[:count]):
-        if titles:
-            axes.set_title(titles[number], linespacing=1.2, pad=4)
+        axes.set_title(titles[number] if titles else "", linespacing=1.2, pad=4)
         axes.xaxis.set_tick_params(labelbottom=number + columns >= count or not shared.get("sharex"))
     for axes in every[count:]:
         axes.remove()
-    if across:
-        body.supxlabel(across, fontsize=LABEL)
-    if up:
-        body.supylabel(up, fontsize=LABEL)
+    body.supxlabel(across, fontsize=LABEL)
+    body.supylabel(up, fontsize=LABEL)
+    _frame(figure, legend, beside, caption)
+    return figure, every[:count]
+
+
+def _frame(figure: Figure, legend: Sequence[Line2D], columns: int, caption: str) -> None:
+    """The legend above, in an order that reads by rows, and the caption below."""
     if legend:
         figure.legend(
-            handles=_by_rows(legend, across_legend), loc="outside upper center", ncols=across_legend, frameon=False,
-            borderpad=0.4, borderaxespad=0, columnspacing=1.4, handletextpad=0.4,
+            handles=[handle for column in range(columns) for handle in legend[column::columns]], ncols=columns,
+            loc="outside upper center", frameon=False, borderpad=0.4, borderaxespad=0, columnspacing=1.4, handletextpad=0.4,
         )  # fmt: skip
     figure.legend(
         handles=[], title=caption, title_fontsize=NOTE, loc="outside lower left", alignment="left", frameon=False,
         borderpad=0.4, borderaxespad=0,
     )  # fmt: skip
-    return figure, every[:count]
 
 
 def _columns(labels: Sequence[str]) -> int:
@@ -97,11 +96,6 @@ def _columns(labels: Sequence[str]) -> int:
         return max(1, len(labels))
     rows = math.ceil(len(labels) / max(1, int(WIDTH / max(widths))))
     return math.ceil(len(labels) / rows)
-
-
-def _by_rows(handles: Sequence[Line2D], columns: int) -> list[Line2D]:
-    """Entries in an order that reads by rows, since matplotlib fills columns."""
-    return [handle for column in range(columns) for handle in handles[column::columns]]
 
 
 def right_of(labels: Sequence[str]) -> float:
