@@ -21,6 +21,7 @@ from benchmark.spec.protocol import load_protocol
 from benchmark.spec.records import validated
 from benchmark.spec.run import Transfer
 from benchmark.spec.study import load_study
+from benchmark.spec.teacher_source import Trained
 from benchmark.spec.yaml_files import shipped
 from benchmark.storage.files import write_json
 from benchmark.storage.result_file import read_result
@@ -58,7 +59,7 @@ def made_up(base, protocol, family, size, arm, seed):
     components = {name: {"args": {}} for name in native} if student == "matched" else {}
     width = {"small": 48, "base": 64, "large": 80}.get(size, 96)
     geometry = base.run.student.geometry.model_copy(update={"embed_dim": width})
-    taught = {"run": f"{'-'.join(native) or 'plain'}-{size}"} if method != "none" else None
+    taught = Trained(run=f"{'-'.join(native) or 'plain'}-{size}") if method != "none" else None
     budget = float(arm.partition("budget=x")[2].partition("+")[0] or 1)
     recipe = base.run.protocol.recipe.model_copy(update={"steps": int(180 * budget)})
     update = {"family": family, "size": size, "arm": arm, "seed": seed, "teacher": taught}
