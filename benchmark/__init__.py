@@ -1,1 +1,2 @@
-"""How families are compared: protocols, studies, training, statistics, reports. Imports families, never the other way."""
+"""How families are compared: protocols, studies, training, statistics, reports. Imports families,
+never the other way."""

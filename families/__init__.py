@@ -1,4 +1,5 @@
-"""The registry: this folder holds one declarative file per family. Importing it loads neither torch nor timm."""
+"""The registry: this folder holds one declarative file per family. Importing it loads neither torch
+nor timm."""
 
 from __future__ import annotations
 

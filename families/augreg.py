@@ -1,7 +1,9 @@
-"""AugReg ViT: supervised on ImageNet-21k, then fine-tuned on ImageNet-1k (Steiner et al. 2022, arXiv 2106.10270).
+"""AugReg ViT: supervised on ImageNet-21k, then fine-tuned on ImageNet-1k (Steiner et al. 2022,
+arXiv 2106.10270).
 
-Native: nothing in the architecture. Traps: inputs are scaled to -1..1, not by ImageNet's statistics; the JAX original
-approximates GELU by tanh, timm does not; a bare timm name picks another tag.
+Native: nothing in the architecture. Traps: inputs are scaled to -1..1, not by ImageNet's
+statistics; the JAX original approximates GELU by tanh, timm does not; a bare timm name picks
+another tag.
 """
 
 from families.spec import HALF, Family, Teacher

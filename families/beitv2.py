@@ -1,9 +1,11 @@
-"""BEiT v2, self-supervised: masked image modelling of CLIP-distilled visual tokens (Peng et al. 2022, arXiv 2208.06366).
+"""BEiT v2, self-supervised: masked image modelling of CLIP-distilled visual tokens (Peng et al.
+2022, arXiv 2208.06366).
 
-Native: LayerScale, one relative position bias shared by all blocks, no absolute position embedding. Traps: timm hosts
-only fine-tuned weights (the alternatives below: a table in each block and the patches' mean before the head, while a matched
-student has the one table, inert under Copy); the authors start LayerScale at .1 in base and 1e-5 in large, timm at 1e-5 in
-both; timm's Beit class has no key bias, which is vacuous under the softmax.
+Native: LayerScale, one relative position bias shared by all blocks, no absolute position embedding.
+Traps: timm hosts only fine-tuned weights (the alternatives below: a table in each block and the
+patches' mean before the head, while a matched student has the one table, inert under Copy); the
+authors start LayerScale at .1 in base and 1e-5 in large, timm at 1e-5 in both; timm's Beit class
+has no key bias, which is vacuous under the softmax.
 """
 
 from families.spec import Component, Constant, Family, Host, Layout, Official, PerSize, Teacher

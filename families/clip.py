@@ -1,8 +1,8 @@
 """CLIP image tower (Radford et al. 2021, arXiv 2103.00020).
 
-Native: a LayerNorm before the first block (and so no bias in the patch embedding), QuickGELU, LayerNorm epsilon 1e-5.
-Traps: the timm name without `quickgelu` loads the same weights and computes with GELU; the bare name picks MetaCLIP;
-timm's head is CLIP's projection.
+Native: a LayerNorm before the first block (and so no bias in the patch embedding), QuickGELU,
+LayerNorm epsilon 1e-5. Traps: the timm name without `quickgelu` loads the same weights and computes
+with GELU; the bare name picks MetaCLIP; timm's head is CLIP's projection.
 """
 
 from families.spec import CLIP_MEAN, CLIP_STD, Component, Family, Ref, Teacher

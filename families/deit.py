@@ -1,7 +1,7 @@
 """DeiT: supervised on ImageNet-1k alone (Touvron et al. 2021, arXiv 2012.12877).
 
-Native: nothing; the standard student is a DeiT. Trap: timm's `deit_*_distilled_*` is another model, with a second prefix
-token and two heads.
+Native: nothing; the standard student is a DeiT. Trap: timm's `deit_*_distilled_*` is another model,
+with a second prefix token and two heads.
 """
 
 from families.spec import Family, Teacher

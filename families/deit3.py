@@ -1,7 +1,8 @@
 """DeiT III: supervised on ImageNet-1k with 3-Augment and BCE (Touvron et al. 2022, arXiv 2204.07118).
 
-Native: LayerScale, and position embeddings on the patches alone. Trap: timm starts LayerScale at 1e-6, the authors'
-training code (models_v2.py) at 1e-4. The missing class position is functionally vacuous: it merges into the class token.
+Native: LayerScale, and position embeddings on the patches alone. Trap: timm starts LayerScale at
+1e-6, the authors' training code (models_v2.py) at 1e-4. The missing class position is functionally
+vacuous: it merges into the class token.
 """
 
 from families.spec import Component, Constant, Family, Teacher

@@ -1,6 +1,7 @@
 """DINO: self-distillation with multi-crop on ImageNet-1k (Caron et al. 2021, arXiv 2104.14294).
 
-Native: nothing; the architecture is DeiT's. Trap: none in the architecture; timm's tag creates it without a head.
+Native: nothing; the architecture is DeiT's. Trap: none in the architecture; timm's tag creates it
+without a head.
 """
 
 from families.spec import Family, Teacher

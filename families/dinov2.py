@@ -1,7 +1,9 @@
-"""DINOv2: self-distillation on LVD-142M (Oquab et al. 2023, arXiv 2304.07193); small, base and large distilled from ViT-g.
+"""DINOv2: self-distillation on LVD-142M (Oquab et al. 2023, arXiv 2304.07193); small, base and
+large distilled from ViT-g.
 
-Native: LayerScale. Patch 14 is geometry: every student of these teachers has it, its baseline too. Traps: timm's default
-is 518 px (1,370 tokens), hence img_size 224; `init_values=None` does not remove LayerScale.
+Native: LayerScale. Patch 14 is geometry: every student of these teachers has it, its baseline too.
+Traps: timm's default is 518 px (1,370 tokens), hence img_size 224; `init_values=None` does not
+remove LayerScale.
 """
 
 from families.spec import Component, Constant, Family, Teacher

@@ -1,7 +1,8 @@
 """DINOv2 with registers (Darcet et al. 2024, arXiv 2309.16588).
 
-Native: LayerScale and four registers between class token and patches. Trap: registers have no position embedding; timm
-folds the class token's row into the class token (`no_embed_class`), without which registers would get rows of their own.
+Native: LayerScale and four registers between class token and patches. Trap: registers have no
+position embedding; timm folds the class token's row into the class token (`no_embed_class`),
+without which registers would get rows of their own.
 """
 
 from families.spec import Component, Constant, Family, Normal, Teacher

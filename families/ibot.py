@@ -1,7 +1,9 @@
-"""iBOT: self-distillation with masked image modelling on ImageNet-1k (Zhou et al. 2022, arXiv 2111.07832).
+"""iBOT: self-distillation with masked image modelling on ImageNet-1k (Zhou et al. 2022, arXiv
+2111.07832).
 
-Native: nothing. Trap: timm hosts no iBOT weights, and the authors' files are all called checkpoint_teacher.pth; the
-bare timm name below is architecture only. Of the ImageNet-22k models they give the student.
+Native: nothing. Trap: timm hosts no iBOT weights, and the authors' files are all called
+checkpoint_teacher.pth; the bare timm name below is architecture only. Of the ImageNet-22k models
+they give the student.
 """
 
 from families.spec import Family, Layout, Official, Teacher

@@ -1,7 +1,7 @@
 """MAE: masked autoencoding on ImageNet-1k (He et al. 2022, arXiv 2111.06377).
 
-Native: a fixed sine-cosine position table, columns first (MoCo v3's transposed). Trap: the checkpoints store it as
-`pos_embed`, so that it loads like a learned one.
+Native: a fixed sine-cosine position table, columns first (MoCo v3's transposed). Trap: the
+checkpoints store it as `pos_embed`, so that it loads like a learned one.
 """
 
 from families.spec import Component, Family, SinCos, Teacher

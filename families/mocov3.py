@@ -1,8 +1,9 @@
 """MoCo v3: contrastive on ImageNet-1k (Chen et al. 2021, arXiv 2104.02057).
 
-Native: a fixed sine-cosine position table. Traps: the small model has 12 heads of 32 channels, and a 6-head model loads
-its file without complaint and computes something else; the patch embedding was a frozen random projection during
-pre-training (a recipe, not an architecture); the table's axes are MAE's transposed.
+Native: a fixed sine-cosine position table. Traps: the small model has 12 heads of 32 channels, and
+a 6-head model loads its file without complaint and computes something else; the patch embedding was
+a frozen random projection during pre-training (a recipe, not an architecture); the table's axes are
+MAE's transposed.
 """
 
 from families.spec import Component, Family, Layout, Official, SinCos, Teacher

@@ -1,4 +1,5 @@
-"""What a family file is made of: frozen records, data only. Standard library only; nothing here imports torch or timm."""
+"""What a family file is made of: frozen records, data only. Standard library only; nothing here
+imports torch or timm."""
 
 from __future__ import annotations
 
@@ -37,8 +38,8 @@ class Normal:
 class SinCos:
     """A fixed (not trained) 2-D sine-cosine table; prefix rows are zero.
 
-    `first` names the axis, "row" or "column", that the first half of the channels encodes: MoCo v3 encodes rows first,
-    MAE columns first, so that their tables are transposes of each other.
+    `first` names the axis, "row" or "column", that the first half of the channels encodes: MoCo v3
+    encodes rows first, MAE columns first, so that their tables are transposes of each other.
     """
 
     first: str
@@ -66,8 +67,10 @@ class Component:
         description: what it does, in one line.
         source: where the initial value comes from (upstream's training code or paper).
         args: constructor arguments that switch it on, in the family's host model.
-        initial: start values by parameter-name pattern (timm's VisionTransformer names), from upstream's training code.
-        inert_under_copy: Attention Copy bypasses it in copied blocks, so it cannot have an effect there.
+        initial: start values by parameter-name pattern (timm's VisionTransformer names), from
+            upstream's training code.
+        inert_under_copy: Attention Copy bypasses it in copied blocks, so it cannot have an effect
+            there.
     """
 
     name: str
@@ -80,10 +83,11 @@ class Component:
 
 @dataclass(frozen=True)
 class Host:
-    """The timm model that can hold a family's native components, and the arguments that switch all of them off.
+    """The timm model that can hold a family's native components, and the arguments that switch all
+    of them off.
 
-    `model` is a timm name, or a class as `module:Class` where a timm name has a default that no argument switches off
-    (`create_model` drops arguments that are None).
+    `model` is a timm name, or a class as `module:Class` where a timm name has a default that no
+    argument switches off (`create_model` drops arguments that are None).
     """
 
     model: str
@@ -112,7 +116,8 @@ class Layout:
 
 @dataclass(frozen=True)
 class Official:
-    """A checkpoint that timm does not host: the authors' file, its layout, and its sha256 where that is known."""
+    """A checkpoint that timm does not host: the authors' file, its layout, and its sha256 where
+    that is known."""
 
     url: str
     layout: Layout
@@ -126,12 +131,13 @@ class Teacher:
     Attributes:
         size: as users type it (small, base, large).
         model: timm's `name` or `name.tag`.
-        embed_dim, depth, num_heads, patch_size, img_size: the geometry, which a student shares; pixels for the last two.
+        embed_dim, depth, num_heads, patch_size, img_size: the geometry, which a student shares;
+            pixels for the last two.
         licence: of the weights, upstream.
         args: further timm arguments the teacher needs.
         official: the authors' checkpoint where timm hosts none.
-        revision: the commit of the hub repository to fetch, where one is pinned; without it the newest is fetched and
-            its commit recorded.
+        revision: the commit of the hub repository to fetch, where one is pinned; without it the
+            newest is fetched and its commit recorded.
     """
 
     size: str
@@ -160,10 +166,12 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Family:
-    """A family of teachers: who made them, how they were pre-trained, and what is native to their architecture.
+    """A family of teachers: who made them, how they were pre-trained, and what is native to their
+    architecture.
 
-    `alternatives` are further checkpoints under labels with a `_`, as `base_ft` or `large_p14`. They can be named wherever a
-    size can; `sizes`, and so a request for all of them, leaves them out.
+    `alternatives` are further checkpoints under labels with a `_`, as `base_ft` or `large_p14`.
+    They can be named wherever a size can; `sizes`, and so a request for all of them, leaves them
+    out.
     """
 
     title: str
@@ -194,9 +202,11 @@ class Family:
         return by_size[size]
 
     def components(self, size: str, names: Any = None) -> dict[str, Component]:
-        """The native components called `names` (all when None), initial values resolved for `size`, in the file's order.
+        """The native components called `names` (all when None), initial values resolved for `size`,
+        in the file's order.
 
-        Raises UnknownName for a component the family has not, UserError for a size without an initial value.
+        Raises UnknownName for a component the family has not, UserError for a size without an
+        initial value.
         """
         known = {component.name: component for component in self.native}
         wanted = known if names is None else list(names)

@@ -164,3 +164,22 @@ def test_a_new_family_is_one_file(name, text, tmp_path, tiny):
     assert run[0] == 0, run[1] + done.stderr
     assert f"[{name}-base-copy_is_map_times_v]" in collected[1]
     assert len(list((tmp_path / "r").rglob("*.json"))) == 7
+
+
+def prose_of(path):
+    """(line number, text) of docstrings and of comments that stand on lines of their own."""
+    text = path.read_text()
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            yield from ((n, lines[n - 1].replace('"""', "")) for n in range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    yield from ((n, line) for n, line in enumerate(lines, 1) if line.lstrip().startswith("#") and "Copyright" not in line)
+
+
+@pytest.mark.parametrize("folder", ["benchmark", "families"])
+def test_sizes_keep_to_what_can_be_read_at_once(folder):
+    for path in (ROOT / folder).rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 400, path
+        classes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
+        assert not [node.name for node in classes if node.end_lineno - node.lineno >= 150], path
+        assert not [(number, line) for number, line in prose_of(path) if len(line.rstrip()) > 100], path

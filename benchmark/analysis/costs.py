@@ -12,17 +12,16 @@ from benchmark.spec.run import Geometry, Run
 from benchmark.storage.result_file import Result
 
 PEAK, SHARE = 312e12, 0.4  # bfloat16 FLOP/s of an A100 (NVIDIA's data sheet); the share that training reaches: assumed
-
-
 ASSUMED = f"an A100 at {SHARE:.0%} of its bfloat16 peak, assumed; evaluation not counted"
 
 
 def forward_flops(geometry: Geometry, blocks: int | None = None, registers: int = 0) -> float:
-    """Floating-point operations of a plain ViT's forward pass of one image, through its first `blocks` blocks (None: all), with
-    `registers` tokens beside its class token and patches.
+    """Floating-point operations of a plain ViT's forward pass of one image, through its first
+    `blocks` blocks (None: all), with `registers` tokens beside its class token and patches.
 
-    A multiplication and an addition are two. Per block 24 N d^2 of projections and MLP and 4 N^2 d of attention, for N tokens
-    of width d; the patch embedding adds 2 N d 3 p^2, for N without registers.
+    A multiplication and an addition are two. Per block 24 N d^2 of projections and MLP and 4 N^2 d
+    of attention, for N tokens of width d; the patch embedding adds 2 N d 3 p^2, for N without
+    registers.
     """
     embedded, dim = (geometry.img_size // geometry.patch_size) ** 2 + 1, geometry.embed_dim
     tokens = embedded + registers
@@ -37,7 +36,8 @@ def weights_bytes(geometry: Geometry) -> float:
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of one step of a run: its own, and its teacher's, which runs that train together pay once.
+    """Seconds of one step of a run: its own, and its teacher's, which runs that train together pay
+    once.
 
     `origins` says where that was measured: devices, or the code's digest.
     """
@@ -66,7 +66,8 @@ class Estimate:
 
 
 def estimate(items: Sequence[Item], step_cost: Callable[[Run], StepCost | None], most: int, jobs: int = 1) -> Estimate:
-    """The time of runs by `jobs` workers, in units of at most `most` runs; `step_cost` is None for a run of unknown cost.
+    """The time of runs by `jobs` workers, in units of at most `most` runs; `step_cost` is None for
+    a run of unknown cost.
 
     Students wait for all teachers. Evaluation, start and the data pipeline are not counted.
     """
@@ -88,8 +89,8 @@ def estimate(items: Sequence[Item], step_cost: Callable[[Run], StepCost | None],
 def by_arithmetic(run: Run) -> StepCost | None:
     """A step as floating-point operations, on an A100 (see ASSUMED).
 
-    It is three forward passes of the student (the backward pass is twice the forward: Kaplan et al. 2020, arXiv 2001.08361)
-    and one of the teacher, through the blocks that are read.
+    It is three forward passes of the student (the backward pass is twice the forward: Kaplan et al.
+    2020, arXiv 2001.08361) and one of the teacher, through the blocks that are read.
     """
     if not run.is_trained:
         return None
@@ -99,8 +100,9 @@ def by_arithmetic(run: Run) -> StepCost | None:
 
 
 def by_measurement(measured: Mapping[tuple[Geometry, bool], Mapping[str, Any]]) -> Callable[[Run], StepCost | None]:
-    """Steps as `bench speed` timed them (storage.measurements.read_measurements) at a run's geometry; a matched student's by
-    those of a matched one if there are any, else of a standard one, and the reverse."""
+    """Steps as `bench speed` timed them (storage.measurements.read_measurements) at a run's
+    geometry; a matched student's by those of a matched one if there are any, else of a standard
+    one, and the reverse."""
 
     def step_cost(run: Run) -> StepCost | None:
         geometry, matched = run.student.geometry, bool(run.student.components)
@@ -116,8 +118,8 @@ def by_measurement(measured: Mapping[tuple[Geometry, bool], Mapping[str, Any]]) 
 
 
 def by_experience(finished: Sequence[Result]) -> Callable[[Run], StepCost | None]:
-    """Steps as in finished runs of the same kind: equal but for seed, teacher and number of steps. Processes that share a run
-    count each; a teacher's share is in the run's own seconds."""
+    """Steps as in finished runs of the same kind: equal but for seed, teacher and number of steps.
+    Processes that share a run count each; a teacher's share is in the run's own seconds."""
     seconds: dict[str, list[float]] = {}
     devices: dict[str, set[str]] = {}
     for result in finished:
@@ -138,8 +140,8 @@ def _kind_of(run: Run) -> str:
 def disk_bytes(items: Sequence[Item], most: int) -> float:
     """The space of runs in the work folder, in bytes.
 
-    Each keeps its weights; the largest unit of at most `most` runs also has checkpoints: weights, both of Adam's moments, and
-    an average where the recipe has one.
+    Each keeps its weights; the largest unit of at most `most` runs also has checkpoints: weights,
+    both of Adam's moments, and an average where the recipe has one.
     """
     kept, passing = 0.0, 0.0
     for unit in units(items, 1, most):

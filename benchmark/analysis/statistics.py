@@ -1,15 +1,16 @@
 """The rules of comparison, as pure functions of a table of results (one row a run and cell).
 
-gap(arm) = mean top-1 of the arm - mean top-1 of the same student at the same budget without transfer, in percentage points.
-Several teachers share one baseline, so arms are not paired by seed: a difference of means has
+gap(arm) = mean top-1 of the arm - mean top-1 of the same student at the same budget without
+transfer, in percentage points. Several teachers share one baseline, so arms are not paired by seed:
+a difference of means has
 
     se^2 = sum over arms of s^2 x sum over its cells of weight^2 / n,
 
-s^2 pooled over the arm's cells, n runs in a cell (a matched student that is the standard one is a cell of the standard arm).
-The degrees of freedom of that sum are Satterthwaite's (Biometrics Bulletin 2, 1946; for two arms Welch, Biometrika 34, 1947):
-se^4 / sum(term^2 / df of its s^2). Intervals are two-sided Student's t: plain
-ones at 95 %, and simultaneous ones at 95 % over m comparisons (Bonferroni, in Dunn, JASA 56, 1961). The simultaneous one is
-shown and decides.
+s^2 pooled over the arm's cells, n runs in a cell (a matched student that is the standard one is a
+cell of the standard arm). The degrees of freedom of that sum are Satterthwaite's (Biometrics
+Bulletin 2, 1946; for two arms Welch, Biometrika 34, 1947): se^4 / sum(term^2 / df of its s^2).
+Intervals are two-sided Student's t: plain ones at 95 %, and simultaneous ones at 95 % over m
+comparisons (Bonferroni, in Dunn, JASA 56, 1961). The simultaneous one is shown and decides.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The command `bench`: one file a verb. Verbs import torch, timm and pandas when they run, so that help comes at once."""
+"""The command `bench`: one file a verb. Verbs import torch, timm and pandas when they run, so that
+help comes at once."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ ORDER = ("run", "report", "list", "status", "cancel", "logs", "export", "speed",
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 all done, 1 some run failed, 2 the request itself was wrong."""
+    """Run one command and return its exit code: 0 all done, 1 some run failed, 2 the request itself
+    was wrong."""
     _prepare_streams()
     os.environ["MPLBACKEND"] = "agg"  # figures are drawn into files, whatever a user has set for windows
     try:
@@ -37,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare_streams() -> None:
-    """Write a replacement for characters that the terminal lacks, and nothing to a stream that is closed."""
+    """Write a replacement for characters that the terminal lacks, and nothing to a stream that is
+    closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115

@@ -106,7 +106,8 @@ def _backend(args: argparse.Namespace) -> Backend:
 
 
 def _lead(args: argparse.Namespace, launch: Launch, asked: Request) -> int:
-    """Train missing runs and show the leaderboard; on a scheduler submit them, and show it only with --wait."""
+    """Train missing runs and show the leaderboard; on a scheduler submit them, and show it only
+    with --wait."""
     from benchmark.cli.support.run_output import show_where_to_look, train
     from benchmark.execution.survey import Survey
     from benchmark.storage.files import ensure_all_writable

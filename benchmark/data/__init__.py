@@ -19,7 +19,8 @@ Batch = tuple["Tensor", "Tensor"]
 
 @dataclass(frozen=True)
 class DataLocation:
-    """Where a data set lies and how it is read. No field changes a number, but `workers` changes the order of a stream.
+    """Where a data set lies and how it is read. No field changes a number, but `workers` changes
+    the order of a stream.
 
     Attributes:
         root: the data folder; None for embedded data.
@@ -36,12 +37,14 @@ class DataLocation:
 
 
 class Dataset(Protocol):
-    """The interface that training and evaluation use. Images are [B, 3, H, W] in 0..1 (erased pixels may lie outside)."""
+    """The interface that training and evaluation use. Images are [B, 3, H, W] in 0..1 (erased
+    pixels may lie outside)."""
 
     num_classes: int
 
     def train(self, stream: str, recipe: Recipe, start: int) -> Iterator[Batch]:
-        """Endless training batches from step `start` on, this rank's part (`part_of`): a pure function of (stream, step).
+        """Endless training batches from step `start` on, this rank's part (`part_of`): a pure
+        function of (stream, step).
 
         Targets are labels [B] int64; with mixup or cutmix, smoothed probabilities [B, classes].
         """
@@ -56,7 +59,8 @@ class Dataset(Protocol):
         ...
 
     def evaluate(self, name: str, batch_size: int) -> Iterator[Batch]:
-        """An evaluation set's images, each once, in fixed batches; this rank gets batches rank, rank + ranks, ...
+        """An evaluation set's images, each once, in fixed batches; this rank gets batches rank,
+        rank + ranks, ...
 
         Labels [B] int64 are numbered as in training.
         """
@@ -67,7 +71,8 @@ class Dataset(Protocol):
 def load(settings: Any, place: DataLocation, img_size: int, normalisation: Any) -> Dataset:
     """The data set that a protocol's `data` block describes, shared by all runs of a process.
 
-    Images have `img_size` pixels a side; `normalisation` is the students', in whose units pixels are erased.
+    Images have `img_size` pixels a side; `normalisation` is the students', in whose units pixels
+    are erased.
     """
     dataset: Dataset = _module(settings).load(settings, place, img_size, normalisation)
     return dataset
@@ -76,18 +81,20 @@ def load(settings: Any, place: DataLocation, img_size: int, normalisation: Any) 
 def check(settings: Any, place: DataLocation, progress: Callable[[str, int, int], None]) -> str | None:
     """Check all data before training and return its digest; None for embedded data.
 
-    `progress(set, done, total)` is called as images are decoded. Raises UserError for a folder that differs from the
-    protocol, a missing class or an unreadable image.
+    `progress(set, done, total)` is called as images are decoded. Raises UserError for a folder that
+    differs from the protocol, a missing class or an unreadable image.
     """
     found: str | None = _module(settings).check(settings, place, progress)
     return found
 
 
 def part_of(place: DataLocation, batch_size: int) -> Sequence[int]:
-    """Positions of a rank's part of a batch, ascending: a piece of the first half and its mirror image in the second.
+    """Positions of a rank's part of a batch, ascending: a piece of the first half and its mirror
+    image in the second.
 
-    timm's mixup pairs position i with the i-th from the end, so every pair stays within one rank and the number of ranks
-    does not change the mixture. Raises ValueError for a batch that is not a multiple of twice the ranks (more than one).
+    timm's mixup pairs position i with the i-th from the end, so every pair stays within one rank
+    and the number of ranks does not change the mixture. Raises ValueError for a batch that is not a
+    multiple of twice the ranks (more than one).
     """
     if place.ranks == 1:
         return range(batch_size)

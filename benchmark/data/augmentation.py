@@ -33,7 +33,8 @@ def image_seed(*parts: object) -> int:
 
 @contextmanager
 def seeded(*parts: object) -> Iterator[None]:
-    """Seed the global generators of Python, NumPy and torch's CPU within; afterwards restore their states.
+    """Seed the global generators of Python, NumPy and torch's CPU within; afterwards restore their
+    states.
 
     `torch.manual_seed` would also reseed the device that trains.
     """
@@ -51,7 +52,8 @@ def seeded(*parts: object) -> Iterator[None]:
 
 
 def evaluation_transform(settings: Settings, img_size: int) -> Transform:
-    """Resize, by timm, of the shorter side to img_size / crop_pct (rounded down), and centre crop: [3, H, W] in 0..1."""
+    """Resize, by timm, of the shorter side to img_size / crop_pct (rounded down), and centre crop:
+    [3, H, W] in 0..1."""
     units = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
     done: Transform = create_transform(img_size, crop_pct=settings.crop_pct, interpolation=settings.interpolation, **units)
     return done
@@ -60,7 +62,8 @@ def evaluation_transform(settings: Settings, img_size: int) -> Transform:
 def training_transform(augment: Augment, settings: Settings, img_size: int, normalisation: Normalisation) -> Transform:
     """Augmentation by timm, with its normalisation undone: [3, H, W] in 0..1.
 
-    Erased pixels are standard normal noise in normalised units, as in timm, and may lie outside 0..1.
+    Erased pixels are standard normal noise in normalised units, as in timm, and may lie outside
+    0..1.
     """
     mean, std = normalisation.mean, normalisation.std
     with one_line_errors("recipe.augment"):
@@ -83,7 +86,8 @@ def training_transform(augment: Augment, settings: Settings, img_size: int, norm
 
 
 def mixup_of(recipe: Recipe, num_classes: int) -> Mixup | None:
-    """Mixup and cutmix of a recipe, by timm; None without either. Raises UserError for an odd batch size."""
+    """Mixup and cutmix of a recipe, by timm; None without either. Raises UserError for an odd batch
+    size."""
     augment = recipe.augment
     if augment is None or not (augment.mixup or augment.cutmix):
         return None
@@ -93,7 +97,8 @@ def mixup_of(recipe: Recipe, num_classes: int) -> Mixup | None:
 
 
 def mix(mixup: Mixup | None, batch: Batch, *seed: object) -> Batch:
-    """A batch mixed under a seed: images and target probabilities [B, classes]; the batch itself without mixup."""
+    """A batch mixed under a seed: images and target probabilities [B, classes]; the batch itself
+    without mixup."""
     if mixup is None:
         return batch
     with seeded(*seed):

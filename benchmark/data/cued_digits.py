@@ -1,9 +1,11 @@
-"""Cued digits: a task that only attention solves, made of the digits shipped with scikit-learn (no download).
+"""Cued digits: a task that only attention solves, made of the digits shipped with scikit-learn (no
+download).
 
-An image is a 3x3 grid of 8x8 cells. Eight cells hold one handwritten digit each (UCI digits), each in a colour of its own;
-the first cell is filled with one of these colours, the cue. The label is the class of the digit in that colour. Source
-images are split, so val and test show unseen handwriting. The shifted test sets are the same task in hues half way between
-the trained ones, and with pixel noise.
+An image is a 3x3 grid of 8x8 cells. Eight cells hold one handwritten digit each (UCI digits), each
+in a colour of its own; the first cell is filled with one of these colours, the cue. The label is
+the class of the digit in that colour. Source images are split, so val and test show unseen
+handwriting. The shifted test sets are the same task in hues half way between the trained ones, and
+with pixel noise.
 """
 
 from __future__ import annotations
@@ -27,16 +29,13 @@ if TYPE_CHECKING:
     from benchmark.spec.recipe import Normalisation, Recipe
 
 CELL, GRID = 8, 3
-
-
 DISTRACTED = GRID * GRID - 1  # cells that hold a digit
-
-
 SPLITS = {"train": (0.0, 0.6), "val": (0.6, 0.75), "test": (0.75, 1.0)}  # of the source images
 
 
 def load(settings: Settings, place: DataLocation, img_size: int, normalisation: Normalisation) -> CuedDigits:
-    """The data set of a protocol's `data` block. Raises ValueError for another image size than its own."""
+    """The data set of a protocol's `data` block. Raises ValueError for another image size than its
+    own."""
     if img_size != GRID * CELL:
         raise ValueError(f"cued digits are {GRID * CELL} pixels a side, not {img_size}")
     return CuedDigits(settings, place)
@@ -47,7 +46,8 @@ def check(settings: Settings, place: DataLocation, progress: Callable[[str, int,
 
 
 class CuedDigits:
-    """See the module's docstring; `settings` gives the sizes of the evaluation sets and the noise of the shifted one."""
+    """See the module's docstring; `settings` gives the sizes of the evaluation sets and the noise
+    of the shifted one."""
 
     def __init__(self, settings: Settings, place: DataLocation) -> None:
         self.settings, self.place, self.num_classes = settings, place, settings.num_classes
@@ -88,7 +88,8 @@ class CuedDigits:
         return images, labels
 
     def compose(self, split: str, count: int, draw: torch.Generator, shifted: bool = False) -> Batch:
-        """`count` images [count, 3, 24, 24] in 0..1 with labels [count], from one split's source images."""
+        """`count` images [count, 3, 24, 24] in 0..1 with labels [count], from one split's source
+        images."""
         low, high = (int(share * len(self.answers)) for share in SPLITS[split])
         which = torch.randint(low, high, (count, DISTRACTED), generator=draw)
         colours = palette(shifted, self.settings.hues)[torch.rand(count, DISTRACTED, generator=draw).argsort(dim=1)]
@@ -111,7 +112,8 @@ class CuedDigits:
 
 
 def palette(shifted: bool, share: float = 1) -> Tensor:
-    """[8, 3] RGB colours: hues evenly spaced over `share` of the colour circle, moved by half a step if `shifted`."""
+    """[8, 3] RGB colours: hues evenly spaced over `share` of the colour circle, moved by half a
+    step if `shifted`."""
     hues = [share * (i + 0.5 * shifted) / DISTRACTED for i in range(DISTRACTED)]
     return torch.tensor([colorsys.hsv_to_rgb(hue, 1.0, 1.0) for hue in hues])
 

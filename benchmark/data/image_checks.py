@@ -25,17 +25,16 @@ if TYPE_CHECKING:
     from benchmark.spec.data_sets import Split
 
 Progress = Callable[[str, int, int], None]
-
-
 DECODED_AT_ONCE = 64  # images between two reports of progress
 
 
 def check(settings: Settings, place: DataLocation, progress: Progress) -> str:
     """Check all data; returns a digest of the names and sizes of all files.
 
-    A set is decoded once: `place.work` remembers its digest, and later calls only list its files. Of a streamed source the
-    first image of each split is read; its length shows in evaluation. Raises UserError for a folder, class or number of
-    images other than declared, and for images that cannot be decoded in full.
+    A set is decoded once: `place.work` remembers its digest, and later calls only list its files.
+    Of a streamed source the first image of each split is read; its length shows in evaluation.
+    Raises UserError for a folder, class or number of images other than declared, and for images
+    that cannot be decoded in full.
     """
     sources = open_sources(settings, place)
     digests = {name: _checked(name, source, place, progress) for name, source in sources.items()}
@@ -45,7 +44,8 @@ def check(settings: Settings, place: DataLocation, progress: Progress) -> str:
 
 
 def _checked(name: str, source: Source, place: DataLocation, progress: Progress) -> str:
-    """A set's digest. Its images are decoded unless they were for this digest. Raises UserError that names unreadable ones."""
+    """A set's digest. Its images are decoded unless they were for this digest. Raises UserError
+    that names unreadable ones."""
     digest = _digest(_listing(source.reader))
     done = place.work / "data" / f"{digest}.json" if place.work else None
     if done is None or not done.exists():

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from benchmark.spec.data_sets import Split
 
 SOURCES = ("", "hfds", "wds")
-
-
 SYNONYMS = (("train", "training"), ("val", "valid", "validation", "eval", "evaluation"))  # timm's, of a split's folder
 
 

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A set with access by index: timm's reader, and the training class of each of the reader's own labels."""
+    """A set with access by index: timm's reader, and the training class of each of the reader's own
+    labels."""
 
     where: str
     reader: Any
@@ -72,7 +73,8 @@ class Source:
 
 
 def open_sources(settings: Settings, place: DataLocation) -> dict[str, Source]:
-    """The sets with access by index, by name; with `held_out`, val is a part of train. Raises UserError as `check` does."""
+    """The sets with access by index, by name; with `held_out`, val is a part of train. Raises
+    UserError as `check` does."""
     if kind_of(settings) not in SOURCES:
         raise UserError(f"data.source {settings.source!r}: valid: '' (folders or tars), hfds/NAME, wds/")
     if settings.streamed:
@@ -88,7 +90,8 @@ def open_sources(settings: Settings, place: DataLocation) -> dict[str, Source]:
 
 
 def _training_classes(settings: Settings, where: str, reader: Any) -> dict[Any, int]:
-    """Class numbers by folder name, or a Hugging Face data set's own. Raises UserError for another number than declared."""
+    """Class numbers by folder name, or a Hugging Face data set's own. Raises UserError for another
+    number than declared."""
     found = _labels(reader)
     ensure_equal(where, "classes", len(found), settings.num_classes)
     words = range(settings.num_classes) if kind_of(settings) else sorted(found)

@@ -1,15 +1,18 @@
-"""Photographs through timm's readers: image folders, tars and Hugging Face data sets by index, WebDataset as a stream.
+"""Photographs through timm's readers: image folders, tars and Hugging Face data sets by index,
+WebDataset as a stream.
 
-How a training image is augmented is a pure function of (stream, epoch, image), how a batch is mixed one of (stream, step),
-whatever the number of loader processes and ranks, and wherever a training begins.
+How a training image is augmented is a pure function of (stream, epoch, image), how a batch is mixed
+one of (stream, step), whatever the number of loader processes and ranks, and wherever a training
+begins.
 
-Classes are numbered by the sorted names of the training set's class folders; `hfds` and `wds` keep their own numbers.
-Shifted sets are always folders or tars.
+Classes are numbered by the sorted names of the training set's class folders; `hfds` and `wds` keep
+their own numbers. Shifted sets are always folders or tars.
 
-WebDataset shards (`wds`) are streamed and have no images by index, so less holds of them. The order also depends on the
-number of loader processes: each reads its own shards, through timm's shuffle buffer of 8192 images. An image is augmented
-by its position in its process's stream. A training that resumes within an epoch reads that epoch again from its start.
-Every rank reads the whole stream and keeps its part of each batch: exact, not fast.
+WebDataset shards (`wds`) are streamed and have no images by index, so less holds of them. The order
+also depends on the number of loader processes: each reads its own shards, through timm's shuffle
+buffer of 8192 images. An image is augmented by its position in its process's stream. A training
+that resumes within an epoch reads that epoch again from its start. Every rank reads the whole
+stream and keeps its part of each batch: exact, not fast.
 """
 
 from __future__ import annotations
@@ -41,12 +44,14 @@ __all__ = ["Photographs", "check", "held_out_of", "load", "shuffled"]
 
 
 def load(settings: Settings, place: DataLocation, img_size: int, normalisation: Normalisation) -> Photographs:
-    """The data set of a protocol's `data` block. Raises UserError where the folders are not what it says; decodes nothing."""
+    """The data set of a protocol's `data` block. Raises UserError where the folders are not what it
+    says; decodes nothing."""
     return Photographs(settings, place, img_size, normalisation)
 
 
 class Photographs:
-    """See the module's docstring. `parts`: by set with access by index, its source and the indices of its images."""
+    """See the module's docstring. `parts`: by set with access by index, its source and the indices
+    of its images."""
 
     def __init__(self, settings: Settings, place: DataLocation, img_size: int, normalisation: Normalisation) -> None:
         self.settings, self.place, self.img_size, self.normalisation = settings, place, img_size, normalisation
@@ -63,10 +68,12 @@ class Photographs:
                 self.parts[name] = (source, images[torch.randperm(len(images), generator=torch.Generator().manual_seed(1))])
 
     def train(self, stream: str, recipe: Recipe, start: int) -> Iterator[Batch]:
-        """Batches from step `start` on, this rank's part; step = epoch x batches of an epoch + number in the epoch.
+        """Batches from step `start` on, this rank's part; step = epoch x batches of an epoch +
+        number in the epoch.
 
-        The remainder that fills no batch is dropped, another one in each epoch. Raises UserError at once for a batch
-        larger than the training set or one that cannot be mixed, and while iterating for an unreadable image.
+        The remainder that fills no batch is dropped, another one in each epoch. Raises UserError at
+        once for a batch larger than the training set or one that cannot be mixed, and while
+        iterating for an unreadable image.
         """
         if recipe.batch_size > self.settings.training_images:
             raise UserError(f"recipe.batch_size {recipe.batch_size}: there are {self.settings.training_images} training images")
@@ -87,7 +94,8 @@ class Photographs:
         return torch.tensor(numbers) if len(numbers) < self.num_classes else None
 
     def evaluate(self, name: str, batch_size: int) -> Iterator[Batch]:
-        """Batches of a set, this rank's. Raises UserError while iterating: an unreadable image, a stream of another length."""
+        """Batches of a set, this rank's. Raises UserError while iterating: an unreadable image, a
+        stream of another length."""
         rank, ranks = self.place.rank, self.place.ranks
         if name not in self.parts:
             split = splits_of(self.settings)[name]

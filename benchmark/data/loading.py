@@ -12,12 +12,14 @@ from families.spec import UserError
 
 
 def loader(dataset: Any, workers: int, seed: int = 0, **options: Any) -> DataLoader[Any]:
-    """A DataLoader with its own generator: by default it would draw a seed from the training's global one."""
+    """A DataLoader with its own generator: by default it would draw a seed from the training's
+    global one."""
     return DataLoader(dataset, num_workers=workers, generator=torch.Generator().manual_seed(seed), **options)
 
 
 def drawn(loader: Iterable[Any]) -> Iterator[Any]:
-    """The pairs of a loader. A loader process's UserError, which arrives with a traceback, becomes one line again."""
+    """The pairs of a loader. A loader process's UserError, which arrives with a traceback, becomes
+    one line again."""
     try:
         for pair in loader:
             yield tuple(pair)

@@ -42,9 +42,10 @@ def stream_reader(settings: Settings, place: DataLocation, split: Split, seed: i
 def read_stream(
     settings: Settings, place: DataLocation, split: Split, seed: int | None = None
 ) -> Iterator[tuple[Image.Image, int]]:
-    """The images and classes of this loader process's shards, once. Raises UserError for an unreadable sample."""
+    """The images and classes of this loader process's shards, once. Raises UserError for an
+    unreadable sample."""
     with one_line_errors(where_of(settings, split)):
-        # By itself timm silently skips unreadable samples and restarts a short epoch until it is full.
+        # timm would skip unreadable samples silently, and restart a short epoch until it is full.
         reader_wds.log_and_continue = _raise
         reader = stream_reader(settings, place, split, seed)
         reader._lazy_init()
@@ -62,7 +63,8 @@ def _raise(error: Exception) -> bool:
 
 
 class StreamedViews(IterableDataset[tuple[Tensor, int]]):
-    """One shuffled epoch of a streamed split, transformed: ([3, H, W], label), in the order of this loader process's stream."""
+    """One shuffled epoch of a streamed split, transformed: ([3, H, W], label), in the order of this
+    loader process's stream."""
 
     def __init__(
         self, settings: Settings, place: DataLocation, split: Split, transform: Transform, stream: str, epoch: int
@@ -80,7 +82,8 @@ class StreamedViews(IterableDataset[tuple[Tensor, int]]):
 
 
 class StreamedBatches(IterableDataset[Any]):
-    """A rank's batches of a streamed split, unshuffled; one loader process reads them, so they are always the same."""
+    """A rank's batches of a streamed split, unshuffled; one loader process reads them, so they are
+    always the same."""
 
     def __init__(self, settings: Settings, place: DataLocation, split: Split, transform: Transform, size: int) -> None:
         self.settings, self.place, self.split, self.transform, self.size = settings, place, split, transform, size

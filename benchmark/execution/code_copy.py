@@ -18,8 +18,8 @@ from families.spec import UserError
 
 
 def frozen(folder: Path) -> Path:
-    """A copy of this process's code below `folder`, named by its digest. A copy that was changed since is set aside, with a line
-    on stderr, and made anew.
+    """A copy of this process's code below `folder`, named by its digest. A copy that was changed
+    since is set aside, with a line on stderr, and made anew.
 
     Raises UserError where the code was edited since the process began.
     """

@@ -39,7 +39,8 @@ def deliver(workspace: Workspace, results: Results, item: Item) -> None:
 
 
 def below_floor(item: Item, payload: dict[str, Any], protocol: Protocol) -> str | None:
-    """Why a teacher fails: its top-1 on val is below the protocol's floor. None if it is not, and for students."""
+    """Why a teacher fails: its top-1 on val is below the protocol's floor. None if it is not, and
+    for students."""
     if not item.run.is_teacher or protocol.teacher is None:
         return None
     ways = (protocol.teacher, *protocol.teacher.others.values())

@@ -52,7 +52,8 @@ def _wait(launch: Launch, keys: set[str], tell: Callable[[str], None]) -> None:
 
 
 def _last_state(launch: Launch, item: Item, standings: Mapping[str, Standing]) -> State:
-    """A run's state once its job has ended. A job that completed has left files, which a remote folder may show late."""
+    """A run's state once its job has ended. A job that completed has left files, which a remote
+    folder may show late."""
     end = time.monotonic() + LAG_SECONDS
     while True:
         state = state_of(item, launch.workspace, launch.results, launch.submissions, standings)

@@ -70,7 +70,8 @@ class Launch:
         self.submission = Submission(self.name, backend.name, dict(request or {}))
 
     def deliver(self, item: Item) -> None:
-        """Write a finished run's results. Where that is impossible the run fails, and its payload waits in the work folder."""
+        """Write a finished run's results. Where that is impossible the run fails, and its payload
+        waits in the work folder."""
         try:
             deliver(self.workspace, self.results, item)
             self.outcome.finished.append(item.key)
@@ -78,7 +79,8 @@ class Launch:
             self.outcome.failed[item.key] = f"trained, but its result could not be written: {error}"
 
     def alone(self, items: Iterable[Item]) -> set[str]:
-        """Runs to train alone: a worker died over them twice, or their failure may have ended its processes.
+        """Runs to train alone: a worker died over them twice, or their failure may have ended its
+        processes.
 
         After one death runs go on together, since most deaths are nobody's fault.
         """
@@ -89,8 +91,8 @@ class Launch:
         return died | {key for key, error in errors.items() if error and not error.startswith(DIED)}
 
     def submit(self, shares: Sequence[list[list[Item]]], name: str, after: Iterable[str] = ()) -> list[Any]:
-        """Submit a worker for each share of units; submitit's jobs. Raises SchedulerError where the scheduler refuses, UserError
-        where the work folder is full."""
+        """Submit a worker for each share of units; submitit's jobs. Raises SchedulerError where the
+        scheduler refuses, UserError where the work folder is full."""
         backend, folder = self.backend, self.workspace.submission(self.name).path
         tasks = [self._task(units, number) for number, units in enumerate(shares)]
         try:
@@ -118,7 +120,8 @@ class Launch:
 
 @contextmanager
 def interrupts_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C, also in processes started within: the command answers it, and its workers end with it."""
+    """Ignore Ctrl-C, also in processes started within: the command answers it, and its workers end
+    with it."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

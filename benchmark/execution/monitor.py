@@ -1,4 +1,5 @@
-"""The states of requested runs: as a table, live, or for programs; a run's log; and the cancelling of jobs."""
+"""The states of requested runs: as a table, live, or for programs; a run's log; and the cancelling
+of jobs."""
 
 from __future__ import annotations
 
@@ -29,14 +30,8 @@ from benchmark.storage.work_folder import Workspace
 from families.spec import UserError, quoted
 
 WATCH_SECONDS, FOLLOW_SECONDS, ASK_SECONDS, MOST_LINES = 5.0, 1.0, 3.0, 15
-
-
 MOST_LOG = 100 * 2**20  # bytes
-
-
 SIGN_SECONDS = 60.0  # a longer silence of a running run is shown
-
-
 STYLES = {
     "finished": "green",
     "running": "cyan",
@@ -56,7 +51,8 @@ class Wanted:
     results: Results
 
     def narrowed(self, only: Mapping[str, Collection[Any]]) -> Wanted:
-        """The runs that serve a cell whose labels (family, size, arm, seed) are among the values in `only`."""
+        """The runs that serve a cell whose labels (family, size, arm, seed) are among the values in
+        `only`."""
         items = {
             key: item
             for key, item in self.plan.items.items()
@@ -202,9 +198,9 @@ def _lines(kind: str, seen: Sequence[Seen]) -> list[RenderableType]:
 def cancel(submissions: Submissions, only: Sequence[Wanted] | None) -> tuple[int, int, int]:
     """Cancel the jobs whose runs are all wanted (None: every job).
 
-    Returns the number of jobs, that of runs that they had left, and that of jobs that go on since they have other runs too.
-    A command on this machine is a job too. Raises SchedulerError where a scheduler refuses, and UserError for a command on
-    another machine.
+    Returns the number of jobs, that of runs that they had left, and that of jobs that go on since
+    they have other runs too. A command on this machine is a job too. Raises SchedulerError where a
+    scheduler refuses, and UserError for a command on another machine.
     """
     with submissions.exclusively():
         submissions.settle()
@@ -237,7 +233,8 @@ def _end_command(at: Standing) -> None:
 
 
 def find_run(monitor: Monitor, word: str) -> str:
-    """The key of the run that `word` names by its key, a cell, or the beginning or end of these. Raises UserError."""
+    """The key of the run that `word` names by its key, a cell, or the beginning or end of these.
+    Raises UserError."""
     current: dict[str, list[str]] = {}
     for (key, _), (item, _) in monitor.entries.items():
         current.setdefault(key, []).extend(cell.name for cell in item.cells)
@@ -266,7 +263,8 @@ def _ends(name: str, word: str) -> bool:
 
 
 def log_of(monitor: Monitor, key: str, follow: bool) -> Iterator[str]:
-    """The lines of a run's log, its error, and the paths of its jobs' output; with `follow`, lines as they are written."""
+    """The lines of a run's log, its error, and the paths of its jobs' output; with `follow`, lines
+    as they are written."""
     folder = monitor.workspace.run(key)
     if not folder.log.exists():
         yield "no line yet: no worker has begun it"

@@ -1,4 +1,5 @@
-"""A scheduler's signals: leave, for others need the place or the time limit is near, or a warning that the end may be near."""
+"""A scheduler's signals: leave, for others need the place or the time limit is near, or a warning
+that the end may be near."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from benchmark.training.preemption import Preemption
 
 
 def python_that_waits() -> str:
-    """Shell words for a Python that blocks the signal to leave until `heed`: it may come while imports still go on, and would
-    end the process then."""
+    """Shell words for a Python that blocks the signal to leave until `heed`: it may come while
+    imports still go on, and would end the process then."""
     import submitit
 
     code = (
@@ -33,17 +34,19 @@ def _no_answer() -> None:
 
 @dataclass
 class SignalledPreemption(Preemption):
-    """A preemption reported by signals, once `heed` was called; `answer` puts the job into the queue again."""
+    """A preemption reported by signals, once `heed` was called; `answer` puts the job into the
+    queue again."""
 
     answer: Callable[[], None] = field(default=_no_answer, compare=False)
 
     def heed(self) -> None:
         """Replace submitit's signal handlers, where it has set some.
 
-        Its own answer to the signal for preemption and time limit, which is to put the job into the queue again and exit, may
-        come in the middle of a step: here it waits in `answer` until checkpoints are written. SIGTERM (a cancelled job, or one
-        that the scheduler has requeued already) only asks for checkpoints: a process that exited by it would count as
-        finished, and would not be started again.
+        Its own answer to the signal for preemption and time limit, which is to put the job into the
+        queue again and exit, may come in the middle of a step: here it waits in `answer` until
+        checkpoints are written. SIGTERM (a cancelled job, or one that the scheduler has requeued
+        already) only asks for checkpoints: a process that exited by it would count as finished, and
+        would not be started again.
         """
         import submitit
 

@@ -23,8 +23,8 @@ PROGRESS_SECONDS, SIGN_SECONDS, LINE_SECONDS = 0.5, 10.0, 10.0
 
 
 class ProgressWriter:
-    """Writes a run's progress at most twice a second, its log, a JSON line with each line of numbers, and event files for
-    TensorBoard if asked for. A silent one writes nothing."""
+    """Writes a run's progress at most twice a second, its log, a JSON line with each line of
+    numbers, and event files for TensorBoard if asked for. A silent one writes nothing."""
 
     def __init__(self, workspace: Workspace, item: Item, launcher: str, tensorboard: bool = False, speaks: bool = True) -> None:
         self.launcher, self.tensorboard, self.speaks = launcher, tensorboard, speaks
@@ -132,8 +132,8 @@ class ProgressWriter:
 
 
 def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str, died: bool = False) -> None:
-    """Write why a run failed into its folder, or to stderr where that is impossible, as on a full disk. `died` counts a
-    worker's death over it."""
+    """Write why a run failed into its folder, or to stderr where that is impossible, as on a full
+    disk. `died` counts a worker's death over it."""
     folder, last = workspace.run(item.key), last_line(reason, NO_REASON)
     try:
         write_text(folder.error, reason)

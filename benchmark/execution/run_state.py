@@ -14,11 +14,7 @@ from benchmark.storage.results import Results
 from benchmark.storage.work_folder import NO_PROGRESS, Progress, Workspace
 
 Kind = Literal["finished", "running", "lost", "queued", "failed", "stale", "missing"]
-
-
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
-
 LOST_SECONDS = 30 * 60  # without a sign of life, which a running run gives every 10 s
 
 
@@ -47,7 +43,8 @@ class State:
 def state_of(
     item: Item, workspace: Workspace, results: Results, submissions: Submissions, standings: Mapping[str, Standing]
 ) -> State:  # fmt: skip
-    """A run's state. A result counts by its key; a run is stale while a result of an older protocol is in its place."""
+    """A run's state. A result counts by its key; a run is stale while a result of an older protocol
+    is in its place."""
     found = [results.get(cell) for cell in item.cells]
     if any(each is not None and not isinstance(each, Rejected) and each.key == item.key for each in found):
         return State("finished")

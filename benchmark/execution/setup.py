@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """How runs are trained here. Nothing of it changes a number but for rounding (and a streamed source's order).
+    """How runs are trained here. Nothing of it changes a number but for rounding (and a streamed
+    source's order).
 
     Attributes:
         device: a torch device, or auto.
@@ -57,7 +58,8 @@ def data_of(run: Run) -> str:
 
 
 def place_of(item: Item, place: DataLocation) -> DataLocation:
-    """Where a run's data lies; another data set of the protocol lies in a folder of its name. Raises UserError without one."""
+    """Where a run's data lies; another data set of the protocol lies in a folder of its name.
+    Raises UserError without one."""
     arm = item.cells[0].arm
     name = "" if is_teacher(arm) else Arm.parse(arm).data
     if not name or place.root is None:
@@ -75,7 +77,8 @@ class WorkerTask:
 
     Attributes:
         units: of runs, in the order to take them.
-        protocol, workspace, results, setup: what the runs are, where everything lies, how they are trained.
+        protocol, workspace, results, setup: what the runs are, where everything lies, how they are
+            trained.
         launcher: the name of the launch.
         process: the launching process, to end with it; None for a worker that outlives it.
         number: of the worker among those on this machine, which chooses its GPU.

@@ -1,4 +1,5 @@
-"""Train a launch on this machine: workers share the units of a stage until none is left, stage by stage."""
+"""Train a launch on this machine: workers share the units of a stage until none is left, stage by
+stage."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ class StageTrainer:
         return True
 
     def _failed(self, item: Item) -> bool:
-        """Whether a worker of this launch failed a run, or died over it. Another launch judges its own."""
+        """Whether a worker of this launch failed a run, or died over it. Another launch judges its
+        own."""
         progress, folder = self.workspace.progress(item.key), self.workspace.run(item.key)
         if progress.launcher != self.launch.name:
             return False

@@ -1,7 +1,7 @@
 """The submissions of a work folder: one record for each command that submitted runs.
 
-A record names each job with its runs. It is written before anything is submitted and again with the jobs' numbers, under one
-lock of the work folder: a scheduler has no job that is not in a record.
+A record names each job with its runs. It is written before anything is submitted and again with the
+jobs' numbers, under one lock of the work folder: a scheduler has no job that is not in a record.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from benchmark.storage.work_folder import Workspace
 from families.spec import UnknownName
 
 FORGOTTEN_SECONDS = 24 * 3600  # later a scheduler need not know how a job ended
-
-
 ALIVE = Live("RUNNING")
 
 
@@ -153,7 +151,8 @@ class Submissions:
             print(f"bench: {told}", file=sys.stderr, flush=True)
 
     def standings(self) -> dict[str, Standing]:
-        """By run key. Writes nothing. Raises SchedulerError where a scheduler has to be asked and does not answer."""
+        """By run key. Writes nothing. Raises SchedulerError where a scheduler has to be asked and
+        does not answer."""
         return self._chosen(self._looked_at(self.submissions()))
 
     def live(self) -> list[Standing]:
@@ -161,7 +160,8 @@ class Submissions:
         return [at for at in self._looked_at(self.submissions()) if at.live is not None]
 
     def settle(self) -> dict[str, Standing]:
-        """Cancel half-submitted arrays of interrupted commands and record how jobs ended; the standings.
+        """Cancel half-submitted arrays of interrupted commands and record how jobs ended; the
+        standings.
 
         To be called within `exclusively`. Raises SchedulerError.
         """
@@ -197,7 +197,8 @@ class Submissions:
         return found
 
     def _ask(self, submissions: Sequence[Submission]) -> dict[tuple[str, str], Live]:
-        """The live jobs of schedulers, by backend and number; how the others ended goes into `endings`."""
+        """The live jobs of schedulers, by backend and number; how the others ended goes into
+        `endings`."""
         numbers: dict[type[Backend], set[str]] = {}
         for submission in submissions:
             if not submission.closed:
@@ -217,7 +218,8 @@ class Submissions:
         return found
 
     def _chosen(self, standings: Iterable[Standing]) -> dict[str, Standing]:
-        """Run key -> the job that has it or had it last; of several commands on one machine, the one that trains it."""
+        """Run key -> the job that has it or had it last; of several commands on one machine, the
+        one that trains it."""
         found: dict[str, Standing] = {}
         for at in standings:
             for key in at.job.runs:

@@ -15,8 +15,8 @@ BLAMELESS = ("CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "DEA
 
 
 class Submitter:
-    """Submits a launch's runs: on a scheduler each unit is a job, each stage an array, and a later stage begins once the jobs
-    that it needs have ended."""
+    """Submits a launch's runs: on a scheduler each unit is a job, each stage an array, and a later
+    stage begins once the jobs that it needs have ended."""
 
     def __init__(self, launch: Launch) -> None:
         self.launch, self.backend, self.outcome = launch, launch.backend, launch.outcome
@@ -25,8 +25,8 @@ class Submitter:
     def begin(self, todo: Sequence[Item]) -> list[Item]:
         """Take those of `todo` that no other command has, record them, and submit them on a scheduler.
 
-        Only one command of a work folder does so at a time. Raises SchedulerError where the scheduler refuses; the record
-        then has the jobs submitted before.
+        Only one command of a work folder does so at a time. Raises SchedulerError where the
+        scheduler refuses; the record then has the jobs submitted before.
         """
         folder = self.launch.workspace.submission(self.launch.name)
         with self.submissions.exclusively(), interrupts_ignored():
@@ -41,7 +41,8 @@ class Submitter:
         return mine
 
     def _left(self, todo: Sequence[Item], standings: Mapping[str, Standing]) -> list[Item]:
-        """Those of `todo` that are not finished by now, not another's, and need no run that cannot be waited for."""
+        """Those of `todo` that are not finished by now, not another's, and need no run that cannot
+        be waited for."""
         outcome, left = self.outcome, []
         elsewhere = {key for key, at in standings.items() if at.live is not None and self._excludes(at)}
         unawaitable = {key for key in elsewhere if not self.backend.detached or standings[key].job.id is None}
@@ -58,7 +59,8 @@ class Submitter:
         return left
 
     def _excludes(self, at: Standing) -> bool:
-        """Whether a run is left to its owner. Commands on one machine share their runs by locks, as they go."""
+        """Whether a run is left to its owner. Commands on one machine share their runs by locks, as
+        they go."""
         return self.backend.detached or backend_of(at.submission).detached
 
     def _settle_death(self, item: Item, at: Standing | None) -> None:
@@ -103,7 +105,8 @@ class Submitter:
         return [self.shares([item for item in stage if item.key in keys]) for stage in self.launch.plan.stages]
 
     def shares(self, items: Sequence[Item]) -> list[list[list[Item]]]:
-        """The units of each job: groups that train together, as many as it takes for a job's number of runs.
+        """The units of each job: groups that train together, as many as it takes for a job's number
+        of runs.
 
         Runs to train alone have a job of their own, which ends with its process.
         """

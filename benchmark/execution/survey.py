@@ -63,7 +63,8 @@ class Survey:
         return self.workspace.run(key).weights.exists()
 
     def _needed_by(self, missing: Collection[str]) -> list[str]:
-        """The runs whose weights `missing` needs, and those that these need if their own weights are gone."""
+        """The runs whose weights `missing` needs, and those that these need if their own weights
+        are gone."""
         needed: dict[str, None] = {}
         queue = list(missing)
         while queue:
@@ -94,7 +95,8 @@ class Survey:
         return None
 
     def other_images(self, digests: Mapping[str, str]) -> Path | None:
-        """A finished result of this plan that other images than these made; `digests` as in Setup.data."""
+        """A finished result of this plan that other images than these made; `digests` as in
+        Setup.data."""
         for key, found in self.recorded.items():
             if found.provenance.data not in (None, digests.get(data_of(self.plan.items[key].run))):
                 return self.launch.results.path(found.cell)

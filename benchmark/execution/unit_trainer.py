@@ -57,8 +57,9 @@ def advice_on(error: Exception, setup: Setup) -> str:
 def train_unit(task: WorkerTask, ranks: Ranks, items: Sequence[Item]) -> None:
     """Train runs together; each is delivered or failed by itself.
 
-    Of several processes the first one writes. An error of one run that only one of them sees ends them all, for the others
-    would wait for it for ever. That run fails; those beside it are given back, to be trained without it.
+    Of several processes the first one writes. An error of one run that only one of them sees ends
+    them all, for the others would wait for it for ever. That run fails; those beside it are given
+    back, to be trained without it.
     """
     group = _Group(task, ranks)
     try:
@@ -99,7 +100,7 @@ class _Group:
             shared = f", by {self.ranks.size} processes" if self.ranks.size > 1 else ""
             with self._isolated(item):
                 report.begin(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}{shared}")
-        # Only the first process writes, so it alone may have failed here: the others drop the same runs.
+        # Only the first process writes and may have failed here: the others drop the same runs.
         self.going = {key: self.going[key] for key in self.ranks.broadcast(list(self.going))}
 
     def train(self) -> None:
@@ -130,8 +131,8 @@ class _Group:
                 report.give_back()
 
     def give_up(self, error: Exception) -> None:
-        """Handle an error that other processes have not met, or the loss of one of them. The first to fail a run has the reason:
-        the others only see a connection close."""
+        """Handle an error that other processes have not met, or the loss of one of them. The first
+        to fail a run has the reason: the others only see a connection close."""
         time.sleep(0.0 if self.raised is not None else PATIENCE_SECONDS)
         if any(self.task.workspace.run(key).error.exists() for key in self.going):
             return
@@ -175,7 +176,8 @@ class _Group:
             self.failed(item, error)
 
     def _failed(self, training: RunTrainer, error: Exception) -> None:
-        """Handle a failed training; raise where this process alone may have met the error, or the job is ending."""
+        """Handle a failed training; raise where this process alone may have met the error, or the
+        job is ending."""
         if self.task.preemption.told and not isinstance(error, FloatingPointError):
             raise Preempted from error
         if self.ranks.size > 1 and not isinstance(error, FloatingPointError):  # which is of a loss that all of them share
@@ -204,7 +206,8 @@ class _Group:
 
 
 def made_by(task: WorkerTask, files: Mapping[str, Path], run: Run) -> str:
-    """The identity of a checkpoint's making: code, pre-trained file and images, which must be equal to resume it."""
+    """The identity of a checkpoint's making: code, pre-trained file and images, which must be equal
+    to resume it."""
     from families.core.weights import file_digest
 
     weights = file_digest(files["weights"]) if "weights" in files else ""
@@ -212,8 +215,8 @@ def made_by(task: WorkerTask, files: Mapping[str, Path], run: Run) -> str:
 
 
 def files_of(task: WorkerTask, item: Item) -> dict[str, Path]:
-    """The weights that a run names as its teacher's. Raises WeightsError for another run's that are not those it left, UserError
-    for missing pre-trained ones."""
+    """The weights that a run names as its teacher's. Raises WeightsError for another run's that are
+    not those it left, UserError for missing pre-trained ones."""
     from families.core.weights import find_weights
 
     run = item.run

@@ -1,8 +1,9 @@
 """A worker: takes units of runs, trains them, and delivers each run by itself.
 
-A unit is a list of runs that train together: of one teacher and seed, so that batch and teacher are paid once. A worker takes
-a run by locking its folder: no two workers, of one launch or of several, train it at the same time, and the share of a worker
-that ends early is left to the others. A failed or killed run is marked and passed over.
+A unit is a list of runs that train together: of one teacher and seed, so that batch and teacher are
+paid once. A worker takes a run by locking its folder: no two workers, of one launch or of several,
+train it at the same time, and the share of a worker that ends early is left to the others. A failed
+or killed run is marked and passed over.
 """
 
 from __future__ import annotations
@@ -34,15 +35,14 @@ if TYPE_CHECKING:
     from benchmark.training.distributed import Ranks
 
 RETRY_SECONDS = 15.0  # between attempts to be put into the queue again
-
-
 DIED = "its worker died (killed, or out of memory)"
 
 
 def work(task: WorkerTask) -> None:
     """Train unlocked runs, then take over abandoned ones.
 
-    Where several processes share a run's batches the first one leads, and tells the others what to train with it.
+    Where several processes share a run's batches the first one leads, and tells the others what to
+    train with it.
     """
     set_environment(task.environment)
     code_version()
@@ -58,7 +58,8 @@ def work(task: WorkerTask) -> None:
 
 
 class Worker:
-    """`work` for submitit, which can put its job into the queue again: all of its state is in the runs' folders."""
+    """`work` for submitit, which can put its job into the queue again: all of its state is in the
+    runs' folders."""
 
     def __call__(self, task: WorkerTask) -> None:
         """Work until the task is done, or until told to leave."""
@@ -111,7 +112,8 @@ def _lead(task: WorkerTask, ranks: Ranks) -> None:
 
 @contextmanager
 def _taken(task: WorkerTask, item: Item, passed: set[str], wait: bool) -> Iterator[bool]:
-    """Within: True if the run is ours alone. A folder that cannot be locked is reported and added to `passed`."""
+    """Within: True if the run is ours alone. A folder that cannot be locked is reported and added
+    to `passed`."""
     with ExitStack() as within:
         try:
             mine = within.enter_context(locked(task.workspace.run(item.key).path, wait, lambda: task.preemption.leave))
@@ -129,10 +131,11 @@ def _follow(task: WorkerTask, ranks: Ranks) -> None:
 
 
 def _settle(task: WorkerTask, ranks: Ranks, items: Sequence[Item]) -> None:
-    """Deliver, fail or train runs whose locks are held; pass over those that a worker of this launch failed.
+    """Deliver, fail or train runs whose locks are held; pass over those that a worker of this
+    launch failed.
 
-    A run that another job of this launch left running is one that the job died over. One that this job itself left running
-    is resumed: the job was put into the queue again.
+    A run that another job of this launch left running is one that the job died over. One that this
+    job itself left running is resumed: the job was put into the queue again.
     """
     todo, job = [], job_id()
     for item in items:

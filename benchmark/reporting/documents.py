@@ -21,7 +21,6 @@ from benchmark.reporting.text_files import BOOK, PAGE, linked, listed
 from families.spec import UserError
 
 BEGIN, END = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
-
 LEGEND = (
     "Verdict of a family's teachers, and their gaps in points of top-1, lowest to highest. ✓ success: every teacher's"
     " simultaneous 95 % interval lies above 0; ✗ failure: below 0; mixed: one of each; ~ inconclusive: anything else."
@@ -29,7 +28,8 @@ LEGEND = (
 
 
 def readme_block(report: Report, folder: str) -> str:
-    """Render the leaderboard for a README: one row per family and one figure for each protocol's study `main`.
+    """Render the leaderboard for a README: one row per family and one figure for each protocol's
+    study `main`.
 
     `folder` is the path from the README to the reports.
     """
@@ -47,7 +47,8 @@ def _readme_section(board: Leaderboard, drawn: Sequence[Figure], folder: str) ->
 
 
 def with_block(path: Path, block: str) -> str:
-    """The text of a file with `block` between its leaderboard marks. Raises UserError if unreadable or without marks."""
+    """The text of a file with `block` between its leaderboard marks. Raises UserError if unreadable
+    or without marks."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,6 @@ from benchmark.reporting.table import Difference, Gap, Table, Verdict
 from benchmark.reporting.text import printable
 
 PAGE_ROWS = 40  # of a LaTeX table on one page
-
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "✓": r"$\checkmark$", "✗": r"$\times$", "○": r"$\circ$",

@@ -1,7 +1,7 @@
 """Arms: what is trained, by its name and the variants in it.
 
-A variant is declared once, as a field of `Arm`: its name, values and default, and by `Variant` the methods that it goes with,
-what it changes in the run, and whether the baseline has it too.
+A variant is declared once, as a field of `Arm`: its name, values and default, and by `Variant` the
+methods that it goes with, what it changes in the run, and whether the baseline has it too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Variant:
 
     Attributes:
         methods: the methods that it goes with.
-        change: changes the draft of a run to this value; called for values that are not the default.
+        change: changes the draft of a run to this value; called for values that are not the
+            default.
         prefix: stands before the value in an arm's name.
         matched: whether it is for matched students alone.
         baseline: whether the arm without transfer that a gap is measured against has it too.
@@ -183,8 +184,8 @@ def _ensemble_contradicts(arm: Arm) -> str | None:
 
 
 class Arm(Record):
-    """What is trained, by its name: `<student>-<method>` with variants, as in `standard-copy+budget=x3+source=uniform`, or
-    `finetune`: the teacher itself with a new head.
+    """What is trained, by its name: `<student>-<method>` with variants, as in
+    `standard-copy+budget=x3+source=uniform`, or `finetune`: the teacher itself with a new head.
 
     Attributes:
         student: standard, matched (with all native components), or the teacher itself.
@@ -192,21 +193,27 @@ class Arm(Record):
         budget, lr: factors on the recipe's steps and its learning rate.
         data: one of the protocol's other data sets, which the student learns and is tested on.
         blocks: `first-K`, `last-K`, or `only-K` (counted from 0); "": the protocol's.
-        part: of the teacher's attention, in place of the map; its other parts are the student's own. `logits` are the
-            map's before the softmax (Distillation alone), `output` is map times values, before the projection.
-        loss, weight: Distillation's, and a factor on the protocol's weight; without: the protocol's.
-        sinks: the attention that the teacher pays to class token and registers: kept, dropped, or redistributed among the patches
-            in proportion.
-        source: whose attention it is: the teacher's of the same image, of another image of the batch, its average over val's
-            images, uniform, or that of the same architecture untrained.
+        part: of the teacher's attention, in place of the map; its other parts are the student's
+            own. `logits` are the map's before the softmax (Distillation alone), `output` is map
+            times values, before the projection.
+        loss, weight: Distillation's, and a factor on the protocol's weight; without: the
+            protocol's.
+        sinks: the attention that the teacher pays to class token and registers: kept, dropped, or
+            redistributed among the patches in proportion.
+        source: whose attention it is: the teacher's of the same image, of another image of the
+            batch, its average over val's images, uniform, or that of the same architecture
+            untrained.
         teacher: seed of a teacher that the protocol trains, or of the untrained one.
         recipe: one of the protocol's other ways to pre-train a teacher.
-        weights: the teacher as pre-trained, fine-tuned on the task first, or with its LayerScale folded into its weights.
-        native, without: a matched student has these native components alone, or all but these (commas between them).
+        weights: the teacher as pre-trained, fine-tuned on the task first, or with its LayerScale
+            folded into its weights.
+        native, without: a matched student has these native components alone, or all but these
+            (commas between them).
         of: the family whose native components a matched student gets, in place of its teacher's.
         gamma: what a matched student's LayerScale starts at, in place of its family's value.
         reinit: what of the teacher starts anew before it is fine-tuned.
-        match: nothing is trained: the maps of the finished student (end), or as it starts, are compared with the teacher's.
+        match: nothing is trained: the maps of the finished student (end), or as it starts, are
+            compared with the teacher's.
         ensemble: evaluated by itself, or together with the fine-tuned teacher.
     """
 
@@ -260,7 +267,8 @@ class Arm(Record):
         return head + "".join(f"+{key}={VARIANTS[key].prefix}{_short(value)}" for key, value in sorted(self.variants()))
 
     def variants(self) -> Iterator[tuple[str, Any]]:
-        """(name, value) of the variants that are not at their default, in the order in which they change a run."""
+        """(name, value) of the variants that are not at their default, in the order in which they
+        change a run."""
         return ((key, getattr(self, key)) for key in VARIANTS if getattr(self, key) != DEFAULTS[key])
 
     @property
@@ -295,8 +303,9 @@ class Arm(Record):
 
     @functools.cached_property
     def baseline(self) -> Arm:
-        """The same student, task, budget and learning rate without transfer: what this arm's gap is measured against; of an
-        ensemble, that student's ensemble. The fine-tuned teacher's is the standard student's."""
+        """The same student, task, budget and learning rate without transfer: what this arm's gap is
+        measured against; of an ensemble, that student's ensemble. The fine-tuned teacher's is the
+        standard student's."""
         shared = {key: getattr(self, key) for key, variant in VARIANTS.items() if variant.baseline}
         return Arm(student="standard" if self.is_finetuned else self.student, method="none", **shared)
 

@@ -1,6 +1,8 @@
-"""Bounds of the numbers that users give, shared by protocols, cluster settings, arms and command-line options.
+"""Bounds of the numbers that users give, shared by protocols, cluster settings, arms and
+command-line options.
 
-A number outside is a typing mistake or has the wrong unit. It is refused before anything is built from it.
+A number outside is a typing mistake or has the wrong unit. It is refused before anything is built
+from it.
 """
 
 from __future__ import annotations

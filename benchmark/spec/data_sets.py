@@ -36,7 +36,8 @@ class CuedDigits(Record):
 
 
 class Split(Record):
-    """A part of a data set: its name in timm's factory, and its number of images (checked before training)."""
+    """A part of a data set: its name in timm's factory, and its number of images (checked before
+    training)."""
 
     split: str
     images: ImageCount
@@ -45,9 +46,10 @@ class Split(Record):
 class ShiftedSet(Record):
     """A shifted test set: image folders at `path`, in the data folder or beside it.
 
-    It has `classes` of the training classes. Accuracy is over these alone: the model's other outputs
-    are left out (ImageNet-A and -R: Hendrycks et al. 2021, arXiv 1907.07174 and 2006.16241).
-    `named_by`: whether its folders bear the training folders' names or their index in sorted order.
+    It has `classes` of the training classes. Accuracy is over these alone: the model's other
+    outputs are left out (ImageNet-A and -R: Hendrycks et al. 2021, arXiv 1907.07174 and
+    2006.16241). `named_by`: whether its folders bear the training folders' names or their index in
+    sorted order.
     """
 
     path: str
@@ -59,9 +61,9 @@ class ShiftedSet(Record):
 class Images(Record):
     """Images in `--data DIR`, through timm's data set factory (benchmark/data/images.py).
 
-    `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or "hfds/NAME".
-    val is either `held_out` of the training images or a split of its own. Evaluation resizes the
-    shorter side to the input size / crop_pct and crops the centre.
+    `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or
+    "hfds/NAME". val is either `held_out` of the training images or a split of its own. Evaluation
+    resizes the shorter side to the input size / crop_pct and crops the centre.
     """
 
     name: Literal["images"]

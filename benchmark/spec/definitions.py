@@ -137,7 +137,8 @@ class Draft:
         return run.model_copy(update={"transfer": self._transfer(), "teacher": self._teacher()})
 
     def compared(self) -> Run:
-        """The run that compares a student's maps with its teacher's, at its start or once it has finished."""
+        """The run that compares a student's maps with its teacher's, at its start or once it has
+        finished."""
         run, teacher = self.run(), self._teacher()
         finished = run.key if self.match == "end" else None
         update = {"transfer": self._transfer().model_copy(update={"method": "match"})}
@@ -177,8 +178,8 @@ class Draft:
 
 
 class Definitions:
-    """Runs of one protocol's cells, each made once. Cells that differ in their seed alone share one definition,
-    except for evaluations, which name other runs of their seed."""
+    """Runs of one protocol's cells, each made once. Cells that differ in their seed alone share one
+    definition, except for evaluations, which name other runs of their seed."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
@@ -197,7 +198,8 @@ class Definitions:
 
 
 def components_of(arm: Arm, family: str, size: str) -> dict[str, Component]:
-    """The native components that an arm gives to the student of a family's teacher. Raises UnknownName for an unknown one."""
+    """The native components that an arm gives to the student of a family's teacher. Raises
+    UnknownName for an unknown one."""
     components = families.spec(family).components(size, () if arm.student == "standard" else None)
     student: Any = SimpleNamespace(family=family, size=size, giving=family, components=components)
     for name, value in arm.variants():
@@ -207,9 +209,11 @@ def components_of(arm: Arm, family: str, size: str) -> dict[str, Component]:
 
 
 def teacher_run(protocol: Protocol, family: str, size: str, seed: int, recipe: str = "") -> Run:
-    """The run that pre-trains a teacher, with all native components, by the protocol's (or an alternative) recipe.
+    """The run that pre-trains a teacher, with all native components, by the protocol's (or an
+    alternative) recipe.
 
-    Raises UserError if the protocol's teachers are pre-trained elsewhere, UnknownName for an unknown recipe.
+    Raises UserError if the protocol's teachers are pre-trained elsewhere, UnknownName for an
+    unknown recipe.
     """
     if protocol.teacher is None:
         raise UserError("this protocol's teachers are pre-trained already")
@@ -222,8 +226,8 @@ def teacher_run(protocol: Protocol, family: str, size: str, seed: int, recipe: s
 def architecture(
     protocol: Protocol, spec: Family, size: str, components: dict[str, Component], host: Host | None = None
 ) -> Architecture:
-    """A model of a teacher's geometry, at the protocol's scale if it has one, with components in `host`
-    (None: the family's). Raises UnknownName for a size that the protocol lacks.
+    """A model of a teacher's geometry, at the protocol's scale if it has one, with components in
+    `host` (None: the family's). Raises UnknownName for a size that the protocol lacks.
     """
     described = {name: {"args": _plain(c.args), "initial": _plain(c.initial)} for name, c in components.items()}
     host = (host or spec.host) if components else STANDARD

@@ -55,7 +55,8 @@ class Plan:
 
     @property
     def stages(self) -> list[list[Item]]:
-        """Runs that can go at the same time: teachers, then students beside their baselines, and so on."""
+        """Runs that can go at the same time: teachers, then students beside their baselines, and so
+        on."""
         level: dict[str, int] = {}
         students = int(any(item.run.is_teacher for item in self.items.values()))
         for key, item in self.items.items():  # what is needed stands before
@@ -70,7 +71,8 @@ class Plan:
 
 
 def together(items: Iterable[Item]) -> list[list[Item]]:
-    """Group runs that train together: students of one teacher and seed, which share data order and batch.
+    """Group runs that train together: students of one teacher and seed, which share data order and
+    batch.
 
     A student without a teacher joins a group for which it is the baseline. All other runs go alone.
     """
@@ -104,9 +106,11 @@ def make_plan(
     protocol_name: str, protocol: Protocol, study_name: str, study: Study,
     teachers: Iterable[tuple[str, str]], seeds: Sequence[int], defined: Definitions | None = None,
 ) -> Plan:  # fmt: skip
-    """Plan the runs of a study for each (family, size): its arms, their baselines, and what these need.
+    """Plan the runs of a study for each (family, size): its arms, their baselines, and what these
+    need.
 
-    `defined` shares the definitions of runs with other plans. Raises UserError for an impossible request.
+    `defined` shares the definitions of runs with other plans. Raises UserError for an impossible
+    request.
     """
     items: dict[str, Item] = {}
     places: dict[str, str] = {}
@@ -171,9 +175,9 @@ def arms_of(protocol: Protocol, study: Study, family: str, size: str, defined: D
 def units(items: Sequence[Item], workers: int, most: int, alone: Collection[str] = ()) -> list[list[Item]]:
     """Units of work: groups of runs that train together, the longest first.
 
-    A group is split if it has more than `most` runs or takes more than half of a worker's share; the
-    teacher then runs once for each part. Runs in `alone` (keys), over which a worker died, are units
-    of their own and come last: only so can the one at fault be found.
+    A group is split if it has more than `most` runs or takes more than half of a worker's share;
+    the teacher then runs once for each part. Runs in `alone` (keys), over which a worker died, are
+    units of their own and come last: only so can the one at fault be found.
     """
     limit = sum(map(effort, items)) / (2 * workers) if workers > 1 else math.inf
     found = [[item] for item in items if item.key in alone]

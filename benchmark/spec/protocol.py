@@ -65,7 +65,8 @@ class Scale(Record):
 
     Attributes:
         img_size, patch_size: in pixels.
-        head_dim: factor on the teacher's head dimension, so that families with narrow heads keep them.
+        head_dim: factor on the teacher's head dimension, so that families with narrow heads keep
+            them.
         sizes: width and depth by the teacher's size.
     """
 
@@ -122,11 +123,12 @@ class Protocol(Record):
         scale: None: models have the teachers' own geometry.
         teacher: None: the teachers are pre-trained elsewhere.
         recipe, recipes: the training of students, and of single methods in place of it.
-        evaluation_batch: bounds memory; the other-image source shifts attention within such a batch.
+        evaluation_batch: bounds memory; the other-image source shifts attention within such a
+            batch.
         together: the most runs that train in one process; each holds a model and an optimiser.
         datasets: other tasks to transfer to from the same teachers, by their names in arms. A file
-            gives a `data` block or the name of the protocol that has it; the rest is this protocol's.
-            Their images lie in a folder of that name in the data folder or beside it.
+            gives a `data` block or the name of the protocol that has it; the rest is this
+            protocol's. Their images lie in a folder of that name in the data folder or beside it.
     """
 
     title: str

@@ -10,8 +10,8 @@ from benchmark.spec.records import BatchSize, Centre, Fraction, NotNegative, Pos
 
 
 class Augment(Record):
-    """Augmentation by timm, with its names: of each image (a pure function of seed, epoch and image), then
-    mixup and cutmix within a batch (of seed and step)."""
+    """Augmentation by timm, with its names: of each image (a pure function of seed, epoch and
+    image), then mixup and cutmix within a batch (of seed and step)."""
 
     scale: tuple[Fraction, Fraction] = (0.08, 1.0)
     hflip: Fraction = 0.5
@@ -42,8 +42,8 @@ class Recipe(Record):
         ema: decay per step of averaged weights, which are then the ones that are evaluated.
         augment: None: images are resized and cropped as for evaluation.
         compile: run the student through torch.compile, except its attention.
-        objective: labels, or masked image modelling (benchmark/training/simmim.py) for teachers, whose
-            head is then a probe on frozen features.
+        objective: labels, or masked image modelling (benchmark/training/simmim.py) for teachers,
+            whose head is then a probe on frozen features.
         mask_ratio: share of masked patches in masked image modelling.
     """
 

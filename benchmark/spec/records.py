@@ -51,11 +51,12 @@ AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 def validated(kind: type[AnyRecord], data: object, where: str) -> AnyRecord:
-    """Validate `data` as a record. Raises UserError: one line with the place, and a near key for an unknown one."""
+    """Validate `data` as a record. Raises UserError: one line with the place, and a near key for an
+    unknown one."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        # A misspelt key is also missing: report the unknown word. Errors repeat for each other data set.
+        # A misspelt key is also missing: report the unknown word. Errors repeat for each data set.
         first = min(error.errors(), key=lambda each: (each["loc"][:1] == ("datasets",), each["type"] != "extra_forbidden"))
         path = _shortened(".".join(str(part) for part in first["loc"]))
         if first["type"] == "extra_forbidden":
@@ -82,8 +83,8 @@ def _unknown_key(kind: type[BaseModel], loc: tuple[int | str, ...]) -> str:
 
 
 def _inside(annotation: Any, part: str) -> Any:
-    """The annotation that `part` of an error's location leads to: a field of a record, a dict's value, the
-    record that a union's tag names, or an element of a tuple."""
+    """The annotation that `part` of an error's location leads to: a field of a record, a dict's
+    value, the record that a union's tag names, or an element of a tuple."""
     if get_origin(annotation) is tuple:
         return get_args(annotation)[0]
     records = _records(annotation)

@@ -1,4 +1,5 @@
-"""A run: everything that can change its number, and nothing else; and the cells that name its place in the results."""
+"""A run: everything that can change its number, and nothing else; and the cells that name its place
+in the results."""
 
 from __future__ import annotations
 
@@ -50,8 +51,8 @@ class Geometry(Record):
 
 
 class Architecture(Record):
-    """A model: geometry, native components with their initial values, the timm model that hosts them, and the
-    arguments that switch the host's other components off."""
+    """A model: geometry, native components with their initial values, the timm model that hosts
+    them, and the arguments that switch the host's other components off."""
 
     geometry: Geometry
     components: dict[str, Any] = {}
@@ -116,22 +117,26 @@ Role = Literal["student", "teacher", "finetune", "ensemble", "match"]
 
 
 def digest(record: Record) -> str:
-    """The first 16 hex digits of the sha256 of a record's canonical JSON, without fields at their default."""
+    """The first 16 hex digits of the sha256 of a record's canonical JSON, without fields at their
+    default."""
     text = json.dumps(record.model_dump(mode="json", exclude_defaults=True), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Run(Record):
-    """Everything that can change the number, and nothing else. Equal runs have equal keys and are trained once.
+    """Everything that can change the number, and nothing else. Equal runs have equal keys and are
+    trained once.
 
     Attributes:
         protocol: data, recipe and evaluation.
         student: the model that is trained, also where that is a teacher.
-        role: train a student, pre-train a teacher, fine-tune a teacher, evaluate a finished student in an
-            ensemble with a fine-tuned teacher, or compare a student's maps with its teacher's (match).
+        role: train a student, pre-train a teacher, fine-tune a teacher, evaluate a finished student
+            in an ensemble with a fine-tuned teacher, or compare a student's maps with its teacher's
+            (match).
         teacher: where attention or weights come from, and the finished runs that are evaluated.
         reinit: the part of a fine-tuned teacher that is re-initialised.
-        family, size: name the adapter that builds the models. They are labels: no part of the identity, and not stored.
+        family, size: name the adapter that builds the models. They are labels: no part of the
+            identity, and not stored.
     """
 
     protocol: Conditions
@@ -146,7 +151,8 @@ class Run(Record):
 
     @cached_property
     def key(self) -> str:
-        """The digest. Fields at their default are left out, so that a field added later changes no key."""
+        """The digest. Fields at their default are left out, so that a field added later changes no
+        key."""
         return digest(self)
 
     def __eq__(self, other: object) -> bool:

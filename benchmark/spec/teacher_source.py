@@ -1,4 +1,5 @@
-"""Where the attention or the weights that a run takes from its teacher come from: a union of small records.
+"""Where the attention or the weights that a run takes from its teacher come from: a union of small
+records.
 
 Stored without the fields that are null. Which record it is follows from the fields that are there.
 """
@@ -37,7 +38,8 @@ class Finished(Record):
 
     @property
     def pinned(self) -> dict[str, str]:
-        """The name of the pre-trained file and what pins it: `weights`, `revision`, `sha256`; empty without one."""
+        """The name of the pre-trained file and what pins it: `weights`, `revision`, `sha256`; empty
+        without one."""
         return {}
 
     @property

@@ -20,7 +20,8 @@ MOST_BYTES = 10 * 2**20  # a result file has about 10 KB
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
-    """Read a file. Raises OSError also if it is no regular file (a pipe could block) or has more bytes."""
+    """Read a file. Raises OSError also if it is no regular file (a pipe could block) or has more
+    bytes."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
@@ -63,7 +64,8 @@ def _is_file(path: Path) -> bool:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """PyYAML's safe loader, by libyaml if there is one (ten times as fast). A duplicate key is an error."""
+    """PyYAML's safe loader, by libyaml if there is one (ten times as fast). A duplicate key is an
+    error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
@@ -74,7 +76,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file. Raises UserError, one line, if it is no YAML, above a megabyte, or nested too deeply."""
+    """Read a YAML file. Raises UserError, one line, if it is no YAML, above a megabyte, or nested
+    too deeply."""
     try:
         loader = _Loader(read_bytes(path, MOST_YAML))
         try:

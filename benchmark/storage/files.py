@@ -21,11 +21,7 @@ from benchmark.spec.yaml_files import MOST_BYTES, read_bytes
 from families.spec import UserError
 
 PROBE_BYTES = 2**16
-
-
 LEFTOVER_SECONDS = 3600.0
-
-
 SEAL = "sha256"
 
 
@@ -42,7 +38,8 @@ def is_file_or_nothing(path: Path) -> bool:
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """A text file's content; empty if it cannot be read. Bytes that are not UTF-8 become replacement characters."""
+    """A text file's content; empty if it cannot be read. Bytes that are not UTF-8 become
+    replacement characters."""
     try:
         return read_bytes(path, most).decode(errors="replace")
     except OSError:
@@ -67,7 +64,8 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_sealed(path: Path) -> dict[str, Any] | None:
-    """The sealed JSON object in a file, without its seal; None if there is no file. Raises Damaged if the seal does not match."""
+    """The sealed JSON object in a file, without its seal; None if there is no file. Raises Damaged
+    if the seal does not match."""
     try:
         content = parsed(read_bytes(path))
     except FileNotFoundError:
@@ -91,9 +89,11 @@ def last_line(text: str, otherwise: str) -> str:
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[IO[bytes]]:
-    """Open a new file that replaces the one at `path` on leaving. On an error the old file stays and the new one is removed.
+    """Open a new file that replaces the one at `path` on leaving. On an error the old file stays
+    and the new one is removed.
 
-    `durable` syncs file and folder, so that the change survives a power failure. Raises OSError, naming the file.
+    `durable` syncs file and folder, so that the change survives a power failure. Raises OSError,
+    naming the file.
     """
     temporary = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -140,7 +140,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append(path: Path, text: str) -> None:
-    """Append text to a file. Raises OSError also if it is not a regular file (writing to a pipe could block)."""
+    """Append text to a file. Raises OSError also if it is not a regular file (writing to a pipe
+    could block)."""
     with os.fdopen(open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a", encoding="utf-8") as file:
         file.write(text)
 
@@ -155,8 +156,8 @@ def open_regular(path: Path, flags: int) -> int:
 
 
 def sweep(folder: Path, name: str = "*") -> None:
-    """Remove temporary files that killed processes left for files of this name: those of this machine's dead processes, and those
-    of other machines that are older than an hour."""
+    """Remove temporary files that killed processes left for files of this name: those of this
+    machine's dead processes, and those of other machines that are older than an hour."""
     for path in folder.glob(f".{name if name == '*' else glob.escape(name)}.*-*-*.tmp"):
         with suppress(OSError, ValueError):
             host, pid, _ = path.name.split(".")[-2].split("-")
@@ -187,7 +188,8 @@ def set_aside(path: Path) -> Path:
 
 
 def ensure_all_writable(folders: Iterable[tuple[str, Path]]) -> None:
-    """`ensure_writable` for each (option, folder). If one fails, the folders made so far are removed again."""
+    """`ensure_writable` for each (option, folder). If one fails, the folders made so far are
+    removed again."""
     made: list[Path] = []
     try:
         for option, folder in folders:
@@ -201,7 +203,8 @@ def ensure_all_writable(folders: Iterable[tuple[str, Path]]) -> None:
 
 
 def ensure_writable(option: str, folder: Path) -> None:
-    """Make a folder and write a test file. Raises UserError, so that no training starts whose result cannot be written."""
+    """Make a folder and write a test file. Raises UserError, so that no training starts whose
+    result cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".write-test-{os.getpid()}"

@@ -18,9 +18,11 @@ LOCK, POLL_SECONDS = "lock", 0.2
 
 @contextmanager
 def locked(folder: Path, wait: bool, until: Callable[[], bool] = lambda: False) -> Iterator[bool]:
-    """Within: True if this process alone has the folder's lock; with `wait` always, unless `until` came true first.
+    """Within: True if this process alone has the folder's lock; with `wait` always, unless `until`
+    came true first.
 
-    Raises UserError where the lock is no regular file, is another user's, or is on a file system without locks.
+    Raises UserError where the lock is no regular file, is another user's, or is on a file system
+    without locks.
     """
     with ExitStack() as within:
         try:

@@ -71,7 +71,8 @@ def save_measurement(workspace: Workspace, protocol: str, setting: Setting, foun
 def read_measurements(
     workspace: Workspace, name: str, protocol: Protocol, device: str
 ) -> dict[tuple[Geometry, bool], dict[str, Any]]:  # fmt: skip
-    """(geometry, whether matched) -> measurement, of those on this device of the protocol as it is now."""
+    """(geometry, whether matched) -> measurement, of those on this device of the protocol as it is
+    now."""
     measured: dict[tuple[Geometry, bool], dict[str, Any]] = {}
     for path in sorted(workspace.speed(name).glob(f"*-{device}.json")):
         found = read_json(path)

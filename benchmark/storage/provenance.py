@@ -16,8 +16,6 @@ from typing import Any
 from benchmark.storage.files import read_json
 
 ROOT = Path(__file__).parent.parent.parent
-
-
 CODE, FROZEN = ("benchmark", "families"), "frozen.json"
 
 
@@ -42,7 +40,8 @@ def provenance(started: str, finished: str, data: str | None = None) -> dict[str
 def code_version() -> dict[str, Any]:
     """commit, dirty, and a digest of the code, which works outside a git checkout too.
 
-    Read once a process, for the code that was loaded makes its runs. A frozen copy has commit and dirty of its original.
+    Read once a process, for the code that was loaded makes its runs. A frozen copy has commit and
+    dirty of its original.
     """
     copied = read_json(ROOT / FROZEN)
     if copied is not None:

@@ -49,8 +49,6 @@ class Labelled(Record):
 
 
 Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
-
-
 NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 
 
@@ -63,7 +61,8 @@ class Score(Record):
 
 
 class Metrics(Score):
-    """Scores on the test set and each shifted set; the match and the dropped mass of attention, by transferred block."""
+    """Scores on the test set and each shifted set; the match and the dropped mass of attention, by
+    transferred block."""
 
     shift: dict[str, Score] = {}
     attention_kl: list[Finite] | None = None
@@ -71,7 +70,8 @@ class Metrics(Score):
 
 
 class Point(Record):
-    """A point of a learning curve: mean training loss since the last point, and top-1 on val in percent."""
+    """A point of a learning curve: mean training loss since the last point, and top-1 on val in
+    percent."""
 
     step: Annotated[int, Field(ge=0)]
     loss: Finite
@@ -89,11 +89,13 @@ class TeacherRecord(Record):
 
 
 class Cost(Record):
-    """Of training: wall seconds, device, training images per second, peak memory of the process (cpu) or device.
+    """Of training: wall seconds, device, training images per second, peak memory of the process
+    (cpu) or device.
 
-    Seconds are those of the run's own steps, with its share of batch and teacher where several trained in one process:
-    `together` in the process that ended the run. (Null: measured before runs trained together; then evaluation on the way
-    is counted in.) `ranks` shared each batch where it is more than one; seconds are then those of one of them.
+    Seconds are those of the run's own steps, with its share of batch and teacher where several
+    trained in one process: `together` in the process that ended the run. (Null: measured before
+    runs trained together; then evaluation on the way is counted in.) `ranks` shared each batch
+    where it is more than one; seconds are then those of one of them.
     """
 
     seconds: NotNegative
@@ -105,8 +107,8 @@ class Cost(Record):
 
 
 class Provenance(Record):
-    """Code, versions, machine and dates. `dirty` is of the code alone; null outside a git checkout. `data` is a digest of the
-    images' names and sizes; null for embedded data."""
+    """Code, versions, machine and dates. `dirty` is of the code alone; null outside a git checkout.
+    `data` is a digest of the images' names and sizes; null for embedded data."""
 
     commit: str | None
     dirty: bool | None
@@ -154,8 +156,8 @@ class Rejected:
 
 
 def read_result(path: Path) -> Result | Rejected:
-    """A result file, or why it is invalid: no regular file of at most 10 MB, not JSON, truncated, another schema, or a key that
-    is not its run's."""
+    """A result file, or why it is invalid: no regular file of at most 10 MB, not JSON, truncated,
+    another schema, or a key that is not its run's."""
     try:
         text = read_bytes(path)
         result = Result.model_validate_json(text, strict=True)

@@ -51,7 +51,8 @@ class Results:
         return read_result(path) if os.path.lexists(path) else None
 
     def put(self, cell: Cell, run: Run, payload: dict[str, Any], superseded: Path) -> None:
-        """Write a finished run's payload for one cell. Another run's file in its place is kept below `superseded`."""
+        """Write a finished run's payload for one cell. Another run's file in its place is kept
+        below `superseded`."""
         old = self.get(cell)
         if isinstance(old, Result) and old.key == run.key:
             return

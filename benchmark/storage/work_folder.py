@@ -24,8 +24,6 @@ from benchmark.storage.files import (
 from benchmark.storage.result_file import Payload
 
 WEIGHTS_DIGEST, RUN_KEY = "weights", "key"  # of a payload
-
-
 NO_REASON = "no reason was left"
 
 
@@ -79,8 +77,9 @@ class SubmissionFolder:
 
 
 class Workspace:
-    """The work folder: `runs/<key>/` has a RunFolder each, `jobs/<submission>/` a SubmissionFolder, `code/` the copies of the
-    code that jobs run, `superseded/` results that newer runs replaced, `speed/<protocol>/` measurements of `bench speed`."""
+    """The work folder: `runs/<key>/` has a RunFolder each, `jobs/<submission>/` a SubmissionFolder,
+    `code/` the copies of the code that jobs run, `superseded/` results that newer runs replaced,
+    `speed/<protocol>/` measurements of `bench speed`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -103,15 +102,18 @@ class Workspace:
         return self.folder / "speed" / protocol
 
     def payload(self, key: str) -> dict[str, Any] | None:
-        """The record of a finished run, without labels; None if it has not finished here, or its file is damaged."""
+        """The record of a finished run, without labels; None if it has not finished here, or its
+        file is damaged."""
         return self._finished(key)[0]
 
     def weights_digest(self, key: str) -> str | None:
-        """The digest (training.models.weights_digest) of a finished run's weights; None where it is not known."""
+        """The digest (training.models.weights_digest) of a finished run's weights; None where it is
+        not known."""
         return self._finished(key)[1]
 
     def finish(self, key: str, payload: dict[str, Any], weights: str | None) -> None:
-        """Write the record of a finished run, with its key and the digest of its weights (None: it has none of its own)."""
+        """Write the record of a finished run, with its key and the digest of its weights (None: it
+        has none of its own)."""
         write_json(self.run(key).payload, payload | {WEIGHTS_DIGEST: weights, RUN_KEY: key}, durable=True, sealed=True)
 
     def _finished(self, key: str) -> tuple[dict[str, Any] | None, str | None]:
@@ -129,8 +131,8 @@ class Workspace:
         return (content, digest if isinstance(digest, str) else None) if own else (None, None)
 
     def set_damaged_aside(self, key: str) -> list[Path]:
-        """Rename the unreadable files of a run: a payload that is damaged or another run's, progress and error that are no
-        regular files. Returns the new paths."""
+        """Rename the unreadable files of a run: a payload that is damaged or another run's,
+        progress and error that are no regular files. Returns the new paths."""
         folder = self.run(key)
         odd = [path for path in (folder.progress, folder.error) if not is_file_or_nothing(path)]
         if os.path.lexists(folder.payload) and self.payload(key) is None:

@@ -1,7 +1,8 @@
 """The contract of a family: each claim is checked against a formulation that shares no code with ours.
 
-The tests check every family in the registry; `bench check --family NAME` prints a table. Models are tiny, in float64 and
-perturbed: fresh LayerScale, bias tables and registers are near zero and would hide errors.
+The tests check every family in the registry; `bench check --family NAME` prints a table. Models are
+tiny, in float64 and perturbed: fresh LayerScale, bias tables and registers are near zero and would
+hide errors.
 """
 
 from __future__ import annotations
@@ -27,11 +28,7 @@ from families.core.initialise import canonical
 from families.spec import Constant, one_line
 
 TINY: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
-
-
 CLASSES = 5
-
-
 TOLERANCE = 1e-5
 
 
@@ -94,7 +91,8 @@ def maps_are_the_models(adapter: Adapter, size: str) -> str:
 
 
 def copy_is_map_times_v(adapter: Adapter, size: str) -> str:
-    """Attention Copy and its gradients equal an explicit map @ v, for the standard and the matched student."""
+    """Attention Copy and its gradients equal an explicit map @ v, for the standard and the matched
+    student."""
     x = _images(2)
     worst = 0.0
     for student, teacher, reader in _pairs(adapter, size):
@@ -113,7 +111,8 @@ def copy_is_map_times_v(adapter: Adapter, size: str) -> str:
 
 
 def distillation_is_cross_entropy(adapter: Adapter, size: str) -> str:
-    """Distillation's loss and its gradients, with the task's, equal those of an explicit cross-entropy of maps."""
+    """Distillation's loss and its gradients, with the task's, equal those of an explicit
+    cross-entropy of maps."""
     x = _images(2)
     worst = 0.0
     for student, teacher, reader in _pairs(adapter, size):
@@ -174,7 +173,8 @@ def matched_is_the_teachers_architecture(adapter: Adapter, size: str) -> str:
 
 
 def standard_has_no_native_part(adapter: Adapter, size: str) -> str:
-    """The standard student has no native component; each alone changes it, and starts at the file's value."""
+    """The standard student has no native component; each alone changes it, and starts at the file's
+    value."""
     standard = adapter.student(size, CLASSES, **TINY, global_pool="token")
     plain = families.load("deit").student("base", CLASSES, **TINY, global_pool="token")
     _same(_description(standard), _description(plain), "the standard student and timm's plain ViT")
@@ -194,7 +194,8 @@ def standard_has_no_native_part(adapter: Adapter, size: str) -> str:
 
 
 def shared_parameters_are_equal(adapter: Adapter, size: str) -> str:
-    """What two students share starts equal under one seed, whichever class builds them, and differs under another."""
+    """What two students share starts equal under one seed, whichever class builds them, and differs
+    under another."""
     fixed = {pattern for component in adapter.spec.components(size).values() for pattern in component.initial}
     args: dict[str, Any] = {**TINY, "global_pool": "token"}
     standard, matched = (adapter.student(size, CLASSES, 7, native, **args) for native in ((), adapter.native))
@@ -219,7 +220,8 @@ def shared_parameters_are_equal(adapter: Adapter, size: str) -> str:
 
 
 def tokens_are_aligned(adapter: Adapter, size: str) -> str:
-    """What the standard student gets is the teacher's map with the tokens it has not dropped, renormalised."""
+    """What the standard student gets is the teacher's map with the tokens it has not dropped,
+    renormalised."""
     teacher, standard, x = _teacher(adapter, size), _students(adapter, size)[0], _images(2)
     aligned = align(layout(teacher), layout(standard))
     routes, maps = read_routes(teacher, x), reference_maps(teacher, x)

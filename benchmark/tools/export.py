@@ -1,4 +1,5 @@
-"""Export a finished model: a folder that timm loads as from Hugging Face's hub, with a timm checkpoint."""
+"""Export a finished model: a folder that timm loads as from Hugging Face's hub, with a timm
+checkpoint."""
 
 from __future__ import annotations
 
@@ -21,8 +22,6 @@ from benchmark.training.state_files import load_state
 from families.spec import STANDARD, Ref, UserError
 
 CHECKPOINT, TOLERANCE = "checkpoint.pth", 1e-5
-
-
 REFUSED = {
     "ensemble": "an ensemble is two models: export the student, and finetune",
     "match": "nothing is trained by it: export the student that it compares",
@@ -30,10 +29,12 @@ REFUSED = {
 
 
 def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, Any]) -> Path:
-    """Write a finished run's model into a new folder: model.safetensors and config.json (timm's layout for Hugging Face's
-    hub), checkpoint.pth (a state dict for timm's `checkpoint_path`) and a README that lists `told`.
+    """Write a finished run's model into a new folder: model.safetensors and config.json (timm's
+    layout for Hugging Face's hub), checkpoint.pth (a state dict for timm's `checkpoint_path`) and a
+    README that lists `told`.
 
-    Raises UserError for a model that was measured with its teacher, one that no timm name describes, or an existing folder.
+    Raises UserError for a model that was measured with its teacher, one that no timm name
+    describes, or an existing folder.
     """
     if run.role in REFUSED:
         raise UserError(f"{cell.name}: {REFUSED[run.role]}")
@@ -77,7 +78,8 @@ def finished(run: Run, cell: Cell, weights: Path) -> nn.Module:
 
 
 def _described(run: Run, cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names and arguments of timm that may build the model; arguments that are no plain values are left out."""
+    """Names and arguments of timm that may build the model; arguments that are no plain values are
+    left out."""
     teacher = families.spec(cell.family).teacher(cell.size)
     native = teacher.model.partition(".")[0]
     if not run.is_student:
@@ -93,7 +95,8 @@ def _described(run: Run, cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _written(run: Run, cell: Cell, model: nn.Module, folder: Path, name: str, args: dict[str, Any]) -> bool:
-    """Write the model under this name; whether it loads back with equal outputs, from the folder and the checkpoint."""
+    """Write the model under this name; whether it loads back with equal outputs, from the folder
+    and the checkpoint."""
     size, input_of = run.student.geometry.img_size, teachers_input(run)
     if run.is_student:
         input_of = run.protocol.normalisation

@@ -1,7 +1,9 @@
-"""The cost of a training step: plain, Copy, Distillation and written-out maps, timed in turn in one process.
+"""The cost of a training step: plain, Copy, Distillation and written-out maps, timed in turn in one
+process.
 
-Students are initialised as in a run; images are random, since the arithmetic does not depend on them. The steps are those
-of runs (`Student.learn` and `update`). The data pipeline is measured apart.
+Students are initialised as in a run; images are random, since the arithmetic does not depend on
+them. The steps are those of runs (`Student.learn` and `update`). The data pipeline is measured
+apart.
 """
 
 from __future__ import annotations
@@ -36,23 +38,15 @@ from families.core.attention import align, layout
 from families.spec import UserError, one_line
 
 METHODS = ("plain", "copy", "distill")
-
-
 YARDSTICKS = ("explicit_copy", "explicit_distill")
-
-
 WARM_UP = 2
-
-
 IMG_SIZE = 224  # of the real teachers
-
-
 NO_END = 10**9
 
 
 def setting_of(family: str, size: str, batch: int | None, img_size: int | None, **more: Any) -> Setting:
-    """The setting of a request at the teacher's own geometry. Raises UnknownName for an unknown family or size, UserError
-    for blocks or an image size that the model cannot have."""
+    """The setting of a request at the teacher's own geometry. Raises UnknownName for an unknown
+    family or size, UserError for blocks or an image size that the model cannot have."""
     geometry = families.spec(family).teacher(size).geometry
     patch, blocks = geometry["patch_size"], more["blocks"]
     if img_size is not None:
@@ -148,11 +142,13 @@ class Bench:
 
 
 def measure(setting: Setting, rounds: int, yardstick: bool, progress: Callable[[str], None]) -> dict[str, Any]:
-    """Time `rounds` steps of each kind, one of each a round, and measure each kind's peak memory in its own process.
+    """Time `rounds` steps of each kind, one of each a round, and measure each kind's peak memory in
+    its own process.
 
-    Returns, for `plain`, `copy`, `distill` and the yardsticks: median seconds and quartiles, ratio to plain (of medians;
-    quartiles over rounds), images/s, peak memory in MiB above that of the imports, and median seconds by phase. Also
-    `second_copy` and `second_distill`, the cost of an arm whose teacher and batch another arm has paid for, and `teacher`.
+    Returns, for `plain`, `copy`, `distill` and the yardsticks: median seconds and quartiles, ratio
+    to plain (of medians; quartiles over rounds), images/s, peak memory in MiB above that of the
+    imports, and median seconds by phase. Also `second_copy` and `second_distill`, the cost of an
+    arm whose teacher and batch another arm has paid for, and `teacher`.
     """
     began = utc_now()
     progress("peak memory")
@@ -203,7 +199,8 @@ def _quartiles(values: Sequence[float]) -> list[float]:
 
 
 def _in_own_process(setting: Setting, kind: str) -> float | None:
-    """Peak memory in MiB of two steps, above that of the imports; None for a kind that the setting lacks.
+    """Peak memory in MiB of two steps, above that of the imports; None for a kind that the setting
+    lacks.
 
     Raises UserError if the step fails.
     """
@@ -249,8 +246,9 @@ def measure_data(protocol: Protocol, place: DataLocation, seconds: float = 2.0) 
 
 
 def measure_images(folder: Path, img_size: int, seconds: float = 5.0) -> dict[str, Any]:
-    """Images/s of one worker on a folder of class folders, by stage: reading and decoding alone, then with timm's
-    augmentation of Li et al. 2024 (RandAugment m9 mstd.5 inc1, erase .25). Raises UserError for an unreadable folder."""
+    """Images/s of one worker on a folder of class folders, by stage: reading and decoding alone,
+    then with timm's augmentation of Li et al. 2024 (RandAugment m9 mstd.5 inc1, erase .25). Raises
+    UserError for an unreadable folder."""
     from timm.data import create_dataset, create_transform
 
     try:

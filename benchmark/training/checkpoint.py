@@ -16,7 +16,8 @@ ANEW = "set aside, and the run starts anew"  # what becomes of a checkpoint that
 
 @dataclass
 class Progress:
-    """How far a run is: steps taken, seconds spent, the loss since the last point of its curve, and the curve."""
+    """How far a run is: steps taken, seconds spent, the loss since the last point of its curve, and
+    the curve."""
 
     step: int = 0
     seconds: float = 0.0
@@ -57,7 +58,8 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, like: Checkpoint) -> Checkpoint:
-    """Read a checkpoint. Raises WeightsError for a damaged file, or one that is not of the run of `like`."""
+    """Read a checkpoint. Raises WeightsError for a damaged file, or one that is not of the run of
+    `like`."""
     content = read_torch(path, ANEW)
     names = {each.name for each in fields(Checkpoint)}
     if isinstance(content, dict) and content.keys() == names and isinstance(content["progress"], dict):

@@ -1,4 +1,5 @@
-"""Train runs together: the batch is made once and each teacher runs once, then each student takes a step of its own.
+"""Train runs together: the batch is made once and each teacher runs once, then each student takes a
+step of its own.
 
 What a run computes does not depend on the runs beside it.
 """
@@ -41,7 +42,7 @@ class CoTrainer(Group):
         for training in list(self.going):
             with self.isolated(training):
                 training.resume()
-        # All processes have read by now: rank 0 might otherwise overwrite what another one has yet to read.
+        # All have read by now: rank 0 might otherwise overwrite what another one has yet to read.
         if len(set(self.ranks.all_gather(tuple(training.state.step for training in self.going)))) > 1:
             raise RuntimeError("the processes have read different checkpoints")
         learn_averages(self)
@@ -115,7 +116,8 @@ class CoTrainer(Group):
                 self.charge([training], began)
 
     def _draws(self, step: int) -> Tensor | None:
-        """Stochastic depth's random numbers for this process's images [2 * depth, B], a function of (stream, step)."""
+        """Stochastic depth's random numbers for this process's images [2 * depth, B], a function of
+        (stream, step)."""
         if not self.depth:
             return None
         generator = torch.Generator().manual_seed(seed_of(self.stream, step, "depth"))

@@ -21,8 +21,8 @@ class Ranks:
     Attributes:
         rank, size: its number, and the number of processes.
         local: its number on its node, which chooses its GPU.
-        talk: the process group for messages, without a timeout: rank 0 may wait long for others' runs.
-            Gradients use the default group, whose timeout ends a hanging job.
+        talk: the process group for messages, without a timeout: rank 0 may wait long for others'
+            runs. Gradients use the default group, whose timeout ends a hanging job.
     """
 
     rank: int = 0

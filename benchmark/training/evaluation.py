@@ -25,11 +25,12 @@ SCORE = ("top1", "top5", "loss")
 def evaluate(
     group: Group, trainings: Sequence[RunTrainer], name: str, attention: bool = False
 ) -> list[tuple[RunTrainer, dict[str, Any]]]:
-    """Score runs on an evaluation set: top1 and top5 in percent and mean cross-entropy, among the classes that the set has.
+    """Score runs on an evaluation set: top1 and top5 in percent and mean cross-entropy, among the
+    classes that the set has.
 
-    Every image counts once, whatever the number of processes. With `attention` also by transferred block: `attention_kl`
-    of a distilled student's own map from the teacher's in nats, and `dropped_mass` on tokens that the student has not; None
-    where there is none.
+    Every image counts once, whatever the number of processes. With `attention` also by transferred
+    block: `attention_kl` of a distilled student's own map from the teacher's in nats, and
+    `dropped_mass` on tokens that the student has not; None where there is none.
     """
     if not trainings:
         return []
@@ -52,7 +53,8 @@ def evaluate(
 
 
 def measure_curves(group: Group) -> None:
-    """Add the points of learning curves that are due; a checkpoint may be older than the one of its own step."""
+    """Add the points of learning curves that are due; a checkpoint may be older than the one of its
+    own step."""
     for training, score in evaluate(group, [training for training in group.going if training.due], group.dataset.sets()[0]):
         training.point(score)
 

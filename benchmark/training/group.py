@@ -22,7 +22,8 @@ from benchmark.transfer.teacher_reader import TeacherAttention
 
 @dataclass
 class TrainingCallbacks:
-    """Callbacks for step (with its loss), end (with what `RunTrainer.finish` gives), failure, and each evaluated batch."""
+    """Callbacks for step (with its loss), end (with what `RunTrainer.finish` gives), failure, and
+    each evaluated batch."""
 
     stepped: Callable[[RunTrainer, float], None]
     ended: Callable[[RunTrainer, dict[str, Any]], None]
@@ -32,13 +33,15 @@ class TrainingCallbacks:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """Where and how runs train. Nothing of it changes a number but for rounding (and a streamed source's order).
+    """Where and how runs train. Nothing of it changes a number but for rounding (and a streamed
+    source's order).
 
     Attributes:
         checkpoint_seconds: between checkpoints.
         place: where the data lies, and this process's part of it.
         ranks: the processes that train together.
-        micro_batch: images that go through a model at a time; the gradients of larger batches are accumulated.
+        micro_batch: images that go through a model at a time; the gradients of larger batches are
+            accumulated.
         preemption: the scheduler's signals.
     """
 
@@ -50,7 +53,8 @@ class TrainingContext:
 
 
 class Group:
-    """Runs of one data order. A run that raises is reported and leaves the others going, unless the callback raises.
+    """Runs of one data order. A run that raises is reported and leaves the others going, unless the
+    callback raises.
 
     Raises ValueError for runs that cannot share a batch.
     """
@@ -84,7 +88,8 @@ class Group:
             self.fail(training, error)
 
     def leave_if_told(self, agreed: bool) -> None:
-        """Raise Preempted if the scheduler wants this process's place; `agreed`: if it wants that of any process."""
+        """Raise Preempted if the scheduler wants this process's place; `agreed`: if it wants that
+        of any process."""
         leave = self.context.preemption.leave
         if self.ranks.any(leave) if agreed else self.ranks.size == 1 and leave:
             raise Preempted
@@ -94,7 +99,8 @@ class Group:
     ) -> dict[int, TeacherAttention]:
         """The attention of each teacher by its reader's identity; each teacher runs once.
 
-        A teacher that raises fails its own students. With `charge` its time counts as theirs. `draws` as StochasticDepth's.
+        A teacher that raises fails its own students. With `charge` its time counts as theirs.
+        `draws` as StochasticDepth's.
         """
         found: dict[int, TeacherAttention] = {id(None): {}}
         for reader in {id(training.reader): training.reader for training in trainings}.values():

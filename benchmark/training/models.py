@@ -22,7 +22,7 @@ from families.core.layer_scale import fold
 from families.core.weights import load_pretrained
 from families.spec import Component, Host
 
-# Parameters of each part of a teacher that can be re-initialised; BEiT has a bias table that all blocks share.
+# Parameters of each part of a teacher that can be re-initialised. BEiT's blocks share a bias table.
 REINIT_PATTERNS = {"none": (), "attention": ("blocks.*.attn.*", "rel_pos_bias.*"), "mlp": ("blocks.*.mlp.*",)}
 HEADS = ("head.", "norm.", "fc_norm.")  # the norm before the head moves with the pooling
 
@@ -64,7 +64,8 @@ def taught_by(run: Run, files: Mapping[str, Path]) -> nn.Module:
 
 
 def trained(run: Run, weights: Path) -> nn.Module:
-    """A frozen teacher that a run trained, with its head. Raises WeightsError if its file is damaged or another model's."""
+    """A frozen teacher that a run trained, with its head. Raises WeightsError if its file is
+    damaged or another model's."""
     state = read_state(weights)
     if "head.weight" not in state:
         raise WeightsError(f"{weights}: not the weights of a model with a head; {REMEDY}")
@@ -84,7 +85,8 @@ def reader_of(run: Run, files: Mapping[str, Path], device: str) -> TeacherReader
 
 
 def teachers_input(run: Run) -> Normalisation:
-    """The input normalisation of a run's teacher: the family's if it was pre-trained elsewhere, else the protocol's."""
+    """The input normalisation of a run's teacher: the family's if it was pre-trained elsewhere,
+    else the protocol's."""
     if run.teacher is None or not run.teacher.pinned:
         return run.protocol.normalisation
     spec = families.spec(run.family)
@@ -98,8 +100,8 @@ def timm_args(run: Run) -> dict[str, Any]:
 
 
 def _with_new_head(model: nn.Module, state: Mapping[str, Tensor], anew: Sequence[str] = ()) -> nn.Module:
-    """Load a backbone's state. The head, parameters that match `anew`, and a norm that the teacher lacks keep their
-    initial values. Raises WeightsError for any other difference."""
+    """Load a backbone's state. The head, parameters that match `anew`, and a norm that the teacher
+    lacks keep their initial values. Raises WeightsError for any other difference."""
     own = model.state_dict()
     state = {name: own[name] if any(fnmatchcase(name, each) for each in anew) and name in own else state[name] for name in state}
     taken = {name: value for name, value in state.items() if name in own and not name.startswith("head.")}

@@ -9,7 +9,8 @@ BLAME_SECONDS = 120.0  # after a warning: an error within may be a consequence o
 
 
 class Preempted(BaseException):
-    """The process was told to leave, and its trainings are in checkpoints. Not an error: no run fails by it."""
+    """The process was told to leave, and its trainings are in checkpoints. Not an error: no run
+    fails by it."""
 
 
 @dataclass
@@ -28,7 +29,8 @@ class Preemption:
 
     @property
     def told(self) -> bool:
-        """Whether an error now may be a consequence of what the scheduler does to the job's other processes."""
+        """Whether an error now may be a consequence of what the scheduler does to the job's other
+        processes."""
         return self.leave or (self.warned is not None and time.monotonic() - self.warned < BLAME_SECONDS)
 
     def taken(self) -> bool:

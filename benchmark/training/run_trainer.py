@@ -118,7 +118,8 @@ class RunTrainer:
         return self.student.learn(*given)
 
     def end(self, loss: float) -> None:
-        """Take the step. `loss` is that of the whole batch; raises FloatingPointError if it is not finite."""
+        """Take the step. `loss` is that of the whole batch; raises FloatingPointError if it is not
+        finite."""
         state = self.state
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {state.step + 1}")
@@ -140,7 +141,8 @@ class RunTrainer:
         state.loss_sum, state.loss_count = 0.0, 0
 
     def finish(self, val: dict[str, Any], test: dict[str, Any], shifted: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        """Write the last weights (averaged, if the recipe averages); gives the result without labels and provenance."""
+        """Write the last weights (averaged, if the recipe averages); gives the result without
+        labels and provenance."""
         if self.ranks.first and self.run.is_trained:
             with self.student.averaged():
                 save(self.model.state_dict(), self.folder.weights)

@@ -11,9 +11,9 @@ class SimMIM(nn.Module):
     """The mask token and decoder of SimMIM (Xie et al. 2022, arXiv 2111.09886).
 
     A learned token replaces the embeddings of masked patches. From the model's last tokens a linear
-    layer predicts their normalised pixels; the loss is the mean absolute difference. The model's head
-    is trained beside it as a probe on frozen features of the masked images, so that the teacher has
-    a top-1.
+    layer predicts their normalised pixels; the loss is the mean absolute difference. The model's
+    head is trained beside it as a probe on frozen features of the masked images, so that the
+    teacher has a top-1.
 
     Args:
         dim: width of the model.
@@ -31,7 +31,8 @@ class SimMIM(nn.Module):
         nn.init.zeros_(self.decoder.bias)
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor, smoothing: float) -> Tensor:
-        """The loss of a timm model for normalised images x [B, 3, H, W] with labels y [B]; torch draws the masks."""
+        """The loss of a timm model for normalised images x [B, 3, H, W] with labels y [B]; torch
+        draws the masks."""
         target = patches_of(x, self.patch_size)
         count = round(self.ratio * target.shape[1])
         order = torch.rand(target.shape[:2], device="cpu").argsort(1).to(x.device)

@@ -17,7 +17,8 @@ REMEDY = "delete it, and bench run trains its run again"  # of weights that a ru
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state-dict file of a run. Raises WeightsError, one line, if it is damaged or holds anything else."""
+    """Read a state-dict file of a run. Raises WeightsError, one line, if it is damaged or holds
+    anything else."""
     state = read_torch(path, REMEDY)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path}: a {type(state).__name__} of other things than weights; {REMEDY}")
@@ -40,7 +41,8 @@ def take_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
 
 
 def weights_digest(path: Path) -> str:
-    """The sha256 of a state-dict file's tensors, however they are stored. Raises WeightsError if it is no such file."""
+    """The sha256 of a state-dict file's tensors, however they are stored. Raises WeightsError if it
+    is no such file."""
     digest = hashlib.sha256()
     for name, value in sorted(read_state(path).items()):
         digest.update(name.encode())
@@ -49,7 +51,8 @@ def weights_digest(path: Path) -> str:
 
 
 def weights_of(workspace: Workspace, key: str) -> Path:
-    """The path of a finished run's weights. Raises WeightsError if they are damaged or not what the run left."""
+    """The path of a finished run's weights. Raises WeightsError if they are damaged or not what the
+    run left."""
     path = workspace.run(key).weights
     at = path.stat()
     found = digest_at(path, at.st_size, at.st_mtime_ns)

@@ -67,8 +67,9 @@ class Student:
             self.forward = torch.compile(self.forward)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Parameter groups by one rule for all classes: no weight decay for vectors and NO_DECAY, and with layer
-        decay (Clark et al. 2020, arXiv 2003.10555; BEiT) a rate that falls per block from head to embeddings."""
+        """Parameter groups by one rule for all classes: no weight decay for vectors and NO_DECAY,
+        and with layer decay (Clark et al. 2020, arXiv 2003.10555; BEiT) a rate that falls per block
+        from head to embeddings."""
         model, recipe = self.model, self.recipe
         spared = [name for name, _ in model.named_parameters() if any(fnmatchcase(name, each) for each in NO_DECAY)]
         if recipe.layer_decay is None:

@@ -1,7 +1,8 @@
 """Attention Copy and Attention Distillation: the teacher's attention in a student's step and loss.
 
-A `TeacherReader` runs the teacher once a batch; an `AttentionTransfer` ties one student to what was read. There are two exact
-formulations, chosen by `holds_maps`: maps that are built once and held, or no map held at all.
+A `TeacherReader` runs the teacher once a batch; an `AttentionTransfer` ties one student to what was
+read. There are two exact formulations, chosen by `holds_maps`: maps that are built once and held,
+or no map held at all.
 """
 
 from __future__ import annotations
@@ -54,10 +55,11 @@ class AttentionTransfer:
 
     @contextmanager
     def guiding(self, given: Tensor | TeacherAttention) -> Iterator[None]:
-        """Within: forwards of the student are guided (Copy) or compared with the teacher (Distillation).
+        """Within: forwards of the student are guided (Copy) or compared with the teacher
+        (Distillation).
 
-        `given` is a batch of images for the teacher, or its attention. Leave only after backward(): gradient checkpointing
-        runs blocks again.
+        `given` is a batch of images for the teacher, or its attention. Leave only after backward():
+        gradient checkpointing runs blocks again.
         """
         if self.reader is None:
             yield
@@ -90,7 +92,8 @@ class AttentionTransfer:
 
     @contextmanager
     def comparing(self, attention: TeacherAttention) -> Iterator[dict[int, Route]]:
-        """`guiding` for evaluation: within, forwards leave the own routes of a student that `compares` for `divergence`."""
+        """`guiding` for evaluation: within, forwards leave the own routes of a student that
+        `compares` for `divergence`."""
         own: dict[int, Route] = {}
         with self.guiding(attention):
             for block in self.transfer.blocks if self.compares else ():
@@ -100,7 +103,8 @@ class AttentionTransfer:
     def loss(self) -> Tensor | float:
         """Weight times the sum of the loss over transferred blocks; 0 unless the transfer distils.
 
-        The sum over blocks, the means within one and the usual form (cross-entropy, not KL) are those of Li et al. 2024.
+        The sum over blocks, the means within one and the usual form (cross-entropy, not KL) are
+        those of Li et al. 2024.
         """
         if not self.transfer.distils:
             return 0.0
@@ -110,7 +114,8 @@ class AttentionTransfer:
         return self.transfer.weight * torch.stack([self.losses[block] for block in self.transfer.blocks]).sum()
 
     def divergence(self, own: Mapping[int, Route]) -> list[float]:
-        """KL of the student's own map from the teacher's, in nats, by transferred block; inside `comparing`."""
+        """KL of the student's own map from the teacher's, in nats, by transferred block; inside
+        `comparing`."""
         keep = self.alignment.student
         common = {block: own[block] if keep is None else own[block].select(keep) for block in self.transfer.blocks}
         return [float(kl.loss(self.maps[block], route)) for block, route in common.items()]

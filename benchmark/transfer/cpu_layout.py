@@ -15,7 +15,8 @@ PACKED_ROWS = 1024  # batch x tokens for which a teacher's weights are laid out;
 
 
 class _Prepacked(nn.Linear):
-    """A frozen linear layer whose weight is laid out for oneDNN beforehand, with the GELU after it where there is one."""
+    """A frozen linear layer whose weight is laid out for oneDNN beforehand, with the GELU after it
+    where there is one."""
 
     packed: Tensor
     version: int
@@ -49,7 +50,8 @@ def _linear(input: Tensor, laid_out: Tensor, bias: Tensor | None, gelu: bool) ->
 
 @functools.cache
 def _is_usable() -> bool:
-    """Whether this torch has both operators, with these arguments, and they compute a linear layer without and with GELU."""
+    """Whether this torch has both operators, with these arguments, and they compute a linear layer
+    without and with GELU."""
     if not torch.backends.mkldnn.is_available():
         return False
     x = torch.linspace(-2, 2, 2 * 3 * 16).view(2, 3, 16)  # no random number is drawn: that would change a training
@@ -64,11 +66,11 @@ def _is_usable() -> bool:
 
 
 def prepack(teacher: nn.Module) -> None:
-    """Lay out the weights of a frozen float32 teacher for the CPU, in place; its state dict stays as it is. A weight that is
-    changed later, other than through `.data`, is used as it then is.
+    """Lay out the weights of a frozen float32 teacher for the CPU, in place; its state dict stays
+    as it is. A weight that is changed later, other than through `.data`, is used as it then is.
 
-    By the operator to which torch.compile lowers linear layers: torch has no public one that keeps the layout. Where this
-    torch lacks it, or has another one of that name, nothing happens.
+    By the operator to which torch.compile lowers linear layers: torch has no public one that keeps
+    the layout. Where this torch lacks it, or has another one of that name, nothing happens.
     """
     if not _is_usable():
         return

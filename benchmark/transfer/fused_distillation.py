@@ -14,12 +14,13 @@ PART_ELEMENTS_ELSEWHERE = 2**27
 
 
 def attend_and_compare(student: Route, v: Tensor, teacher: Route | Map) -> tuple[Tensor, Tensor]:
-    """The student's attention output [B, heads, tokens, head_dim] and its cross-entropy to the teacher's map, a scalar.
+    """The student's attention output [B, heads, tokens, head_dim] and its cross-entropy to the
+    teacher's map, a scalar.
 
-    Both come from one set of the student's logits s. With the gradients g of the output and c of a row's
-    cross-entropy, ds = P_s (g v^T - (g . output)) + c (P_s - P_t), since the rows of P_t sum to 1. Given
-    a Map of the teacher, the student's map is held for the backward pass. Given a Route, no map is
-    held: both maps are computed in parts, and again in the backward pass.
+    Both come from one set of the student's logits s. With the gradients g of the output and c of a
+    row's cross-entropy, ds = P_s (g v^T - (g . output)) + c (P_s - P_t), since the rows of P_t sum
+    to 1. Given a Map of the teacher, the student's map is held for the backward pass. Given a
+    Route, no map is held: both maps are computed in parts, and again in the backward pass.
     """
     bias = student.bias
     if bias is not None:

@@ -1,4 +1,5 @@
-"""The reference formulation with explicit maps: timm without fused attention, whose `attn_drop` gets the map.
+"""The reference formulation with explicit maps: timm without fused attention, whose `attn_drop`
+gets the map.
 
 It shares no code with the rest. The contract is checked against it, and `bench speed` measures it.
 """
@@ -45,8 +46,8 @@ def reference_maps(model: nn.Module, x: Tensor) -> list[Tensor]:
 
 @contextmanager
 def replaced_maps(explicit: nn.Module, maps: Sequence[Tensor | None], tokens: Sequence[int] | None = None) -> Iterator[None]:
-    """Within: an unfused model multiplies v by the given map of each block (None: its own), among `tokens` where not all
-    are meant."""
+    """Within: an unfused model multiplies v by the given map of each block (None: its own), among
+    `tokens` where not all are meant."""
 
     def put(given: Tensor | None) -> Callable[..., Tensor | None]:
         def hook(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor | None:

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 
 class StochasticDepth:
-    """Stochastic depth (Huang et al. 2016, arXiv 1603.09382) of a timm model, with given random numbers.
+    """Stochastic depth (Huang et al. 2016, arXiv 1603.09382) of a timm model, with given random
+    numbers.
 
-    The rate grows linearly from 0 in the first block to `rate` in the last (the rule of timm and DeiT).
-    A residual branch is kept for an image if its number is at least the rate, and then divided by
-    1 - rate. Outside `dropping` nothing is dropped.
+    The rate grows linearly from 0 in the first block to `rate` in the last (the rule of timm and
+    DeiT). A residual branch is kept for an image if its number is at least the rate, and then
+    divided by 1 - rate. Outside `dropping` nothing is dropped.
     """
 
     def __init__(self, model: nn.Module, rate: float) -> None:

@@ -20,7 +20,8 @@ from families.spec import STANDARD, Component, Family, Host, Initial, Ref
 
 
 class Adapter:
-    """One family: pre-trained teachers, standard and matched students, normalisation and attention maps.
+    """One family: pre-trained teachers, standard and matched students, normalisation and attention
+    maps.
 
     Attributes:
         name: the family's name, its file's.
@@ -42,10 +43,11 @@ class Adapter:
     ) -> nn.Module:
         """The frozen teacher in eval mode, without a head unless `num_classes` is given.
 
-        `weights` is a file or a weights folder (see `find_weights`); by default the file is fetched once, into
-        attention-transfer-bench in torch's hub folder. With `pretrained=False` weights are random and `timm_overrides`
-        (img_size, patch_size, embed_dim, depth, num_heads, ...) give the same architecture at any size. Raises UnknownName
-        for an unknown size, WeightsError for missing or wrong weights, ValueError for overrides of a pre-trained model.
+        `weights` is a file or a weights folder (see `find_weights`); by default the file is fetched
+        once, into attention-transfer-bench in torch's hub folder. With `pretrained=False` weights
+        are random and `timm_overrides` (img_size, patch_size, embed_dim, depth, num_heads, ...)
+        give the same architecture at any size. Raises UnknownName for an unknown size, WeightsError
+        for missing or wrong weights, ValueError for overrides of a pre-trained model.
         """
         if not pretrained:
             model = self.architecture(size, seed, **{"num_classes": 0, **timm_overrides})
@@ -69,9 +71,11 @@ class Adapter:
         return found
 
     def architecture(self, size: str, seed: int | str = 0, **timm_overrides: Any) -> nn.Module:
-        """The teacher's architecture with random, trainable weights; native components start at the family's values.
+        """The teacher's architecture with random, trainable weights; native components start at the
+        family's values.
 
-        Its seed differs from the students', or a student would start with its teacher's initial weights.
+        Its seed differs from the students', or a student would start with its teacher's initial
+        weights.
         """
         teacher = self.spec.teacher(size)
         components = self.spec.components(size)
@@ -80,9 +84,11 @@ class Adapter:
     def student(
         self, size: str, num_classes: int, seed: int | str = 0, native: Iterable[str] = (), **timm_overrides: Any
     ) -> nn.Module:
-        """A randomly initialised student of the teacher's geometry: standard, or matched with `native=adapter.native`.
+        """A randomly initialised student of the teacher's geometry: standard, or matched with
+        `native=adapter.native`.
 
-        `timm_overrides` as for `teacher`; `global_pool` chooses the head's input (timm: "token" or "avg").
+        `timm_overrides` as for `teacher`; `global_pool` chooses the head's input (timm: "token" or
+        "avg").
         """
         components = self.spec.components(size, native)
         geometry = self.spec.teacher(size).geometry
@@ -99,7 +105,8 @@ class Adapter:
 
 
 class Normalisation(Protocol):
-    """Mean and standard deviation of the red, green and blue channels of images in 0..1: a family's or a protocol's."""
+    """Mean and standard deviation of the red, green and blue channels of images in 0..1: a family's
+    or a protocol's."""
 
     @property
     def mean(self) -> tuple[float, float, float]: ...  # noqa: D102
@@ -115,7 +122,8 @@ def normalised(images: Tensor, by: Normalisation) -> Tensor:
 
 
 def build_student(host: Host, components: Mapping[str, Component], seed: int | str, **timm_args: Any) -> nn.Module:
-    """The standard student with `components`, which `host` supports; without any it is timm's plain ViT."""
+    """The standard student with `components`, which `host` supports; without any it is timm's plain
+    ViT."""
     host = host if components else STANDARD
     args = {**host.standard, **timm_args}
     for component in components.values():

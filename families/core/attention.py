@@ -1,12 +1,15 @@
 """The attention mechanism behind all adapters: read each block's route, or replace it.
 
-timm's attention classes differ (ViT, BEiT, EVA), but all of them end in `F.scaled_dot_product_attention`. `open_attention`
-turns every `block.attn` into a subclass of its own class whose forward runs with that one call intercepted. There q and k
-are final (biases, norms and rotary embeddings applied) and the mask is the whole additive bias, whatever the class. The
-interception is entered inside the module's own forward, so that the recomputation of gradient checkpointing enters it
-too; keep handlers in place until `backward()` has returned. State-dict keys stay timm's.
+timm's attention classes differ (ViT, BEiT, EVA), but all of them end in
+`F.scaled_dot_product_attention`. `open_attention` turns every `block.attn` into a subclass of its
+own class whose forward runs with that one call intercepted. There q and k are final (biases, norms
+and rotary embeddings applied) and the mask is the whole additive bias, whatever the class. The
+interception is entered inside the module's own forward, so that the recomputation of gradient
+checkpointing enters it too; keep handlers in place until `backward()` has returned. State-dict keys
+stay timm's.
 
-A block whose map comes from elsewhere needs no q and k of its own: `Site.on_values` skips them where timm's class is known.
+A block whose map comes from elsewhere needs no q and k of its own: `Site.on_values` skips them
+where timm's class is known.
 """
 
 from __future__ import annotations
@@ -48,7 +51,8 @@ class Route:
         return len(self.q)
 
     def logits(self) -> Tensor:
-        """[B, heads, tokens, tokens] before the softmax, in float32 at least, whatever the route's own precision."""
+        """[B, heads, tokens, tokens] before the softmax, in float32 at least, whatever the route's
+        own precision."""
         dtype = torch.promote_types(self.q.dtype, torch.float32)
         with torch.autocast(self.q.device.type, enabled=False):
             logits = (self.q.to(dtype) * self.scale) @ self.k.to(dtype).transpose(-2, -1)
@@ -59,7 +63,8 @@ class Route:
         return self.logits().softmax(-1)
 
     def select(self, tokens: Sequence[int]) -> Route:
-        """The route among `tokens` alone: equal to dropping the other rows and columns of the map and renormalising."""
+        """The route among `tokens` alone: equal to dropping the other rows and columns of the map
+        and renormalising."""
         index = torch.as_tensor(tokens, device=self.q.device)
         bias = self.bias
         if bias is not None:
@@ -150,7 +155,8 @@ class _Weighted(torch.autograd.Function):
 
 
 def part(bias: Tensor, images: slice, queries: slice) -> Tensor:
-    """The part of an additive bias (broadcastable to [B, heads, tokens, tokens]) for some images and queries."""
+    """The part of an additive bias (broadcastable to [B, heads, tokens, tokens]) for some images
+    and queries."""
     if bias.dim() == 4 and bias.shape[0] > 1:
         bias = bias[images]
     return bias[..., queries, :] if bias.shape[-2] > 1 else bias
@@ -158,7 +164,8 @@ def part(bias: Tensor, images: slice, queries: slice) -> Tensor:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Which tokens teacher and student have in common: `teacher` and `student` index them, None where it is all of them.
+    """Which tokens teacher and student have in common: `teacher` and `student` index them, None
+    where it is all of them.
 
     `teacher_extra` and `student_extra` are what the other side has not.
     """
@@ -170,7 +177,8 @@ class Alignment:
 
 
 def layout(model: nn.Module) -> list[str]:
-    """The names of a timm model's tokens in order: cls, dist, reg0.., then patch0,0 patch0,1 .. by row and column."""
+    """The names of a timm model's tokens in order: cls, dist, reg0.., then patch0,0 patch0,1 .. by
+    row and column."""
     prefix = [name for name in ("cls", "dist") if getattr(model, f"{name}_token", None) is not None]
     registers = int(model.num_prefix_tokens) - len(prefix)  # type: ignore[arg-type]
     rows, columns = model.patch_embed.grid_size  # type: ignore[union-attr, misc]
@@ -197,15 +205,14 @@ def align(teacher: Sequence[str], student: Sequence[str]) -> Alignment:
 
 
 def dropped_mass(route: Route | Map, extra: Sequence[int]) -> float:
-    """Mean attention that the kept tokens pay to the `extra` ones: what dropping them renormalises away (0..1)."""
+    """Mean attention that the kept tokens pay to the `extra` ones: what dropping them renormalises
+    away (0..1)."""
     weights = route.map()
     kept = [i for i in range(weights.shape[-1]) if i not in set(extra)]
     return float(weights[..., kept, :][..., list(extra)].sum(-1).mean())
 
 
 OnRoute = Callable[[Route, Tensor, float], Tensor]
-
-
 OnValues = Callable[[Tensor, float], Tensor]
 
 
@@ -213,9 +220,10 @@ class Site:
     """What happens at one block's attention.
 
     Attributes:
-        on_route: called with (the block's own route, v, dropout), gives the attention's output; None: the block's own.
-        on_values: called with (v, dropout) instead; the block's q, k and bias are then not computed where timm's class
-            is known.
+        on_route: called with (the block's own route, v, dropout), gives the attention's output;
+            None: the block's own.
+        on_values: called with (v, dropout) instead; the block's q, k and bias are then not computed
+            where timm's class is known.
     """
 
     def __init__(self) -> None:
@@ -226,7 +234,8 @@ class Site:
         self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
         is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
     ) -> Tensor:  # fmt: skip
-        """Stands in for scaled_dot_product_attention. Raises ValueError for causal or grouped-query attention."""
+        """Stands in for scaled_dot_product_attention. Raises ValueError for causal or grouped-query
+        attention."""
         if is_causal or enable_gqa:
             raise ValueError("causal and grouped-query attention have no route")
         if self.on_values is not None:
@@ -261,7 +270,8 @@ SKIPPING = (Attention, BeitAttention, EvaAttention)  # the classes whose forward
 
 
 def _values_only(attn: Any, x: Tensor, on_values: OnValues) -> Tensor:
-    """The forward of timm's class without its q, k and bias: v's share of the projection, then what follows the map."""
+    """The forward of timm's class without its q, k and bias: v's share of the projection, then what
+    follows the map."""
     if attn.qkv is None:
         v = attn.v_proj(x)
     else:
@@ -284,9 +294,11 @@ _OPENED: dict[type, type] = {}
 
 
 def open_attention(model: nn.Module) -> list[Site]:
-    """Open every block's attention of a timm model and return its sites, first block first (idempotent).
+    """Open every block's attention of a timm model and return its sites, first block first
+    (idempotent).
 
-    Until a site is used, the model computes what it did. Raises ValueError for a model without `blocks[i].attn`.
+    Until a site is used, the model computes what it did. Raises ValueError for a model without
+    `blocks[i].attn`.
     """
     sites = []
     for number, block in enumerate(getattr(model, "blocks", [])):
@@ -310,7 +322,8 @@ def open_attention(model: nn.Module) -> list[Site]:
 def handling(
     sites: Sequence[Site], on_route: Mapping[int, OnRoute] | None = None, on_values: Mapping[int, OnValues] | None = None
 ) -> Iterator[None]:
-    """Within: the blocks named attend by the given handlers. Afterwards every site is a plain one again."""
+    """Within: the blocks named attend by the given handlers. Afterwards every site is a plain one
+    again."""
     try:
         for block, handler in (on_route or {}).items():
             sites[block].on_route = handler
@@ -345,11 +358,13 @@ class _Read(Exception):
 def read_routes(
     model: nn.Module, x: Tensor, blocks: Sequence[int] | None = None, held: bool = False, values: bool = False
 ) -> list[Any]:
-    """A Route for each of `blocks` (all when None, ascending) of a timm model, with its `values` too, or a Map when `held`.
+    """A Route for each of `blocks` (all when None, ascending) of a timm model, with its `values`
+    too, or a Map when `held`.
 
-    The model runs up to the last of these blocks and there stops once q and k are known. A held map serves the model's
-    own attention too, so that it is built once. `x` is [B, 3, H, W], already normalised; gradients flow where enabled.
-    Raises ValueError when a block's attention was not reached.
+    The model runs up to the last of these blocks and there stops once q and k are known. A held map
+    serves the model's own attention too, so that it is built once. `x` is [B, 3, H, W], already
+    normalised; gradients flow where enabled. Raises ValueError when a block's attention was not
+    reached.
     """
     sites = open_attention(model)
     wanted = range(len(sites)) if blocks is None else blocks

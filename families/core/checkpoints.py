@@ -20,16 +20,12 @@ from torch import Tensor
 from families.spec import UserError, one_line
 
 _FOLDER = 0x10  # the attribute of a zip file's part that is a folder
-
-
 _NO_CHECKPOINT = {
     b"<!doctype": "a web page, not a checkpoint",
     b"<html": "a web page, not a checkpoint",
     b"<?xml": "a web page, not a checkpoint",
     b"version https://git-lfs": "a Git LFS pointer, not the checkpoint it points to",
 }
-
-
 AGAIN = "delete it and fetch it again"
 
 
@@ -40,7 +36,8 @@ class WeightsError(UserError):
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
     """The content of a .safetensors or torch file: tensors and plain values. No code in it is run.
 
-    Raises WeightsError for a file that is missing, empty, a web page, damaged, no dictionary, or needs code.
+    Raises WeightsError for a file that is missing, empty, a web page, damaged, no dictionary, or
+    needs code.
     """
     content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
     if not isinstance(content, Mapping):
@@ -49,7 +46,8 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file. The format has no checksum; a wrong length raises WeightsError."""
+    """The tensors of a .safetensors file. The format has no checksum; a wrong length raises
+    WeightsError."""
     refuse_at_sight(path)
     try:
         return load_file(path)
@@ -58,7 +56,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _overstated(path: Path) -> str | None:
-    """The key of an unreadable .safetensors file that claims more numbers than fit; None if no key does."""
+    """The key of an unreadable .safetensors file that claims more numbers than fit; None if no key
+    does."""
     room = 2 * path.stat().st_size  # the smallest numbers take half a byte
     try:
         with path.open("rb") as file:
@@ -73,9 +72,9 @@ def _overstated(path: Path) -> str | None:
 def read_torch(path: Path, remedy: str = AGAIN) -> Any:
     """The content of a torch file, on the CPU: tensors and plain values. No code in it is run.
 
-    Every part's checksum is verified, which torch does not do (its old format has none); `check_plain` checks the tensors.
-    Raises WeightsError, one line that ends with the remedy, for a file that is missing, empty, no regular file, a web page,
-    damaged, or needs code.
+    Every part's checksum is verified, which torch does not do (its old format has none);
+    `check_plain` checks the tensors. Raises WeightsError, one line that ends with the remedy, for a
+    file that is missing, empty, no regular file, a web page, damaged, or needs code.
     """
     refuse_at_sight(path, remedy)
     try:
@@ -90,7 +89,8 @@ def read_torch(path: Path, remedy: str = AGAIN) -> Any:
 
 
 def _check_parts(file: IO[bytes]) -> None:
-    """Raise BadZipFile for a part with a wrong checksum, or parts that claim more bytes than the file has."""
+    """Raise BadZipFile for a part with a wrong checksum, or parts that claim more bytes than the
+    file has."""
     with zipfile.ZipFile(file) as parts:
         if sum(part.file_size for part in parts.infolist()) > file.seek(0, 2):
             raise zipfile.BadZipFile("its parts claim more bytes than it has")
@@ -101,8 +101,9 @@ def _check_parts(file: IO[bytes]) -> None:
 
 
 def check_plain(path: Path, content: Any, remedy: str = AGAIN) -> None:
-    """Raise WeightsError for a tensor, however deep in `content`, that is not dense, not on the CPU, or claims more elements
-    than it stores. The message is one line with file, key and remedy. Nothing is allocated."""
+    """Raise WeightsError for a tensor, however deep in `content`, that is not dense, not on the
+    CPU, or claims more elements than it stores. The message is one line with file, key and remedy.
+    Nothing is allocated."""
     for key, value in _tensors(content):
         what = _not_plain(value)
         if what is not None:
@@ -157,7 +158,8 @@ def refuse_at_sight(path: Path, remedy: str = AGAIN) -> None:
 
 
 def at_sight(path: Path) -> str | None:
-    """The kind of a file that is no checkpoint by its type or first bytes; None for any other. Raises OSError."""
+    """The kind of a file that is no checkpoint by its type or first bytes; None for any other.
+    Raises OSError."""
     if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe could block for ever
         return "a folder, not a file" if path.is_dir() else "no regular file"
     with path.open("rb") as file:

@@ -1,9 +1,10 @@
 """Download weights into a folder: each file once, verified, with a record of its origin.
 
-Files that the user put there are kept. An interrupted download resumes, in this process or another one, unless the file
-has changed: on the authors' servers by the server's validator; on the hub, whose bytes come from other servers, by the
-commit and etag that its client reports (the client itself keeps no partial file). A web page is refused, and a file with
-another sha256 than the authors' pinned one or the hub's; of a file without either, another than that of the first fetch.
+Files that the user put there are kept. An interrupted download resumes, in this process or another
+one, unless the file has changed: on the authors' servers by the server's validator; on the hub,
+whose bytes come from other servers, by the commit and etag that its client reports (the client
+itself keeps no partial file). A web page is refused, and a file with another sha256 than the
+authors' pinned one or the hub's; of a file without either, another than that of the first fetch.
 Redirects from https to http are refused. The hub's token is sent to the hub alone.
 """
 
@@ -27,17 +28,9 @@ from families.core.weights import RECORD, file_digest, find_weights, read_record
 from families.spec import Official, Teacher, one_line
 
 Progress = Callable[[int, int | None], None]
-
-
 TIMEOUT = 60  # seconds without a byte
-
-
 _CHUNK = 1 << 20
-
-
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # timm's order
-
-
 _AGENT = "attention-transfer-bench"
 
 
@@ -52,7 +45,8 @@ class _Source:
         sha256: the digest it must have; None if unknown.
         revision: the hub's commit; None for an authors' file.
         size: bytes; None if only the url's server knows.
-        version: commit and etag, which change when the file does; None if only the url's server knows.
+        version: commit and etag, which change when the file does; None if only the url's server
+            knows.
         headers: for this url alone; redirects do not get them.
     """
 
@@ -71,11 +65,13 @@ def silent(done: int, total: int | None) -> None:
 
 
 def fetch(teacher: Teacher, name: str, folder: Path, progress: Progress = silent) -> Path:
-    """The teacher's file in a weights folder, downloaded to `<folder>/<name>/` if needed; `name` is `<family>-<size>`.
+    """The teacher's file in a weights folder, downloaded to `<folder>/<name>/` if needed; `name` is
+    `<family>-<size>`.
 
-    `progress(done, total)` is called with bytes as they arrive; the total is None if unknown. A file without a record is
-    the user's and is kept; a fetched one is kept if source, revision and sha256 still hold. Raises WeightsError: no network,
-    connection lost, not found, no permission, not the pinned file, a web page, no room.
+    `progress(done, total)` is called with bytes as they arrive; the total is None if unknown. A
+    file without a record is the user's and is kept; a fetched one is kept if source, revision and
+    sha256 still hold. Raises WeightsError: no network, connection lost, not found, no permission,
+    not the pinned file, a web page, no room.
     """
     there = find_weights(folder, *name.split("-", 1))
     if there is not None and _is_good(teacher, there):
@@ -112,7 +108,8 @@ def _names(teacher: Teacher) -> tuple[str, ...]:
 
 
 def _bring(source: _Source, teacher: Teacher, target: Path, progress: Progress) -> Path:
-    """Download and verify the file, and write its record. Raises WeightsError; a refused file is deleted."""
+    """Download and verify the file, and write its record. Raises WeightsError; a refused file is
+    deleted."""
     path = target / source.file
     part = path.with_name(f"{path.name}.part")
     _download(source, part, progress)
@@ -166,7 +163,8 @@ def _by_hand(part: Path) -> str:
 
 
 def _download(source: _Source, part: Path, progress: Progress) -> None:
-    """Complete `part`, resuming if its bytes are of the same file: `.etag.part` beside it names their version.
+    """Complete `part`, resuming if its bytes are of the same file: `.etag.part` beside it names
+    their version.
 
     Raises WeightsError: no network, HTTP error, connection lost.
     """
@@ -188,7 +186,8 @@ def _download(source: _Source, part: Path, progress: Progress) -> None:
 
 
 class _Encrypted(HTTPRedirectHandler):
-    """Follows redirects, but not from https to an unencrypted address, where the file could be changed on its way."""
+    """Follows redirects, but not from https to an unencrypted address, where the file could be
+    changed on its way."""
 
     def __init__(self, label: str) -> None:
         self.label = label

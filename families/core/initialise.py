@@ -1,8 +1,9 @@
-"""One initialisation rule for every class of model: timm's Beit and Eva start differently from its VisionTransformer, and
-that difference must not pass for an effect of a native component.
+"""One initialisation rule for every class of model: timm's Beit and Eva start differently from its
+VisionTransformer, and that difference must not pass for an effect of a native component.
 
-Each parameter has its own generator, seeded by (seed, canonical name), so two students start equal in all that they share.
-Fused parts are drawn in pieces (q, k and v of `qkv`; prefix and patch rows of `pos_embed`).
+Each parameter has its own generator, seeded by (seed, canonical name), so two students start equal
+in all that they share. Fused parts are drawn in pieces (q, k and v of `qkv`; prefix and patch rows
+of `pos_embed`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from families.core.seeds import seed_of
 from families.spec import Constant, Initial, Normal, SinCos
 
 STD = 0.02  # truncated normal of weights, tokens and position embeddings: DeiT (Touvron et al. 2021), timm's default
-
-
 _RENAMED = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}  # BEiT keeps LayerScale on the block
 
 
@@ -30,9 +29,11 @@ def canonical(name: str) -> str:
 
 @torch.no_grad()
 def initialise(model: nn.Module, seed: int | str, initial: Mapping[str, Initial]) -> nn.Module:
-    """Initialise every parameter of a timm model in place; `initial` maps name patterns to native components' values.
+    """Initialise every parameter of a timm model in place; `initial` maps name patterns to native
+    components' values.
 
-    Tables given by SinCos are frozen. Raises ValueError for a parameter that neither the rule nor `initial` covers.
+    Tables given by SinCos are frozen. Raises ValueError for a parameter that neither the rule nor
+    `initial` covers.
     """
     for name, parameter in model.named_parameters():
         value = next((v for pattern, v in initial.items() if fnmatchcase(canonical(name), pattern)), None)
@@ -79,8 +80,9 @@ def _fill(part: Tensor, name: str, seed: int | str, value: Initial | None) -> No
 
 
 def sincos_table(shape: torch.Size, model: nn.Module, first: str) -> Tensor:
-    """[1, prefix + patches, dim]: zero prefix rows, then for each patch [sin, cos] of the `first` axis, [sin, cos] of the
-    other; frequencies 10000^(-i / (dim/4)) (MAE: He et al. 2022; MoCo v3: Chen et al. 2021)."""
+    """[1, prefix + patches, dim]: zero prefix rows, then for each patch [sin, cos] of the `first`
+    axis, [sin, cos] of the other; frequencies 10000^(-i / (dim/4)) (MAE: He et al. 2022; MoCo v3:
+    Chen et al. 2021)."""
     _, length, dim = shape
     rows, columns = model.patch_embed.grid_size  # type: ignore[union-attr, misc]
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-# Per residual branch: the module and the parameter (of Beit's block itself) that may hold the gain, and the layer before it.
+# Per residual branch: the module and the parameter (of Beit's block itself) that may hold the gain,
+# and the layer before it.
 BRANCHES = (("ls1", "gamma_1", "attn.proj"), ("ls2", "gamma_2", "mlp.fc2"))
 
 
 @torch.no_grad()
 def fold(model: nn.Module) -> nn.Module:
-    """Fold each block's LayerScale (Touvron et al. 2021, arXiv 2103.17239) into the last layer of its branch, in place.
+    """Fold each block's LayerScale (Touvron et al. 2021, arXiv 2103.17239) into the last layer of
+    its branch, in place.
 
     Outputs and attention maps stay the same; the model no longer has LayerScale.
 

@@ -1,8 +1,9 @@
 """Pre-trained weights: found in a folder, checked and loaded strictly.
 
-A file that timm hosts is loaded by timm, with its published number of classes: with another, timm loads non-strictly and
-a wrong file would pass. timm also silently resamples patch and position embeddings of another size, so shapes are compared
-first. An authors' file is converted by its family's layout.
+A file that timm hosts is loaded by timm, with its published number of classes: with another, timm
+loads non-strictly and a wrong file would pass. timm also silently resamples patch and position
+embeddings of another size, so shapes are compared first. An authors' file is converted by its
+family's layout.
 """
 
 from __future__ import annotations
@@ -36,20 +37,15 @@ from families.core.checkpoints import (
 from families.spec import Layout, Official, Teacher, one_line
 
 RECORD = "fetched.json"  # beside a fetched file: its origin
-
-
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
-
-
 _UNFINISHED = (".part", ".incomplete", ".json")
-
-
 _TIMMS_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
 
 
 def find_weights(folder: Path, family: str, size: str) -> Path | None:
-    """A teacher's file in a weights folder: `<family>-<size>.<any suffix>`, or a file with a checkpoint's suffix inside the
-    folder `<family>-<size>`. None if there is none; unfinished downloads and JSON do not count.
+    """A teacher's file in a weights folder: `<family>-<size>.<any suffix>`, or a file with a
+    checkpoint's suffix inside the folder `<family>-<size>`. None if there is none; unfinished
+    downloads and JSON do not count.
 
     Raises WeightsError that names them for several files.
     """
@@ -80,7 +76,8 @@ def _digest(path: Path, size: int, mtime_ns: int) -> str:
 
 
 def source_of(teacher: Teacher) -> str:
-    """The origin of a teacher's weights: the authors' address, or `hub:` and timm's repository at the hub."""
+    """The origin of a teacher's weights: the authors' address, or `hub:` and timm's repository at
+    the hub."""
     if teacher.official is not None:
         return teacher.official.url
     return f"hub:{timm.get_pretrained_cfg(teacher.model).hf_hub_id}"
@@ -93,7 +90,8 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def recorded(folder: Path) -> dict[str, Any]:
-    """The record of a folder's last fetch, whatever became of the file; empty if there is none or it is damaged."""
+    """The record of a folder's last fetch, whatever became of the file; empty if there is none or
+    it is damaged."""
     path = folder / RECORD
     try:
         record: Any = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -128,7 +126,8 @@ def load_pretrained(teacher: Teacher, path: Path) -> nn.Module:
 def load_official(model: nn.Module, official: Official, path: Path) -> None:
     """Load an authors' checkpoint into a headless timm model.
 
-    Raises WeightsError that names the file if it is unreadable, or its digest, layout, keys, shapes or values are wrong.
+    Raises WeightsError that names the file if it is unreadable, or its digest, layout, keys, shapes
+    or values are wrong.
     """
     refuse_at_sight(path)
     if official.sha256 is not None and file_digest(path) != official.sha256:
@@ -144,7 +143,8 @@ def load_official(model: nn.Module, official: Official, path: Path) -> None:
 
 
 def convert(checkpoint: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
-    """An authors' checkpoint as a timm state dict. Raises KeyError if it has none of the layout's containers."""
+    """An authors' checkpoint as a timm state dict. Raises KeyError if it has none of the layout's
+    containers."""
     container = next((name for name in layout.containers if isinstance(checkpoint.get(name), Mapping)), None)
     if container is None:
         raise KeyError(f"none of {', '.join(layout.containers)} among its keys {some(checkpoint)}")
@@ -176,7 +176,8 @@ def _load_hosted(teacher: Teacher, args: Mapping[str, Any], path: Path) -> nn.Mo
 
 
 def _check_geometry(teacher: Teacher, model: nn.Module, path: Path) -> None:
-    """Raise WeightsError for another geometry than the family's: a model with other heads would take the same file."""
+    """Raise WeightsError for another geometry than the family's: a model with other heads would
+    take the same file."""
     built: Any = model
     found = {
         "num_heads": built.blocks[0].attn.num_heads,
@@ -229,7 +230,8 @@ def _check_finite(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def _check_arrays(path: Path, native: nn.Module) -> None:
-    """Raise WeightsError unless an .npz has exactly the model's number of values: timm would silently resize others."""
+    """Raise WeightsError unless an .npz has exactly the model's number of values: timm would
+    silently resize others."""
     refuse_at_sight(path)
     expected = sum(value.numel() for value in native.parameters())
     try:
@@ -247,7 +249,8 @@ def _check_arrays(path: Path, native: nn.Module) -> None:
 
 
 def _claimed(arrays: zipfile.ZipFile, part: zipfile.ZipInfo) -> int:
-    """The number of values that an array of an .npz claims. Raises ValueError for other types, or more than fit."""
+    """The number of values that an array of an .npz claims. Raises ValueError for other types, or
+    more than fit."""
     with arrays.open(part) as file:
         header = getattr(np.lib.format, "read_array_header_{}_{}".format(*np.lib.format.read_magic(file)))
         shape, _, kind = header(file)

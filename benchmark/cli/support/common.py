@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from benchmark.spec.protocol import Protocol
 
 DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
-
-
 MOST_SAID = 1000  # characters of a line
 
 
@@ -38,7 +36,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def path_option(text: str) -> Path:
-    """An option's path. An empty one (an unset shell variable) is refused: it would mean the current folder."""
+    """An option's path. An empty one (an unset shell variable) is refused: it would mean the
+    current folder."""
     if not text:
         raise argparse.ArgumentTypeError("an empty path")
     return Path(text)
@@ -50,13 +49,12 @@ def number_option(parser: argparse.ArgumentParser, option: str, allowed: Whole, 
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")  # names; a machine need not have them
-
-
 REQUEST: dict[str, str | None] = {"family": "all", "sizes": None, "study": "main", "protocol": "mini", "seeds": None}
 
 
 def request_options(parser: argparse.ArgumentParser, otherwise: str = "", given: bool = True) -> None:
-    """Add the options that choose runs; without `given` they have no defaults, and help names `otherwise` as the default."""
+    """Add the options that choose runs; without `given` they have no defaults, and help names
+    `otherwise` as the default."""
     for name, shape, told in (
         ("family", "NAMES|all", "as in deit3,dinov2 (default: all)"),
         ("sizes", "SIZES", "as in base,large (default: all that the families have)"),
@@ -92,7 +90,8 @@ def counting_bar(console: Console) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def reports_folder(args: argparse.Namespace) -> Path:
-    """The reports folder: by default beside the results and named after them, so that no other folder's reports are lost."""
+    """The reports folder: by default beside the results and named after them, so that no other
+    folder's reports are lost."""
     results: Path = args.results if args.results.name not in ("", "..") else args.results.resolve()
     return args.reports or results.with_name("reports" if results.name == "results" else f"{results.name}-reports")
 
@@ -110,7 +109,8 @@ def read_seeds(text: str | None, protocol: Protocol) -> list[int]:
 
 
 def check_device(name: str, here: bool = True) -> None:
-    """Raises UserError for a device that is not here or, unless it has to be `here`, is no device's name."""
+    """Raises UserError for a device that is not here or, unless it has to be `here`, is no device's
+    name."""
     if name in ("auto", "cpu") or (name == "cuda" and not here):
         return
     if not here:
@@ -142,7 +142,8 @@ def cores() -> int:
 
 
 def make_console(stderr: bool = False) -> Console:
-    """A console without markup, since names may have brackets. Off a terminal its lines do not wrap at 80 columns."""
+    """A console without markup, since names may have brackets. Off a terminal its lines do not wrap
+    at 80 columns."""
     from rich.console import Console
 
     terminal = (sys.stderr if stderr else sys.stdout).isatty()

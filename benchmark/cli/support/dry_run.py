@@ -24,8 +24,8 @@ MOST_ROWS = 1000  # of the table: more take seconds to lay out
 def preview(launch: Launch) -> dict[str, Any]:
     """The plan's runs with their stage and state, and the cost of those to train:
 
-    `bill` by arithmetic, `estimate` by measurements of `bench speed --protocol` (null without), `experience` by the plan's
-    finished runs.
+    `bill` by arithmetic, `estimate` by measurements of `bench speed --protocol` (null without),
+    `experience` by the plan's finished runs.
     """
     plan, survey = launch.plan, Survey(launch)
     elsewhere = _elsewhere(launch)

@@ -36,7 +36,8 @@ def check_batches(plan: Plan, processes: int, micro_batch: int | None) -> None:
 
 
 def checked_setup(args: argparse.Namespace, launch: Launch, survey: Survey, console: Console) -> Setup:
-    """How runs are trained here, once data and weights were found to be those of the protocol and of earlier results.
+    """How runs are trained here, once data and weights were found to be those of the protocol and
+    of earlier results.
 
     Raises UserError for data, and WeightsError for weights, that are not.
     """

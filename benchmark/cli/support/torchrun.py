@@ -13,7 +13,8 @@ from families.spec import UserError
 
 
 def process_count() -> int:
-    """How many processes torchrun started; 1 without it. Raises UserError where it did not set all variables."""
+    """How many processes torchrun started; 1 without it. Raises UserError where it did not set all
+    variables."""
     size = bounds.JOBS.read("WORLD_SIZE", os.environ.get("WORLD_SIZE") or "1")
     if size > 1:
         absent = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
@@ -30,7 +31,8 @@ def local_process_count() -> int:
 
 
 def joined(device: str, in_process: bool) -> Any:
-    """A context of `benchmark.training.distributed.Ranks`; without torchrun a stand-in, which does not import torch."""
+    """A context of `benchmark.training.distributed.Ranks`; without torchrun a stand-in, which does
+    not import torch."""
     if process_count() == 1:
         return nullcontext(SimpleNamespace(first=True, broadcast=lambda said: said))
     from benchmark.execution.setup import torch_device

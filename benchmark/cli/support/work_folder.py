@@ -53,7 +53,8 @@ def submissions_of(work: Path) -> Submissions:
 
 
 def wanted_of(args: argparse.Namespace, submissions: Submissions) -> list[Wanted]:
-    """The runs of all requests made in the work folder, or those of them that the options name; else the runs named."""
+    """The runs of all requests made in the work folder, or those of them that the options name;
+    else the runs named."""
     from benchmark.execution.monitor import Wanted
     from benchmark.storage.results import Results
 
@@ -67,7 +68,8 @@ def wanted_of(args: argparse.Namespace, submissions: Submissions) -> list[Wanted
 
 
 def _made(args: argparse.Namespace, submissions: Submissions) -> Iterator[Wanted]:
-    """The requests made in the work folder, each once. One that is not valid any more is named on stderr."""
+    """The requests made in the work folder, each once. One that is not valid any more is named on
+    stderr."""
     from benchmark.execution.monitor import Wanted
     from benchmark.storage.results import Results
 

@@ -1,4 +1,5 @@
-"""The interface of a backend. Its defaults suit workers that run on this machine and end with the command."""
+"""The interface of a backend. Its defaults suit workers that run on this machine and end with the
+command."""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ class Backend:
         cls.name = cls.__module__.rpartition(".")[2]
 
     def __init__(self, config: Path | None = None, jobs: int | None = None, processes: int | None = None) -> None:
-        """Take the command's options; None: not given. Raises UserError for options that do not go with the backend."""
+        """Take the command's options; None: not given. Raises UserError for options that do not go
+        with the backend."""
         self.jobs, self.processes = jobs, processes or 1
 
     def at_a_time(self, places: int) -> int:
@@ -76,7 +78,8 @@ class Backend:
         return asked
 
     def longest_array(self) -> int:
-        """The most jobs of one submission. Raises SchedulerError where none can be made from this machine."""
+        """The most jobs of one submission. Raises SchedulerError where none can be made from this
+        machine."""
         return 1000
 
     def parameters(self, name: str, folder: Path, code: Path, after: Iterable[str]) -> dict[str, Any]:
@@ -92,8 +95,9 @@ class Backend:
     ) -> list[Any]:  # fmt: skip
         """Submit one job a task, which calls `worker` with it; submitit's jobs.
 
-        Jobs are called `name`, import the copy of the code in `code`, keep their files in `folder`, and begin once the jobs
-        `after` have ended. Raises SchedulerError where the scheduler refuses.
+        Jobs are called `name`, import the copy of the code in `code`, keep their files in `folder`,
+        and begin once the jobs `after` have ended. Raises SchedulerError where the scheduler
+        refuses.
         """
         import submitit
 
@@ -104,12 +108,14 @@ class Backend:
 
     @staticmethod
     def live(ids: Iterable[str]) -> dict[str, Live]:
-        """Those of these jobs that have not ended. Raises SchedulerError where the scheduler does not answer."""
+        """Those of these jobs that have not ended. Raises SchedulerError where the scheduler does
+        not answer."""
         return {}
 
     @staticmethod
     def endings(ids: Iterable[str]) -> dict[str, str]:
-        """How these jobs ended, in Slurm's words, without those that the scheduler has forgotten. Raises SchedulerError."""
+        """How these jobs ended, in Slurm's words, without those that the scheduler has forgotten.
+        Raises SchedulerError."""
         return {}
 
     @staticmethod

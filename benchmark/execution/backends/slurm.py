@@ -1,4 +1,5 @@
-"""Slurm: each job is submitted by submitit, in arrays, and queues again after its time limit or a preemption."""
+"""Slurm: each job is submitted by submitit, in arrays, and queues again after its time limit or a
+preemption."""
 
 from __future__ import annotations
 
@@ -18,8 +19,6 @@ from benchmark.spec.records import validated
 from benchmark.storage.work_folder import SubmissionFolder
 
 NO_LIMIT = 10**6  # of how often a job may queue again
-
-
 TAIL_BYTES = 4096
 
 
@@ -32,7 +31,8 @@ class Slurm(Backend):
     takes_config = True
 
     def __init__(self, config: Path | None = None, jobs: int | None = None, processes: int | None = None) -> None:
-        """Settings come from the file `config`, else from the user's own; the other options override them."""
+        """Settings come from the file `config`, else from the user's own; the other options
+        override them."""
         options = {"parallel": jobs, "processes": processes}
         given = load_config(config).model_dump(exclude_unset=True)
         given |= {name: value for name, value in options.items() if value is not None}
@@ -57,7 +57,8 @@ class Slurm(Backend):
     def submit(
         self, worker: Callable[[Any], None], tasks: Sequence[Any], name: str, folder: Path, code: Path, after: Iterable[str] = ()
     ) -> list[Any]:  # fmt: skip
-        """Submit an array. The file of environment variables, which may be secret, is readable by its owner alone."""
+        """Submit an array. The file of environment variables, which may be secret, is readable by
+        its owner alone."""
         import submitit
 
         environment = SubmissionFolder(folder).environment

@@ -14,22 +14,15 @@ from benchmark.execution.backends.backend import Live, SchedulerError
 from families.spec import one_line
 
 PROGRAMS = ("sbatch", "srun", "squeue", "sacct", "scancel", "scontrol")
-
-
 ASK_SECONDS = 60
-
-
 IDS_A_CALL = 500
-
-
 REJECTED = re.compile(r"sbatch: (?:error: )?(.*)")
-
-
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT")
 
 
 def live(ids: Iterable[str]) -> dict[str, Live]:
-    """Those of these jobs (as in 12 or 12_3) that have not ended. Raises SchedulerError where Slurm does not answer.
+    """Those of these jobs (as in 12 or 12_3) that have not ended. Raises SchedulerError where Slurm
+    does not answer.
 
     The reason of a held job, as after its node went down, says what releases it.
     """
@@ -57,7 +50,8 @@ def _batched(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def endings(ids: Iterable[str]) -> dict[str, str]:
-    """How these jobs ended, as in OUT_OF_MEMORY or CANCELLED by 1000, without those that Slurm has forgotten.
+    """How these jobs ended, as in OUT_OF_MEMORY or CANCELLED by 1000, without those that Slurm has
+    forgotten.
 
     Raises SchedulerError where sacct fails.
     """
@@ -83,8 +77,8 @@ def cancel_named(name: str) -> None:
 
 @contextmanager
 def outside_of_jobs() -> Iterator[None]:
-    """Within: submitted jobs inherit nothing of a job that this process belongs to, and sbatch's complaints are not printed,
-    since the error that is raised has them."""
+    """Within: submitted jobs inherit nothing of a job that this process belongs to, and sbatch's
+    complaints are not printed, since the error that is raised has them."""
     import submitit
 
     kept = {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or name.startswith("SBATCH_")}

@@ -20,17 +20,9 @@ RESERVED = (
     "job_name", "array", "output", "error", "dependency", "signal", "requeue", "no_requeue", "nodes", "ntasks_per_node", "time",
     "parsable", "wait", "test_only", "wrap", "open_mode",
 )  # fmt: skip
-
-
 Processes = Annotated[int, NUMBER, Field(ge=bounds.PROCESSES.least, le=bounds.PROCESSES.most)]
-
-
 Minutes = Annotated[int, NUMBER, Field(ge=bounds.MINUTES.least, le=bounds.MINUTES.most)]
-
-
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$", max_length=1000)]  # of a script
-
-
 Variable = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=10_000)]
 
 
@@ -47,7 +39,8 @@ class ClusterConfig(Record):
         minutes: of a job, before it queues again.
         notice_seconds: how long before this, or a preemption, a job begins to leave.
         parallel: jobs of a stage that run at a time.
-        runs_per_job: the fewest runs of a job, group after group; runs that train together always share a job.
+        runs_per_job: the fewest runs of a job, group after group; runs that train together always
+            share a job.
         environment: variables of each job.
         setup: shell lines before each job, as in `module load cuda`.
         sbatch: other options of sbatch, as in `reservation: vision`; true for one without a value.
@@ -122,8 +115,9 @@ class ClusterConfig(Record):
         return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in self.environment.items())
 
     def parameters(self, name: str, code: Path, after: Collection[str], variables: Path) -> dict[str, Any]:
-        """The parameters of submitit's executor for jobs called `name` that run a copy of the code, once the jobs `after` have
-        ended, however. The file `variables` has this record's `variables`."""
+        """The parameters of submitit's executor for jobs called `name` that run a copy of the code,
+        once the jobs `after` have ended, however. The file `variables` has this record's
+        `variables`."""
         exports = [f". {shlex.quote(str(variables))}"] if self.environment else []
         exports.append(f"export SRUN_CPUS_PER_TASK={self.cpus}")  # since Slurm 22.05 srun does not take it from sbatch
         exports += [f"export PYTHONPATH={shlex.quote(str(code))}${{PYTHONPATH:+:$PYTHONPATH}}", "export PYTHONSAFEPATH=1"]
@@ -161,7 +155,8 @@ def user_file() -> Path:
 
 
 def load_config(path: Path | None) -> ClusterConfig:
-    """The settings in `path`, else in the user's file, else the defaults. Raises UserError, one line, naming the file."""
+    """The settings in `path`, else in the user's file, else the defaults. Raises UserError, one
+    line, naming the file."""
     if path is None:
         path = user_file()
         if not path.is_file():

@@ -20,7 +20,6 @@ from benchmark.spec.arm import Arm
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "o", "s", "o", "s")
-
 STYLE = {
     "svg.hashsalt": "bench",
     "svg.fonttype": "none",
@@ -29,7 +28,6 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-
 SIZES = {
     "font.size": 8,
     "axes.titlesize": 8,
@@ -38,9 +36,7 @@ SIZES = {
     "ytick.labelsize": 7,
     "legend.fontsize": 7.5,
 }
-
 LABEL, NOTE = 8.0, 7.0  # font sizes in points
-
 FAINT = "0.4"
 
 
@@ -78,7 +74,6 @@ VERDICTS = {
     "inconclusive": Mark("inconclusive: interval holds 0", "o", "0.35", filled=False),
     "": Mark("no verdict here", "D", "0.1", filled=False),
 }
-
 OUTCOMES = {
     "as claimed": Mark("as claimed", "^", COLOURS[0]),
     "not contradicted": Mark("not contradicted", "o", COLOURS[0], filled=False),
@@ -88,14 +83,11 @@ OUTCOMES = {
     "without outcome": Mark("claimed, without outcome", "s", "0.35", filled=False),
     "": Mark("nothing claimed", "o", "0.2"),
 }
-
 ESTIMATES = {"estimate": Mark("matched-none - standard-none", "o", "0.2"), "": Mark("a single run", "D", "0.1", filled=False)}
-
 STUDENTS = {
     "standard": Mark("standard student", "o", COLOURS[1], filled=False),
     "matched": Mark("matched student", "s", COLOURS[0]),
 }
-
 METHODS = {"none": ("0.25", "o"), "copy": (COLOURS[0], "s"), "distill": (COLOURS[4], "D")}
 OTHERS = tuple((colour, marker) for marker in "X^vP" for colour in (COLOURS[2], COLOURS[3], COLOURS[5], COLOURS[1]))
 

@@ -9,9 +9,7 @@ from benchmark.analysis.leaderboard import SAME, Leaderboard
 from benchmark.reporting.table import Column, Table
 
 PLACE = 60
-
 NATIVE = ("control", "reversal_copy", "reversal_distill", "total_copy", "total_distill")
-
 NATIVE_MEANS = (
     "In percentage points with plain 95 % intervals. control: matched-none - standard-none;"
     " reversal: gap(matched) - gap(standard); total: matched arm - standard-none. † inert under Copy: Copy bypasses it in"

@@ -1,4 +1,5 @@
-"""Cross-entropy of the student's map to the teacher's, the usual loss (Li et al. 2024, arXiv 2411.09702)."""
+"""Cross-entropy of the student's map to the teacher's, the usual loss (Li et al. 2024, arXiv
+2411.09702)."""
 
 from __future__ import annotations
 

@@ -11,5 +11,6 @@ OF_DISTRIBUTIONS = False
 
 
 def loss(teacher: Tensor, student: Tensor) -> Tensor:
-    """1 - cosine of the vectors along the last dimension (a map's rows), mean over all of them: a scalar."""
+    """1 - cosine of the vectors along the last dimension (a map's rows), mean over all of them: a
+    scalar."""
     return 1 - F.cosine_similarity(*at_least_float32(student, teacher), dim=-1).mean()

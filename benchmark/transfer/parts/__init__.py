@@ -1,8 +1,8 @@
 """Parts of the teacher's attention that can be transferred: one file each, named as in `part=NAME`.
 
 A file defines `PART`, a `Part`: how it is taken, compared (Distillation) and put in place (Copy).
-`COPIED = False` declares that Copy of it makes no sense, `NEEDS_ROUTE = False` that a teacher may be
-read as maps, without q, k and v.
+`COPIED = False` declares that Copy of it makes no sense, `NEEDS_ROUTE = False` that a teacher may
+be read as maps, without q, k and v.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ Tokens = Sequence[int] | None  # indices of the tokens that both models have; No
 
 
 class Part(Protocol):
-    """A part of attention; `fusible`: whether a loss may compute it together with the student's attention output."""
+    """A part of attention; `fusible`: whether a loss may compute it together with the student's
+    attention output."""
 
     fusible: bool
 
     def handed(self, route: Route | Map, handed: Route | Map, keep: Tokens) -> Any:
         """What stands for the part, among the teacher's tokens `keep`.
 
-        `route` is the source's with all the teacher's tokens, `handed` the same among `keep` and without sinks.
+        `route` is the source's with all the teacher's tokens, `handed` the same among `keep` and
+        without sinks.
         """
         ...
 
@@ -37,13 +39,15 @@ class Part(Protocol):
         ...
 
     def copied(self, given: Any, keep: Tokens) -> tuple[OnRoute | None, Callable[..., Tensor] | None]:
-        """How a block with the part in place attends: by its whole route, or by its values alone (the other is None)."""
+        """How a block with the part in place attends: by its whole route, or by its values alone
+        (the other is None)."""
         ...
 
 
 @dataclass(frozen=True)
 class TensorPart:
-    """A part that is one tensor [B, heads, tokens, head_dim]; all else of the student's attention is its own.
+    """A part that is one tensor [B, heads, tokens, head_dim]; all else of the student's attention
+    is its own.
 
     Attributes:
         of: the tensor, of a route, its values, and a function that gives the attention output.

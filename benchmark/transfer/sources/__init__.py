@@ -1,8 +1,9 @@
 """Whose attention is transferred: one file each, named as in `source=NAME`.
 
 A file defines `attention(route, block, reader)`: the Route or Map in place of the teacher's own for
-the same image. It may declare `OF_MAPS = True` (it is a map alone, of no image), `WHOLE_BATCH = True`
-(it depends on the other images of the batch) and `AVERAGED = True` (average maps are learnt first).
+the same image. It may declare `OF_MAPS = True` (it is a map alone, of no image), `WHOLE_BATCH =
+True` (it depends on the other images of the batch) and `AVERAGED = True` (average maps are learnt
+first).
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The teacher's map averaged over the images of val: a null that keeps where the teacher looks on the whole."""
+"""The teacher's map averaged over the images of val: a null that keeps where the teacher looks on
+the whole."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ WHOLE_BATCH = True
 
 
 def attention(route: Route | Map, block: int, reader: TeacherReader) -> Route | Map:
-    """For each image the route of its neighbour in the batch. Raises ValueError for a batch of one image."""
+    """For each image the route of its neighbour in the batch. Raises ValueError for a batch of one
+    image."""
     if len(route) < 2:
         raise ValueError("the attention of another image needs a batch of at least 2 images")
     return route.other_image()
