@@ -70,7 +70,7 @@ def protocol_file(folder, **changes):
         "transfer": {"blocks": -1, "teacher_drop_path": True},
         "seeds": [0],
         "curve_points": 6,
-        "checkpoint_seconds": 0,
+        "checkpoint_seconds": 1e9,
         "evaluation_batch": 10,
     } | changes
     path = folder / "small.yaml"
@@ -118,10 +118,10 @@ def alone(images, tmp_path_factory):
     return folder
 
 
-def with_teacher(folder, source):
+def with_teacher(folder, source, **changes):
     """A folder in which only the teacher is trained already, as `source` has it."""
     folder.mkdir(exist_ok=True)
-    protocol_file(folder)
+    protocol_file(folder, **changes)
     (key,) = (found.key for arm, found in results_of(source).items() if arm == "teacher")
     shutil.copytree(source / "work" / "runs" / key, folder / "work" / "runs" / key)
 
@@ -142,8 +142,8 @@ def test_two_processes_train_what_one_does_and_a_kill_loses_nothing(images, alon
     """The same loss curves by gloo, with augmentation, mixup, cutmix and stochastic depth on; killed in the middle of an epoch
     and resumed, number for number those of an uninterrupted request of two processes."""
     shared, killed = tmp_path / "shared", tmp_path / "killed"
-    for folder in (shared, killed):
-        with_teacher(folder, alone)
+    with_teacher(shared, alone)
+    with_teacher(killed, alone, checkpoint_seconds=0)
     finish(command(*words(shared, images, "--processes", "2")))
     agree(shared, alone)
     assert [results_of(shared)[arm].cost.ranks for arm in ("standard-none", "standard-copy", "standard-distill")] == [2] * 3
@@ -177,7 +177,7 @@ def students_steps(folder):
 
 def test_a_dead_rank_fails_one_run_alone(images, alone, tmp_path):
     """The other rank does not wait for it for ever; the runs beside it go on in the same command, from where they were."""
-    with_teacher(tmp_path, alone)
+    with_teacher(tmp_path, alone, checkpoint_seconds=0)
     process = command(*words(tmp_path, images, "--processes", "2"))
     rank = None
     while rank is None:

@@ -18,7 +18,7 @@ def site(lab, tmp_path):
     make_folder(tmp_path / "data", {"imagenet-a": 24, "imagenet-r": 20}, CLASSES, 1, {names[i]: i for i in SUBSET})
     make_folder(tmp_path / "data", {"imagenet-v2": 24}, CLASSES, 2, {str(i): i for i in range(CLASSES)})
     content = yaml.safe_load(protocol_file(tmp_path).read_text())
-    content["recipe"]["epochs"], content["curve_points"] = 12, 2
+    content["recipe"]["epochs"], content["curve_points"], content["checkpoint_seconds"] = 12, 2, 0
     made = Site(tmp_path / "user", lab, content, tmp_path / "few.yaml", "dinov2_reg", partition="hard", cpus=3)
     made.request = ["--data", tmp_path / "data", "--device", "cpu", "--workers", "2", *made.request]
     return made
