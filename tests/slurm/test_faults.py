@@ -226,7 +226,7 @@ def just_begun(lab):
 
 
 def test_the_time_limit(place, numbers):
-    site = place("one", minutes=1, notice_seconds=25)  # Slurm looks every 30 s: 5 to 35 s after the start
+    site = place("one", minutes=1, notice_seconds=10)  # Slurm looks every 30 s: 20 to 50 s after the start
     site.bench("run")
     with held(site, "standard-none-s0") as (pid,):
         site.until(lambda: noticed(pid), what="the notice")
