@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
 import families
+from benchmark.spec import plugins
 from benchmark.spec.arm import Arm, star_filled
 from benchmark.spec.records import Record, validated
 from benchmark.spec.yaml_files import find_file, read_yaml, shipped
 from families.spec import Family, UserError, quoted
+
+if TYPE_CHECKING:
+    TableName: TypeAlias = str
+else:
+    TableName = Literal[plugins.names("reporting/tables")]
 
 
 class Teachers(Record):
@@ -122,7 +128,7 @@ class Study(Record):
     arms: tuple[str, ...] = Field(min_length=1)
     teachers: Teachers = Teachers()
     choose: Literal["weight", "lr"] | None = None
-    tables: tuple[Literal["sizes", "closed", "shifted", "cost"], ...] = ()
+    tables: tuple[TableName, ...] = ()
     asks: str = ""
     claims: tuple[Claim, ...] = ()
     limits: dict[str, str] = {}
