@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -156,9 +157,12 @@ def test_two_processes_train_what_one_does_and_a_kill_loses_nothing(images, alon
                 break
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.02)
+        for pid in workers(killed):  # which else would train on until they miss their launcher
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        time.sleep(1.5)  # workers look every second whether their launcher lives
+        time.sleep(1.5)  # the other rank ends too
         saved = [torch.load(path, weights_only=True)["progress"]["step"] for path in killed.glob("work/runs/*/checkpoint.pt")]
         return [step for step in saved if step % BATCHES]
 
@@ -167,6 +171,12 @@ def test_two_processes_train_what_one_does_and_a_kill_loses_nothing(images, alon
     assert numbers(killed) == numbers(shared)
     logs = "".join(path.read_text() for path in killed.glob("work/runs/*/run.log"))
     assert any(f"training from step {step}" in logs for step in range(2, 3 * BATCHES) if step % BATCHES)
+
+
+def workers(folder):
+    """The first processes of those that train now."""
+    found = [json.loads(path.read_text()) for path in folder.glob("work/runs/*/progress.json")]
+    return {each["pid"] for each in found if each["state"] == "running"}
 
 
 def students_steps(folder):
