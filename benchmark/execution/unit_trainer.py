@@ -22,7 +22,6 @@ from benchmark.spec.teacher_source import Untrained
 from benchmark.storage.provenance import code_version, provenance, utc_now
 from benchmark.storage.result_file import labelled
 from benchmark.training.preemption import Preempted
-from benchmark.training.state_files import digest_at, weights_of
 from families.spec import UserError, one_line
 
 if TYPE_CHECKING:
@@ -217,6 +216,7 @@ def made_by(task: WorkerTask, files: Mapping[str, Path], run: Run) -> str:
 def files_of(task: WorkerTask, item: Item) -> dict[str, Path]:
     """The weights that a run names as its teacher's. Raises WeightsError for another run's that are
     not those it left, UserError for missing pre-trained ones."""
+    from benchmark.training.state_files import weights_of
     from families.core.weights import find_weights
 
     run = item.run
@@ -250,6 +250,7 @@ def _deliver(task: WorkerTask, item: Item, found: dict[str, Any], started: str, 
 
 def _taught_by(task: WorkerTask, item: Item) -> dict[str, Any] | None:
     """The teacher's record in a result."""
+    from benchmark.training.state_files import digest_at
     from families.core.weights import record_of
 
     files = files_of(task, item)

@@ -31,7 +31,7 @@ def test_lists(bench, what):
     assert code == 0 and len(out.splitlines()) > 4
 
 
-@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["--help"], ["run", "--help"]])
+@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["--help"], ["run", "--help"], ["run", "--dry-run"]])
 def test_lists_and_help_load_nothing_heavy(words):
     code = (
         "import sys\nfrom benchmark.cli import main\n"
