@@ -60,7 +60,7 @@ class PerSize:
 
 @dataclass(frozen=True)
 class Component:
-    """One native component: what a teacher's architecture has and the standard student has not.
+    """One native component: a part of a teacher's architecture that the standard student lacks.
 
     Attributes:
         name: as users type it.
@@ -195,7 +195,7 @@ class Family:
         return self.sizes + tuple(teacher.size for teacher in self.alternatives)
 
     def teacher(self, size: str) -> Teacher:
-        """The teacher of one size or alternative. Raises UnknownName for a size the family has not."""
+        """The teacher of one size or alternative. Raises UnknownName for a size that the family lacks."""
         by_size = {teacher.size: teacher for teacher in (*self.teachers, *self.alternatives)}
         if size not in by_size:
             raise UnknownName(f"size of {self.title}", size, by_size)
@@ -205,7 +205,7 @@ class Family:
         """The native components called `names` (all when None), initial values resolved for `size`,
         in the file's order.
 
-        Raises UnknownName for a component the family has not, UserError for a size without an
+        Raises UnknownName for a component that the family lacks, UserError for a size without an
         initial value.
         """
         known = {component.name: component for component in self.native}

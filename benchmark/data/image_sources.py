@@ -103,7 +103,7 @@ def _whole(source: Source, split: Split, known: Mapping[Any, int]) -> None:
     ensure_equal(source.where, "images", len(source), split.images)
     missing = [str(word) for word, number in known.items() if number not in source.classes.values()]
     if missing:
-        raise UserError(f"{source.where}: training classes that it has not ({len(missing)}): {some(missing)}")
+        raise UserError(f"{source.where}: training classes that it lacks ({len(missing)}): {some(missing)}")
 
 
 def _shifted_sources(settings: Settings, place: DataLocation, names: Mapping[str, int]) -> dict[str, Source]:
@@ -153,5 +153,5 @@ def _numbered(where: str, reader: Any, known: Mapping[Any, int]) -> Source:
     found = _labels(reader)
     strange = sorted(str(word) or "images in no folder" for word in found if word not in known)
     if strange:
-        raise UserError(f"{where}: classes that training has not ({len(strange)}): {some(strange)}")
+        raise UserError(f"{where}: classes that training lacks ({len(strange)}): {some(strange)}")
     return Source(where, reader, {label: known[word] for word, label in found.items()})

@@ -53,7 +53,7 @@ class PublishedFigures(Record):
     def _cited(self) -> PublishedFigures:
         for figure in self.figures:
             if figure.source not in self.sources:
-                raise ValueError(f"figures: {figure.what!r} has source {figure.source!r}, which sources has not")
+                raise ValueError(f"figures: {figure.what!r} has source {figure.source!r}, which is not in sources")
         return self
 
 

@@ -171,7 +171,7 @@ class Draft:
         if self.protocol.teacher is not None:
             return Trained(run=str(run), folded=folded)
         if self.teacher_seed or self.teacher_recipe:
-            self.refuse("the teachers are pre-trained, there is one of each")
+            self.refuse("the teachers are pre-trained: there is one of each")
         sha256 = teacher.official.sha256 if teacher.official else None
         weights = teacher.official.url if teacher.official else teacher.model
         return Pretrained(weights=weights, revision=teacher.revision, sha256=sha256, run=run, folded=folded)

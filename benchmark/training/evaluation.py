@@ -30,7 +30,7 @@ def evaluate(
 
     Every image counts once, whatever the number of processes. With `attention` also by transferred
     block: `attention_kl` of a distilled student's own map from the teacher's in nats, and
-    `dropped_mass` on tokens that the student has not; None where there is none.
+    `dropped_mass` on tokens that the student lacks; None without them.
     """
     if not trainings:
         return []

@@ -167,7 +167,7 @@ class Alignment:
     """Which tokens teacher and student have in common: `teacher` and `student` index them, None
     where it is all of them.
 
-    `teacher_extra` and `student_extra` are what the other side has not.
+    `teacher_extra` and `student_extra` are the tokens that the other side lacks.
     """
 
     teacher: tuple[int, ...] | None
@@ -187,7 +187,7 @@ def layout(model: nn.Module) -> list[str]:
 
 
 def align(teacher: Sequence[str], student: Sequence[str]) -> Alignment:
-    """The one rule for differing token layouts: each side drops what the other has not.
+    """The one rule for differing token layouts: each side drops the tokens that the other lacks.
 
     Raises ValueError when the patch grids differ, since no dropping aligns them.
     """

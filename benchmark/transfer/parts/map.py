@@ -28,7 +28,7 @@ class AttentionMap:
         return found
 
     def copied(self, given: Route | Map, keep: Tokens) -> tuple[OnRoute | None, Callable[..., Tensor] | None]:
-        """The teacher's map times the student's values; tokens that the teacher has not keep their
+        """The teacher's map times the student's values; tokens that the teacher lacks keep their
         own attention."""
         return (None, given.attend) if keep is None else (_among(given, keep), None)
 
