@@ -74,7 +74,8 @@ class Forked:
         return Path(self.output).read_text(), None
 
     def send_signal(self, number):
-        os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # as Popen: nothing where it has ended
+            os.kill(self.pid, number)
 
     def kill(self):
         self.send_signal(signal.SIGKILL)
