@@ -141,7 +141,13 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize(("name", "text"), [("beit", README_EXAMPLE), ("dinov3", DINOV3)], ids=["the README's", "DINOv3"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("beit", README_EXAMPLE, id="the README's"),
+        pytest.param("dinov3", DINOV3, id="DINOv3", marks=pytest.mark.long),
+    ],
+)
 def test_a_new_family_is_one_file(name, text, tmp_path, tiny):
     """Put there and nothing else edited, it is listed, checked, covered by the contract tests and run."""
     for folder in ("families", "benchmark", "tests"):

@@ -139,6 +139,7 @@ def agree(folder, alone):
         assert result.metrics.loss == pytest.approx(expected[arm].metrics.loss, rel=1e-3)
 
 
+@pytest.mark.long
 def test_two_processes_train_what_one_does_and_a_kill_loses_nothing(images, alone, tmp_path):
     """The same loss curves by gloo, with augmentation, mixup, cutmix and stochastic depth on; killed in the middle of an epoch
     and resumed, number for number those of an uninterrupted request of two processes."""
@@ -185,6 +186,7 @@ def students_steps(folder):
     return [each["step"] for each in found if each["state"] == "running" and each["steps"] == 3 * BATCHES]
 
 
+@pytest.mark.long
 def test_a_dead_rank_fails_one_run_alone(images, alone, tmp_path):
     """The other rank does not wait for it for ever; the runs beside it go on in the same command, from where they were."""
     with_teacher(tmp_path, alone, checkpoint_seconds=0)
@@ -206,6 +208,7 @@ def test_a_dead_rank_fails_one_run_alone(images, alone, tmp_path):
     assert len([step for step in re.findall(r"training from step (\d+)", log) if int(step) > 0]) >= 2
 
 
+@pytest.mark.long
 def test_a_loss_that_is_not_finite_fails_its_run_in_every_process(images, alone, tmp_path):
     content = yaml.safe_load(protocol_file(tmp_path).read_text())
     content["recipes"]["copy"] = {

@@ -131,6 +131,7 @@ def test_kill_9_at_three_moments(slow, few, tmp_path):
     assert "0 to train" in finish(words)
 
 
+@pytest.mark.long
 def test_two_requests_that_share_runs_fill_both_their_cells(tiny, tmp_path):
     """DeiT and DINO are one training on mini. Whichever launcher does it, each family's folder is complete."""
     processes = []
@@ -146,6 +147,7 @@ def test_two_requests_that_share_runs_fill_both_their_cells(tiny, tmp_path):
     assert len(logs) == 4 and all(log.count("training from step") == 1 for log in logs)
 
 
+@pytest.mark.long
 def test_another_launchers_death_is_no_failure_of_ours(slow, few, tmp_path):
     """Two launchers on one work folder; one is killed in the middle of a run. The other takes the run over."""
     words = request(slow, tmp_path, few)
