@@ -379,7 +379,7 @@ def test_check_names_what_is_wrong_with_the_folders(own, tmp_path, shifting):
     with says(str(own / "empty"), "0 images"):
         checked(own, settings(test={"split": "empty", "images": 22}))
     (own / "val" / wnids(4)[2]).rename(own / "val" / "stranger")
-    with says(str(own / "val"), r"training has not \(1\)", "stranger"):
+    with says(str(own / "val"), r"training lacks \(1\)", "stranger"):
         checked(own)
     shutil.rmtree(own / "val" / "stranger")
     picture(0, 4, np.random.default_rng(0)).save(own / "val" / "loose.jpg")
@@ -402,9 +402,9 @@ def test_check_names_what_is_wrong_with_a_shifted_set(shifting):
         checked(root, changed(images=7))
     with says("some", "3 classes", "says 4"):
         checked(root, changed(classes=4))
-    with says("by-index", r"training has not \(12\)", "10, 11"):
+    with says("by-index", r"training lacks \(12\)", "10, 11"):
         checked(root, changed(path="by-index"))
-    with says("some", r"training has not \(3\)"):
+    with says("some", r"training lacks \(3\)"):
         checked(root, changed(named_by="index"))
 
 
