@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass as checked
 from benchmark.execution.backends import load
 from benchmark.execution.backends.backend import Backend, Live, SchedulerError
 from benchmark.spec.yaml_files import read_bytes
-from benchmark.storage.files import write_json
+from benchmark.storage.files import sweep, write_json
 from benchmark.storage.locks import is_locked, locked
 from benchmark.storage.provenance import utc_now
 from benchmark.storage.result_file import first_error
@@ -160,11 +160,13 @@ class Submissions:
         return [at for at in self._looked_at(self.submissions()) if at.live is not None]
 
     def settle(self) -> dict[str, Standing]:
-        """Cancel half-submitted arrays of interrupted commands and record how jobs ended; the
-        standings.
+        """Clean up after interrupted commands (temporary files, half-submitted arrays) and record how
+        jobs ended; the standings.
 
         To be called within `exclusively`. Raises SchedulerError.
         """
+        for folder in self.workspace.jobs.glob("*/"):
+            sweep(folder)
         submissions = self.submissions()
         for submission in submissions:
             backend = backend_of(submission)

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from benchmark.execution.code_copy import frozen
-from benchmark.storage.files import Damaged, read_sealed, write_json
+from benchmark.storage.files import Damaged, _host, read_sealed, write_json
 from benchmark.storage.work_folder import Workspace
 from benchmark.training.state_files import load_state, weights_digest, weights_of
 from families.core.checkpoints import WeightsError
@@ -478,6 +478,8 @@ def test_a_launcher_killed_at_once(seconds, site, tmp_path):
     time.sleep(seconds)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    for record in filter(Path.is_dir, (tmp_path / "work" / "jobs").iterdir()):  # as if it was killed while it wrote
+        (record / f".submission.json.{_host()}-{process.pid}-00000000.tmp").touch()
     finish(words)
     assert found(tmp_path / "results") == site[2] and not leftovers(tmp_path)
 
