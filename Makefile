@@ -1,4 +1,5 @@
-# make demo | studies | test | test-long | test-page | test-slurm | lint | format: each sets up what it needs; nothing but Python 3.11+ and make has to be there.
+# make demo | studies | test | test-long | test-page | test-slurm | lint | format
+# Each target sets up its own environment. Requires Python >= 3.11 and make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,8 +9,8 @@ JOBS ?= 2
 demo: $(VENV)/installed
 	$(BIN)/bench run --family deit3 --sizes base,large --work .bench --results .bench/demo/results --reports .bench/demo/reports
 
-# Every study again as it was measured on mini, from nothing, into .bench/studies: some hours on two cores (docs/studies.md).
-# Equal to what is committed where hardware and versions are.
+# Train every study on mini from scratch, into .bench/studies: some hours on two cores (docs/studies.md).
+# Results equal the committed ones on equal hardware and versions.
 ALL := augreg,beitv2,clip,deit,deit3,dino,dinov2,dinov2_reg,ibot,mae,mocov3
 NATIVE := beitv2,clip,deit3,dinov2,dinov2_reg,mae,mocov3
 MOST := schedule,datasets,shift,layers,parts,reinit,match,losses,recipes,finetuned,ensemble,sinks,tuning
@@ -52,7 +53,7 @@ format: $(VENV)/developed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Without the tools of development, which tests, lint and format add to the same folder.
+# The package without development tools; tests, lint and format add these to the same environment.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
