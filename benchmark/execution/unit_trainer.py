@@ -235,7 +235,7 @@ def _deliver(task: WorkerTask, item: Item, found: dict[str, Any], started: str, 
     from benchmark.training.state_files import weights_digest
 
     workspace, folder = task.workspace, task.workspace.run(item.key)
-    payload = found | {"teacher": _taught_by(task, item)}
+    payload = found | {"teacher": _teacher_record(task, item)}
     reason = below_floor(item, payload, task.protocol)
     if reason is not None:
         raise RuntimeError(reason)
@@ -248,7 +248,7 @@ def _deliver(task: WorkerTask, item: Item, found: dict[str, Any], started: str, 
     deliver(workspace, task.results, item)
 
 
-def _taught_by(task: WorkerTask, item: Item) -> dict[str, Any] | None:
+def _teacher_record(task: WorkerTask, item: Item) -> dict[str, Any] | None:
     """The teacher's record in a result."""
     from benchmark.training.state_files import digest_at
     from families.core.weights import record_of

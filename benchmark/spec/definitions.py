@@ -13,7 +13,7 @@ from benchmark.spec.bounds import STEPS
 from benchmark.spec.protocol import Protocol, Scale
 from benchmark.spec.recipe import Recipe
 from benchmark.spec.run import TEACHER, Architecture, Cell, Conditions, Geometry, Run, Transfer, digest
-from benchmark.spec.teacher_source import LAYER_SCALE, Finished, Pretrained, TeacherSource, Trained, Untrained
+from benchmark.spec.teacher_source import LAYER_SCALE, NoTeacher, Pretrained, TeacherSource, Trained, Untrained
 from families.spec import (
     STANDARD,
     Component,
@@ -147,7 +147,7 @@ class Draft:
     def ensembled(self) -> Run:
         """The run that evaluates a finished student together with the fine-tuned teacher."""
         student, tuned = (self.defined.run_of(each) for each in needed(self.protocol, self.cell)[:2])
-        of_teacher = Pretrained(**tuned.teacher.pinned) if tuned.teacher is not None and tuned.teacher.pinned else Finished()
+        of_teacher = Pretrained(**tuned.teacher.pinned) if tuned.teacher is not None and tuned.teacher.pinned else NoTeacher()
         finished = {"student": student.key, "ensemble": tuned.key}
         teacher = (student.teacher or of_teacher).model_copy(update=finished)
         return student.model_copy(update={"role": "ensemble", "teacher": teacher})

@@ -1,7 +1,6 @@
-"""Where the attention or the weights that a run takes from its teacher come from: a union of small
-records.
+"""The source of a run's teacher: a union of small records.
 
-Stored without the fields that are null. Which record it is follows from the fields that are there.
+Null fields are not stored. The fields that are there tell which record it is.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from benchmark.spec.records import Record
 LAYER_SCALE = "layer_scale"  # the component that can be folded into a teacher's weights
 
 
-class Finished(Record):
-    """No teacher: only runs that have finished before.
+class Source(Record):
+    """What the records have in common: the finished runs that an evaluation loads.
 
     Attributes:
         student: key of the run whose student is evaluated.
@@ -48,14 +47,14 @@ class Finished(Record):
         return getattr(self, "folded", None) is not None
 
 
-class Trained(Finished):
+class Trained(Source):
     """A teacher that run `run` pre-trained or fine-tuned."""
 
     run: str
     folded: Literal["layer_scale"] | None = None
 
 
-class Pretrained(Finished):
+class Pretrained(Source):
     """A teacher that was pre-trained elsewhere, fine-tuned by run `run` if there is one.
 
     Attributes:
@@ -76,7 +75,7 @@ class Pretrained(Finished):
         return {name: value for name, value in kept.items() if value is not None}
 
 
-class Untrained(Finished):
+class Untrained(Source):
     """The teacher's architecture with random weights.
 
     Attributes:
@@ -88,4 +87,8 @@ class Untrained(Finished):
     seed: str
 
 
-TeacherSource = Trained | Pretrained | Untrained | Finished
+class NoTeacher(Source):
+    """No teacher: the evaluation of a student that has none."""
+
+
+TeacherSource = Trained | Pretrained | Untrained | NoTeacher

@@ -28,12 +28,12 @@ HEADS = ("head.", "norm.", "fc_norm.")  # the norm before the head moves with th
 
 
 def model_of(run: Run, files: Mapping[str, Path]) -> nn.Module:
-    """The model that a run trains, at its start; `files` as for `taught_by`."""
+    """The model that a run trains, at its start; `files` as for `frozen_teacher`."""
     if run.is_teacher:
         return families.load(run.family).architecture(run.size, seed=run.seed, **timm_args(run))
     if run.is_finetuned:
         fresh = families.load(run.family).architecture(run.size, seed=run.stream, **timm_args(run))
-        return _with_new_head(fresh, taught_by(run, files).state_dict(), REINIT_PATTERNS[run.reinit])
+        return _with_new_head(fresh, frozen_teacher(run, files).state_dict(), REINIT_PATTERNS[run.reinit])
     return student_of(run)
 
 
@@ -47,7 +47,7 @@ def student_of(run: Run) -> nn.Module:
     return build_student(host, components, f"student:{run.seed}", **timm_args(run))
 
 
-def taught_by(run: Run, files: Mapping[str, Path]) -> nn.Module:
+def frozen_teacher(run: Run, files: Mapping[str, Path]) -> nn.Module:
     """The frozen teacher of a run.
 
     `files` has its weights: of the `run` that trained it, else the pre-trained `weights`. Raises
@@ -79,7 +79,7 @@ def reader_of(run: Run, files: Mapping[str, Path], device: str) -> TeacherReader
     """A reader of the run's teacher, for the transferred blocks."""
     given = run.transfer
     drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else 0.0
-    teacher = taught_by(run, files).to(device)
+    teacher = frozen_teacher(run, files).to(device)
     precision, values = given.teacher_precision, given.needs_route
     return TeacherReader(teacher, given.blocks, precision, given.compile_teacher, drop_path=drop_path, values=values)
 

@@ -26,7 +26,7 @@ from benchmark.spec.teachers import spelt_out, teachers_of
 from benchmark.spec.yaml_files import shipped
 from benchmark.storage.result_file import Result
 from benchmark.storage.results import read_results
-from benchmark.training.models import REINIT_PATTERNS, model_of, student_of, taught_by
+from benchmark.training.models import REINIT_PATTERNS, frozen_teacher, model_of, student_of
 from benchmark.training.simmim import SimMIM
 from families.spec import UnknownName, UserError
 
@@ -345,16 +345,16 @@ def test_what_starts_anew_before_fine_tuning(family, tmp_path):
 def test_untrained_and_folded_teachers(tmp_path):
     """An untrained one is the teacher at its start, by its seed; a folded one has the teacher's function."""
     run = run_for("dinov2", "standard-copy+source=untrained")
-    model = taught_by(run, {})
+    model = frozen_teacher(run, {})
     start = model_of(run_for("dinov2", "teacher"), {}).state_dict()
     assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
-    other = taught_by(run_for("dinov2", "standard-copy+source=untrained+teacher=s1"), {})
+    other = frozen_teacher(run_for("dinov2", "standard-copy+source=untrained+teacher=s1"), {})
     assert not torch.equal(other.blocks[0].mlp.fc1.weight, model.blocks[0].mlp.fc1.weight)
     assert run.teacher != run_for("deit", "standard-copy+source=untrained").teacher  # of one student, but another teacher's
     torch.save(perturbed(model_of(run_for("dinov2", "teacher"), {})).state_dict(), tmp_path / "weights.pt")
     files = {"run": tmp_path / "weights.pt"}
-    folded = taught_by(run_for("dinov2", "standard-copy+weights=folded"), files)
-    whole = taught_by(run_for("dinov2", "standard-copy"), files)
+    folded = frozen_teacher(run_for("dinov2", "standard-copy+weights=folded"), files)
+    whole = frozen_teacher(run_for("dinov2", "standard-copy"), files)
     x = torch.randn(2, 3, 24, 24)
     torch.testing.assert_close(folded(x), whole(x), atol=1e-4, rtol=1e-4)
     with torch.no_grad():  # LayerScale is no trifle here
@@ -370,7 +370,7 @@ def test_a_task_with_other_classes_than_the_teachers(tmp_path):
     torch.save(model_of(run_for("dinov2", "teacher", protocol), {}).state_dict(), tmp_path / "weights.pt")
     files = {"run": tmp_path / "weights.pt"}
     run = run_for("dinov2", "standard-copy+data=photographs", protocol)
-    assert taught_by(run, files).num_classes == 10 and student_of(run).num_classes == 7
+    assert frozen_teacher(run, files).num_classes == 10 and student_of(run).num_classes == 7
     tuned = model_of(run_for("dinov2", "finetune+data=photographs", protocol), files)
     assert tuned.num_classes == 7
 
