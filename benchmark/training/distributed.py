@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -78,12 +79,20 @@ def found() -> Ranks:
     except RuntimeError:  # no job of submitit's
         tasks = 1
     if tasks > 1 and not dist.is_initialized():
-        os.environ.pop("MASTER_PORT", None)  # a batch script's would be shared by all jobs on the node
+        os.environ["MASTER_PORT"] = str(_meeting_port())  # in place of a batch script's, which jobs on a node would share
         environment = submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
         if environment.world_size == environment.local_world_size:
             os.environ["MASTER_ADDR"] = "127.0.0.1"  # one node: no name has to be resolved
     rank, size, local = (int(os.environ.get(name) or default) for name, default in _VARIABLES)
     return Ranks(rank, size, local)
+
+
+def _meeting_port() -> int:
+    """A port that all processes of a job choose alike, below those that systems give to connections
+    (32768 and up on Linux): submitit's own choice may be one of them."""
+    import submitit
+
+    return random.Random(submitit.JobEnvironment().job_id).randrange(20_000, 32_768)
 
 
 _VARIABLES = (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))

@@ -179,8 +179,9 @@ def _answers(port: int) -> bool:
 
 
 def first_job() -> int:
-    """Where job ids start: by the clock, so that a new lab does not hand out ids whose results lie in an old folder."""
-    return 1000 + int(time.time() * 50) % 60_000_000  # 50 ids a second, below Slurm's limit of 2**26
+    """Where job ids start: at random, so that no two labs hand out the same. Ids name files of results, and choose the port
+    at which the processes of a job meet, which labs of one machine share."""
+    return 1000 + secrets.randbelow(60_000_000)  # below Slurm's limit of 2**26
 
 
 class Lab:
