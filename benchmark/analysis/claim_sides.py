@@ -33,7 +33,7 @@ class Runs:
         """The key of an arm's run; None where this teacher cannot have the arm."""
         if (teacher, arm) not in self._keys:
             try:
-                self._keys[teacher, arm] = self._defined.run_of(Cell(self.name, *teacher, arm, 0)).key
+                self._keys[teacher, arm] = self._defined.key_of(Cell(self.name, *teacher, arm, 0))
             except UserError:
                 self._keys[teacher, arm] = None
         return self._keys[teacher, arm]

@@ -71,6 +71,7 @@ def estimate(items: Sequence[Item], step_cost: Callable[[Run], StepCost | None],
 
     Students wait for all teachers. Evaluation, start and the data pipeline are not counted.
     """
+    items = [item for item in items if item.evaluation is None]
     covered, loads, origins = 0, [0.0] * jobs, set[str]()
     total = 0.0
     for teachers in (True, False):
@@ -92,8 +93,6 @@ def by_arithmetic(run: Run) -> StepCost | None:
     It is three forward passes of the student (the backward pass is twice the forward: Kaplan et al.
     2020, arXiv 2001.08361) and one of the teacher, through the blocks that are read.
     """
-    if not run.is_trained:
-        return None
     geometry, second = run.student.geometry, run.protocol.recipe.batch_size / (PEAK * SHARE)
     read = forward_flops(geometry, max(run.transfer.blocks) + 1) if run.transfer.blocks else 0.0
     return StepCost(3 * second * forward_flops(geometry), second * read)
@@ -107,7 +106,7 @@ def by_measurement(measured: Mapping[tuple[Geometry, bool], Mapping[str, Any]]) 
     def step_cost(run: Run) -> StepCost | None:
         geometry, matched = run.student.geometry, bool(run.student.components)
         known = measured.get((geometry, matched)) or measured.get((geometry, not matched))
-        if known is None or not run.is_trained:
+        if known is None:
             return None
         method, origins = run.transfer.method, (known["provenance"]["code"],)
         if method == "none":
@@ -145,7 +144,7 @@ def disk_bytes(items: Sequence[Item], most: int) -> float:
     """
     kept, passing = 0.0, 0.0
     for unit in units(items, 1, most):
-        trained = [(weights_bytes(item.run.student.geometry), item.run) for item in unit if item.run.is_trained]
+        trained = [(weights_bytes(item.run.student.geometry), item.run) for item in unit if item.evaluation is None]
         kept += sum(size for size, _ in trained)
         passing = max(passing, sum(size * (3 + (run.protocol.recipe.ema is not None)) for size, run in trained))
     return kept + passing

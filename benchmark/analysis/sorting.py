@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from benchmark.spec.definitions import Definitions
-from benchmark.storage.result_file import Rejected, Result
+from benchmark.spec.arm import with_evaluation
+from benchmark.spec.definitions import Definitions, is_teacher
+from benchmark.spec.evaluations import on_set
+from benchmark.storage.result_file import EvaluationRecord, Rejected, Result
 from families.spec import UserError
 
 
@@ -32,7 +34,9 @@ class SortedResults:
 
 
 def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], defined: Mapping[str, Definitions]) -> SortedResults:
-    """Sort results; current: their run is the one that `defined`, by protocol, gives their cell."""
+    """Sort results. Current: their run is the one that `defined`, by protocol, gives their cell, and
+    was measured on the protocol's test set. A current result has those of its evaluations that are
+    of the protocol's sets; one that an arm names is a result of that arm."""
     found = SortedResults(rejected=list(rejected))
     for result in results:
         name = result.cell.protocol
@@ -40,12 +44,31 @@ def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], define
             found.unknown[name] = found.unknown.get(name, 0) + 1
             continue
         try:
-            current = defined[name].run_of(result.cell) == result.run.run
+            counted = _counted(result, defined[name])
         except UserError:
-            current = False
-        (found.current if current else found.stale).append(result)
+            counted = []
+        found.current += counted
+        found.stale += [] if counted else [result]
+    found.current.sort(key=lambda result: result.cell.name)
     first: dict[str, Result] = {}
     for result in found.current:
         if first.setdefault(result.key, result).metrics != result.metrics:
             found.differing.append((result.cell.path, first[result.key].cell.path))
     return found
+
+
+def _counted(result: Result, defined: Definitions) -> list[Result]:
+    """A result and those of arms that its evaluations name; empty if it is stale. Raises UserError."""
+    run = defined.run_of(result.cell)
+    if not result.is_of(run) or not result.has(on_set(run, "test")):
+        return []
+    kept, named = dict[str, EvaluationRecord](), list[Result]()
+    for name, record in result.evaluations.items():
+        arm = None if is_teacher(result.cell.arm) else with_evaluation(result.cell.arm, name)
+        if arm is not None:
+            evaluation = defined.evaluation_of(replace(result.cell, arm=arm))
+            if evaluation is not None and result.has(evaluation):
+                named.append(result.of_arm(arm, evaluation))
+        elif name not in run.settings.data.shifted_sets or result.has(on_set(run, name)):
+            kept[name] = record
+    return [result.model_copy(update={"evaluations": kept}), *named]

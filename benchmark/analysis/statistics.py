@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from benchmark.spec.arm import Arm
-from benchmark.storage.result_file import Result
+from benchmark.storage.result_file import EvaluationRecord, Result
 
 LEVEL = 0.95
 SUCCESS, FAILURE, INCONCLUSIVE, MIXED = "success", "failure", "inconclusive", "mixed"
@@ -72,20 +72,19 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
     """One row a result: labels, key, `group` (the key but for its seed), steps, top-1 on test, val
     and shifted sets.
 
-    The results are current ones: those of one cell differ in their seed alone, and an ensemble's in
-    its student's.
+    The results are current ones: those of one cell differ in their seed alone.
     """
     rows, groups = [], dict[tuple[str, ...], str]()
     for result in results:
         cell = result.cell
         place = (cell.protocol, cell.family, cell.size, cell.arm)
         if place not in groups:
-            run = result.run.run
-            teacher = run.teacher and run.teacher.model_copy(update={"student": None})
-            groups[place] = run.model_copy(update={"seed": 0, "teacher": teacher}).key
-        shifted = {f"shift:{name}": score.top1 for name, score in result.metrics.shift.items()}
+            groups[place] = result.run.run.model_copy(update={"seed": 0}).key
+            if isinstance(result.metrics, EvaluationRecord):  # of an arm that is evaluated alone
+                groups[place] += f"+{Arm.parse(cell.arm).evaluation}+{result.metrics.beside}"
+        shifted = {f"shift:{name}": score.top1 for name, score in result.shifted.items()}
         rows.append({**dict(zip(KEYS, place, strict=True)), "seed": cell.seed, "key": result.key, "group": groups[place]})
-        rows[-1] |= {"steps": result.run.protocol.recipe.steps, "top1": result.metrics.top1, "val": result.val.top1, **shifted}
+        rows[-1] |= {"steps": result.run.protocol.recipe.steps, "top1": result.metrics.top1, "val": result.val_top1, **shifted}
     return pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "steps", "top1", "val"])
 
 
@@ -235,7 +234,7 @@ def signed_arms(arm: Arm) -> dict[str, dict[str, float]]:
     the whole.
     """
     base, plain, plain_base = arm.baseline.name, arm.standard.name, arm.baseline.standard.name
-    if arm.match != "none":  # what a finished student has is no result of this arm's own
+    if arm.compares_maps:  # what a finished student has is no result of this arm's own
         return {}
     if arm.method == "finetune":
         whole = {REINIT: {arm.name: 1.0, arm.default("reinit").name: -1.0}} if arm.reinit != "none" else {}

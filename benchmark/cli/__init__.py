@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmark.cli.support.common import DONE, INTERRUPTED, MOST_SAID, WRONG_REQUEST, Parser
 from families.spec import UserError, one_line
 
-ORDER = ("run", "report", "list", "status", "cancel", "logs", "export", "speed", "inspect", "fetch", "check")
+ORDER = ("run", "evaluate", "report", "list", "status", "cancel", "logs", "export", "speed", "inspect", "fetch", "check")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,15 +17,29 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--family", metavar="NAME", help="whose adapter is tested")
     parser.add_argument("--protocol", metavar="NAME|FILE", help="whose images in --data are counted and decoded, once")
     parser.add_argument("--data", type=path_option, metavar="DIR")
+    parser.add_argument("--convert", type=path_option, metavar="RESULTS", help="rewrite result files of schema 1 as they are now")
     parser.add_argument("--work", type=path_option, default=Path(".bench"), metavar="DIR", help="remembers it (default: .bench)")
     parser.set_defaults(verb=execute)
 
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
+    if args.convert is not None:
+        return _convert(args)
     if (args.family is None) == (args.protocol is None):
         raise UserError("check takes --family NAME, or --protocol NAME with --data DIR")
     return _check_data(args) if args.family is None else _check_family(args)
+
+
+def _convert(args: argparse.Namespace) -> int:
+    from benchmark.tools.convert import convert, told
+
+    if not args.convert.is_dir():
+        raise UserError(f"--convert {args.convert}: no such folder")
+    done = convert(args.convert)
+    for line in told(done):
+        make_console().print(line, highlight=False, soft_wrap=True)
+    return SOME_FAILED if done.left else DONE
 
 
 def _check_data(args: argparse.Namespace) -> int:
@@ -36,8 +50,10 @@ def _check_data(args: argparse.Namespace) -> int:
     console = make_console()
     with counting_bar(console) as progress:
         found = check(protocol.data, DataLocation(args.data, args.work.absolute(), cores()), progress)
-    told = "protocol {} needs no images" if found is None else "the images are those of protocol {}, and can be read"
+    told = "protocol {} needs no images" if found.digest is None else "the images are those of protocol {}, and can be read"
     console.print(told.format(name), highlight=False)
+    for reason in found.absent.values():
+        console.print(f"{reason}: runs are not evaluated on it", highlight=False)
     return DONE
 
 

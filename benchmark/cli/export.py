@@ -22,6 +22,7 @@ def add_parser(verbs: Any) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     from benchmark.execution.monitor import find_run, names_cell
+    from benchmark.spec.arm import trained_arm
     from benchmark.training.state_files import weights_of
 
     monitor = monitor_of(args)
@@ -33,6 +34,8 @@ def execute(args: argparse.Namespace) -> int:
         weights_of(workspace, key)
     if item is None or payload is None:
         raise UserError(f"{args.run}: not finished in {args.work}, or of a protocol that has changed since")
+    if item.evaluation is not None:
+        raise UserError(f"{args.run}: nothing is trained by it; export {trained_arm(item.cells[0].arm)}-s{item.cells[0].seed}")
     from benchmark.tools.export import export
 
     cell = next((cell for cell in item.cells if names_cell(args.run, cell)), item.cells[0])

@@ -13,25 +13,22 @@ from benchmark.cli.support.common import (
     DONE,
     SOME_FAILED,
     check_device,
-    cores,
     folder_options,
     make_console,
     number_option,
-    path_option,
     reports_folder,
     request_options,
 )
+from benchmark.cli.support.execution_options import ensure_folders, execution_options, launch_of
 from benchmark.cli.support.request import Request, read_request
 from benchmark.cli.support.run_setup import check_batches, checked_setup
-from benchmark.cli.support.torchrun import help_out, joined, local_process_count, process_count
-from benchmark.execution import backends
+from benchmark.cli.support.torchrun import help_out, joined, process_count
 from benchmark.spec import bounds
 from families.spec import UnknownName, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmark.execution.backends.backend import Backend
     from benchmark.execution.launcher import Launch
 
 
@@ -40,25 +37,9 @@ def add_parser(verbs: Any) -> None:
     parser = verbs.add_parser("run", help="train what a request needs and show its leaderboard")
     request_options(parser)
     folder_options(parser)
-    parser.add_argument("--seeds", metavar="0,1,2", help="default: the protocol's")
-    parser.add_argument("--cluster", default=backends.DEFAULT, metavar="NAME", help=f"one of {', '.join(backends.names())}")
-    parser.add_argument(
-        "--cluster-config", type=path_option, metavar="FILE", help="what jobs on Slurm get (default: the user's file)"
-    )
-    parser.add_argument("--wait", action="store_true", help="on Slurm: until all is done, then show the leaderboard")
-    number_option(parser, "--jobs", bounds.JOBS, metavar="N", help="workers, or jobs on Slurm, at a time; default: one a core")
-    parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
-    number_option(
-        parser, "--processes", bounds.PROCESSES, metavar="N", help="on each node, that share each run's batches (default: 1)"
-    )
-    parser.add_argument("--data", type=path_option, metavar="DIR", help="the images, for protocols that need some")
-    number_option(
-        parser, "--workers", bounds.WORKERS, metavar="N", help="image loaders a process; default: none on a CPU, else its share"
-    )
-    parser.add_argument("--weights", type=path_option, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
+    execution_options(parser)
     number_option(parser, "--micro-batch", bounds.BATCH, metavar="N", help="images at a time; more accumulate gradients")
     parser.add_argument("--tensorboard", action="store_true", help="also write event files below --work")
-    parser.add_argument("--work", type=path_option, default=Path(".bench"), metavar="DIR", help="checkpoints, logs, teachers")
     parser.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: for programs")
     parser.set_defaults(verb=execute)
@@ -66,25 +47,20 @@ def add_parser(verbs: Any) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
-    from benchmark.execution.launcher import Launch
-    from benchmark.execution.setup import Setup
     from benchmark.storage.provenance import code_version
-    from benchmark.storage.results import Results
-    from benchmark.storage.work_folder import Workspace
 
     code_version()  # of the code that is loaded: later edits are noticed
     asked = read_request(vars(args))
-    backend = _backend(args)
-    check_batches(asked.plan, backend.processes * process_count(), args.micro_batch)
-    setup = Setup(backend.device(args.device), backend.at_a_time(cores() // backend.processes), backend.processes)
-    words = asked.words | {"results": str(args.results.absolute())}
-    launch = Launch(asked.plan, asked.protocol, Workspace(args.work), Results(args.results), backend, setup, words)
+    if args.json and not args.dry_run:
+        raise UserError("--json goes with --dry-run; a finished run's numbers come from bench report --json")
+    launch = launch_of(args, asked)
+    check_batches(asked.plan, launch.setup.processes * process_count(), args.micro_batch)
     if args.dry_run:
         if args.device not in DEVICES:
             raise UnknownName("device", args.device, DEVICES)
         _preview(launch, args.json)
         return DONE
-    with joined(args.device, backend.in_process) as ranks:
+    with joined(args.device, launch.backend.in_process) as ranks:
         if not ranks.first:
             return help_out(ranks)
         try:
@@ -93,31 +69,16 @@ def execute(args: argparse.Namespace) -> int:
             ranks.broadcast(None)
 
 
-def _backend(args: argparse.Namespace) -> Backend:
-    """The backend with its options. Raises UserError for options that do not go together."""
-    backend = backends.load(args.cluster)
-    if args.json and not args.dry_run:
-        raise UserError("--json goes with --dry-run; a finished run's numbers come from bench report --json")
-    if args.cluster_config and not backend.takes_config:
-        others = [name for name in backends.names() if backends.load(name).takes_config]
-        raise UserError(f"--cluster-config goes with --cluster {' or '.join(others)}")
-    local_process_count()
-    return backend(args.cluster_config, args.jobs, args.processes)
-
-
 def _lead(args: argparse.Namespace, launch: Launch, asked: Request) -> int:
     """Train missing runs and show the leaderboard; on a scheduler submit them, and show it only
     with --wait."""
     from benchmark.cli.support.run_output import show_where_to_look, train
     from benchmark.execution.survey import Survey
-    from benchmark.storage.files import ensure_all_writable
 
     survey, detached = Survey(launch), launch.backend.detached
     check_device(args.device, here=not detached)
     reports = reports_folder(args)
-    cells = sorted({launch.results.path(cell).parent for cell in launch.plan.cells})
-    given = (("--reports", reports), ("--work", args.work), ("--results", args.results))
-    ensure_all_writable([*given, *(("--results", folder) for folder in cells)])
+    ensure_folders(args, launch, ("--reports", reports))
     console = make_console()
     launch.setup = checked_setup(args, launch, survey, console)
     outcome = train(launch, survey, console, args.wait)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,12 +26,14 @@ class DataLocation:
         root: the data folder; None for embedded data.
         work: a folder that remembers which sets were decoded in full.
         workers: loader processes.
+        absent: shifted sets that a check found to be of no use.
         rank, ranks: this process's number among those that share each batch, and their number.
     """
 
     root: Path | None = None
     work: Path | None = None
     workers: int = 0
+    absent: tuple[str, ...] = ()
     rank: int = 0
     ranks: int = 1
 
@@ -51,7 +53,7 @@ class Dataset(Protocol):
         ...
 
     def sets(self) -> tuple[str, ...]:
-        """Names of the evaluation sets: val, test, then the shifted test sets."""
+        """Names of the evaluation sets that are there: val, test, then the shifted test sets."""
         ...
 
     def classes(self, name: str) -> Tensor | None:
@@ -59,8 +61,9 @@ class Dataset(Protocol):
         ...
 
     def evaluate(self, name: str, batch_size: int) -> Iterator[Batch]:
-        """An evaluation set's images, each once, in fixed batches; this rank gets batches rank,
-        rank + ranks, ...
+        """An evaluation set's images (or those of `train`, as in evaluation), each once, in fixed
+        batches; this rank gets batches rank, rank + ranks, ... Raises UserError for a set that is
+        not there.
 
         Labels [B] int64 are numbered as in training.
         """
@@ -78,13 +81,28 @@ def load(settings: Any, place: DataLocation, img_size: int, normalisation: Any) 
     return dataset
 
 
-def check(settings: Any, place: DataLocation, progress: Callable[[str, int, int], None]) -> str | None:
-    """Check all data before training and return its digest; None for embedded data.
+@dataclass(frozen=True)
+class Checked:
+    """What a check of a data set found.
 
-    `progress(set, done, total)` is called as images are decoded. Raises UserError for a folder that
-    differs from the protocol, a missing class or an unreadable image.
+    Attributes:
+        digest: of the images of training, val and test; None for embedded data.
+        digests: of each shifted set that is there.
+        absent: why each other shifted set cannot be used.
     """
-    found: str | None = _module(settings).check(settings, place, progress)
+
+    digest: str | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def check(settings: Any, place: DataLocation, progress: Callable[[str, int, int], None]) -> Checked:
+    """Check all data before training.
+
+    `progress(set, done, total)` is called as images are decoded. Raises UserError for a folder of
+    training, val or test that differs from the protocol, a missing class or an unreadable image.
+    """
+    found: Checked = _module(settings).check(settings, place, progress)
     return found
 
 

@@ -20,7 +20,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from benchmark.data import DataLocation, part_of
+from benchmark.data import Checked, DataLocation, part_of
+from benchmark.spec.data_sets import EVALUATION_SETS
 from families.core.seeds import seed_of
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def load(settings: Settings, place: DataLocation, img_size: int, normalisation: 
     return CuedDigits(settings, place)
 
 
-def check(settings: Settings, place: DataLocation, progress: Callable[[str, int, int], None]) -> None:
+def check(settings: Settings, place: DataLocation, progress: Callable[[str, int, int], None]) -> Checked:
     """Nothing to check: the images are generated."""
+    return Checked()
 
 
 class CuedDigits:
@@ -66,13 +68,13 @@ class CuedDigits:
 
     def sets(self) -> tuple[str, ...]:
         """val, test and the two shifted test sets."""
-        return ("val", "test", "unseen_colours", "noise")
+        return (*EVALUATION_SETS, *self.settings.shifted_sets)
 
     def classes(self, name: str) -> None:
         """None: every set has all digits."""
 
     def evaluate(self, name: str, batch_size: int) -> Iterator[Batch]:
-        """The fixed images of a set, batch by batch."""
+        """The fixed images of a set (or of training, drawn once), batch by batch."""
         if name not in self.cache:
             self.cache[name] = self._evaluation_set(name)
         images, labels = self.cache[name]
@@ -80,9 +82,10 @@ class CuedDigits:
         yield from islice(batches, self.place.rank, None, self.place.ranks)
 
     def _evaluation_set(self, name: str) -> Batch:
-        size = self.settings.val_images if name == "val" else self.settings.test_images
+        size = int(self.settings.described(name)["images"])
         draw = generator(name, 0)
-        images, labels = self.compose("val" if name == "val" else "test", size, draw, shifted=name == "unseen_colours")
+        split = name if name in SPLITS else "test"
+        images, labels = self.compose(split, size, draw, shifted=name == "unseen_colours")
         if name == "noise":
             images = (images + self.settings.noise_std * torch.randn(images.shape, generator=draw)).clamp(0, 1)
         return images, labels

@@ -13,7 +13,7 @@ from timm.data.readers.reader_image_folder import ReaderImageFolder
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 from torch.utils.data import Dataset as Indexed
 
-from benchmark.data import DataLocation
+from benchmark.data import Checked, DataLocation
 from benchmark.data.image_files import some, splits_of, where_of
 from benchmark.data.image_sources import Source, open_sources
 from benchmark.data.loading import loader
@@ -28,19 +28,27 @@ Progress = Callable[[str, int, int], None]
 DECODED_AT_ONCE = 64  # images between two reports of progress
 
 
-def check(settings: Settings, place: DataLocation, progress: Progress) -> str:
-    """Check all data; returns a digest of the names and sizes of all files.
+def check(settings: Settings, place: DataLocation, progress: Progress) -> Checked:
+    """Check all data; gives digests of the names and sizes of all files.
 
     A set is decoded once: `place.work` remembers its digest, and later calls only list its files.
     Of a streamed source the first image of each split is read; its length shows in evaluation.
-    Raises UserError for a folder, class or number of images other than declared, and for images
-    that cannot be decoded in full.
+    Raises UserError for a folder, class or number of images of training, val and test other than
+    declared, and for their images that cannot be decoded in full. A shifted set like that is absent.
     """
     sources = open_sources(settings, place)
-    digests = {name: _checked(name, source, place, progress) for name, source in sources.items()}
+    digests, shifted, absent = dict[str, str](), dict[str, str](), dict(sources.absent)
+    for name, source in sources.found.items():
+        if name not in settings.shifted:
+            digests[name] = _checked(name, source, place, progress)
+            continue
+        try:
+            shifted[name] = _checked(name, source, place, progress)
+        except UserError as error:
+            absent[name] = str(error)
     if settings.streamed:
         digests |= {name: _begun(settings, place, name, split, progress) for name, split in splits_of(settings).items()}
-    return _digest(sorted(digests.items()))
+    return Checked(_digest(sorted(digests.items())), shifted, absent)
 
 
 def _checked(name: str, source: Source, place: DataLocation, progress: Progress) -> str:

@@ -63,8 +63,7 @@ def _below_or_beside(root: Path, name: str, path: str) -> Path:
     for parent in (root, root.absolute().parent):
         if (parent / path).exists():
             return parent / path
-    remedy = "put it there, or use a protocol file that `extends` this one with data: {shifted: {}}"
-    raise UserError(f"shifted set {name}: no {path} in {root} or beside it; {remedy}")
+    raise UserError(f"shifted set {name}: no {path} in {root} or beside it")
 
 
 def ensure_equal(where: str, what: str, found: int, declared: int) -> None:

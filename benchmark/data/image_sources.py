@@ -72,21 +72,29 @@ class Source:
         return f"{self.where}: {inside}"
 
 
-def open_sources(settings: Settings, place: DataLocation) -> dict[str, Source]:
-    """The sets with access by index, by name; with `held_out`, val is a part of train. Raises
-    UserError as `check` does."""
+@dataclass(frozen=True)
+class Sources:
+    """The sets with access by index, by name, and why each absent shifted set cannot be used."""
+
+    found: dict[str, Source]
+    absent: dict[str, str]
+
+
+def open_sources(settings: Settings, place: DataLocation) -> Sources:
+    """The sets of a data set; with `held_out`, val is a part of train. Raises UserError as `check`
+    does."""
     if kind_of(settings) not in SOURCES:
         raise UserError(f"data.source {settings.source!r}: valid: '' (folders or tars), hfds/NAME, wds/")
     if settings.streamed:
         names = dict(stream_reader(settings, place, settings.train).class_to_idx)
-        return _shifted_sources(settings, place, names)
+        return _with_shifted({}, settings, place, names)
     readers = {name: _reader(settings, place, split) for name, split in splits_of(settings).items()}
     known = _training_classes(settings, *readers["train"])
     sources = {name: _numbered(*found, known) for name, found in readers.items()}
     for name, split in splits_of(settings).items():
         _whole(sources[name], split, known)
     names = dict(readers["train"][1].class_to_idx) if kind_of(settings) else known
-    return sources | _shifted_sources(settings, place, names)
+    return _with_shifted(sources, settings, place, names)
 
 
 def _training_classes(settings: Settings, where: str, reader: Any) -> dict[Any, int]:
@@ -106,8 +114,14 @@ def _whole(source: Source, split: Split, known: Mapping[Any, int]) -> None:
         raise UserError(f"{source.where}: training classes that it lacks ({len(missing)}): {some(missing)}")
 
 
-def _shifted_sources(settings: Settings, place: DataLocation, names: Mapping[str, int]) -> dict[str, Source]:
-    return {name: _shifted(name, shifted, settings, place, names) for name, shifted in settings.shifted.items()}
+def _with_shifted(sources: dict[str, Source], settings: Settings, place: DataLocation, names: Mapping[str, int]) -> Sources:
+    found, absent = dict(sources), dict[str, str]()
+    for name, shifted in settings.shifted.items():
+        try:
+            found[name] = _shifted(name, shifted, settings, place, names)
+        except UserError as error:
+            absent[name] = str(error)
+    return Sources(found, absent)
 
 
 def _shifted(name: str, shifted: ShiftedSet, settings: Settings, place: DataLocation, names: Mapping[str, int]) -> Source:
@@ -138,6 +152,11 @@ def _files(path: Path) -> Any:
             # Forked processes would share an open tar, and move each other's place in it.
             return ReaderImageInTar(str(path), cache_tarfiles=False, cache_tarinfo=False)
         return create_reader("", root=str(path))
+
+
+def count_images(path: Path) -> int:
+    """The images of a folder or tar. Raises UserError where timm finds none."""
+    return len(_files(path))
 
 
 def _labels(reader: Any) -> dict[Any, Any]:

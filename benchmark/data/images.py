@@ -33,6 +33,7 @@ from benchmark.data.image_files import ensure_equal, splits_of, where_of
 from benchmark.data.image_sources import Source, open_sources
 from benchmark.data.loading import drawn, loader
 from benchmark.data.streams import StreamedBatches, StreamedViews
+from benchmark.spec.data_sets import EVALUATION_SETS
 from families.spec import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class Photographs:
         self.settings, self.place, self.img_size, self.normalisation = settings, place, img_size, normalisation
         self.num_classes = settings.num_classes
         self.clean = evaluation_transform(settings, img_size)
-        self.parts = {name: (source, torch.arange(len(source))) for name, source in open_sources(settings, place).items()}
+        sources = open_sources(settings, place)
+        self.absent = {name: f"shifted set {name} cannot be used" for name in place.absent} | sources.absent
+        self.parts = {name: (source, torch.arange(len(source))) for name, source in sources.found.items()}
         if settings.held_out:
             source, images = self.parts["train"]
             rest, held_out = held_out_of(len(images), settings.held_out)
@@ -83,8 +86,8 @@ class Photographs:
         return (mix(mixup, batch, stream, "mixup", step) for step, batch in enumerate(batches, start))
 
     def sets(self) -> tuple[str, ...]:
-        """val, test and the shifted sets, in the protocol's order."""
-        return ("val", "test", *self.settings.shifted)
+        """val, test and the shifted sets that are there, in the protocol's order."""
+        return (*EVALUATION_SETS, *(name for name in self.settings.shifted if name not in self.absent))
 
     def classes(self, name: str) -> Tensor | None:
         """The sorted classes of a shifted set that has fewer than training, int64."""
@@ -94,8 +97,10 @@ class Photographs:
         return torch.tensor(numbers) if len(numbers) < self.num_classes else None
 
     def evaluate(self, name: str, batch_size: int) -> Iterator[Batch]:
-        """Batches of a set, this rank's. Raises UserError while iterating: an unreadable image, a
-        stream of another length."""
+        """Batches of a set, this rank's. Raises UserError for a shifted set that is not there, and
+        while iterating for an unreadable image or a stream of another length."""
+        if name in self.absent:
+            raise UserError(self.absent[name])
         rank, ranks = self.place.rank, self.place.ranks
         if name not in self.parts:
             split = splits_of(self.settings)[name]

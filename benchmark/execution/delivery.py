@@ -7,6 +7,9 @@ from typing import Any
 
 from benchmark.spec.plan import Item
 from benchmark.spec.protocol import Protocol
+from benchmark.spec.run import Cell
+from benchmark.storage.locks import locked
+from benchmark.storage.result_file import Rejected, Result
 from benchmark.storage.results import Results
 from benchmark.storage.work_folder import Workspace
 
@@ -21,27 +24,47 @@ def lost_requirement(workspace: Workspace, item: Item) -> str | None:
 
 
 def finished(workspace: Workspace, item: Item) -> bool:
-    """Whether the run has left its payload, and its last weights unless it is only evaluated."""
-    kept = not item.run.is_trained or workspace.run(item.key).weights.exists()
+    """Whether the run has left its payload, and its last weights unless it is an evaluation."""
+    kept = item.evaluation is not None or workspace.run(item.key).weights.exists()
     return kept and workspace.payload(item.key) is not None
 
 
+def holds(result: Result | Rejected | None, item: Item) -> bool:
+    """Whether it is the result of a run, or has the scores of its evaluation."""
+    if not isinstance(result, Result) or not result.is_of(item.run):
+        return False
+    return item.evaluation is None or result.has(item.evaluation)
+
+
 def deliver(workspace: Workspace, results: Results, item: Item) -> None:
-    """Write a finished run into every cell that it serves and that has it not yet."""
+    """Write a finished run, or an evaluation's scores, into every cell that it serves and that has
+    it not yet. One process of a work folder at a time does so."""
     payload = workspace.payload(item.key)
     assert payload is not None
-    for cell in item.cells:
-        results.put(cell, item.run, payload, workspace.superseded)
-    progress, steps = workspace.progress(item.key), item.run.protocol.recipe.steps
+    with locked(workspace.delivery, wait=True):
+        for cell in item.cells:
+            put(workspace, results, item, cell, payload)
+    progress, steps = workspace.progress(item.key), max(1, item.steps)
     if progress.state != "finished":
         ended = {"state": "finished", "step": steps, "steps": steps, "updated": time.time()}
         workspace.write_progress(item.key, progress.model_copy(update=ended))
 
 
+def put(workspace: Workspace, results: Results, item: Item, cell: Cell, payload: dict[str, Any]) -> None:
+    """Write an item's payload into one cell."""
+    if item.evaluation is None:
+        results.put(cell, item.run, payload, workspace.superseded)
+    elif not results.add(cell, item.run, payload):
+        own = workspace.payload(item.run.key)
+        if own is not None:  # its own result is not there yet
+            results.put(cell, item.run, own, workspace.superseded)
+            results.add(cell, item.run, payload)
+
+
 def below_floor(item: Item, payload: dict[str, Any], protocol: Protocol) -> str | None:
     """Why a teacher fails: its top-1 on val is below the protocol's floor. None if it is not, and
     for students."""
-    if not item.run.is_teacher or protocol.teacher is None:
+    if item.evaluation is not None or not item.run.is_teacher or protocol.teacher is None:
         return None
     ways = (protocol.teacher, *protocol.teacher.others.values())
     floors = [way.floor for way in ways if way.recipe == item.run.protocol.recipe]

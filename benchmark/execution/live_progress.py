@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 from rich import progress as bars
 from rich.console import Console
@@ -37,7 +38,7 @@ class LiveProgress:
             )  # fmt: skip
             self.bars = bars.Progress(*columns, console=self.console, transient=True)
             self.bars.start()
-            total = sum(item.run.protocol.recipe.steps for item in self.items)
+            total = sum(item.steps for item in self.items)
             self.tasks["all"] = self.bars.add_task(f"[bold]{len(self.items)} runs, steps", total=total, pace="")
         self.thread.start()
         return self
@@ -57,7 +58,7 @@ class LiveProgress:
         steps, running = 0, []
         for item in self.items:
             if item.key in self.over:
-                steps += item.run.protocol.recipe.steps
+                steps += item.steps
                 continue
             progress = self.workspace.progress(item.key)
             if progress.state is None or progress.updated < self.since:
@@ -78,7 +79,7 @@ class LiveProgress:
         self.bars.update(self.tasks["all"], completed=steps)
         for item, at in running:
             if item.key not in self.tasks:
-                self.tasks[item.key] = self.bars.add_task(f"  {item.cells[0]}", total=at.steps, pace="")
+                self.tasks[item.key] = self.bars.add_task(f"  {item}", total=at.steps, pace="")
             self.bars.update(self.tasks[item.key], completed=at.step, pace=pace(at))
 
     def _end(self, item: Item, state: str) -> None:
@@ -87,8 +88,8 @@ class LiveProgress:
             self.bars.remove_task(self.tasks.pop(item.key))
         count = f"[{len(self.over):{len(str(len(self.items)))}}/{len(self.items)}]"
         payload = self.workspace.payload(item.key)
-        told = f"top-1 {payload['metrics']['top1']:.1f}" if payload and state == "finished" else self.workspace.error(item.key)
-        self.console.print(f"{count} {state} {item.cells[0]}: {told}", highlight=False, markup=False, soft_wrap=True)
+        told = _scores(payload) if payload and state == "finished" else self.workspace.error(item.key)
+        self.console.print(f"{count} {state} {item}: {told}", highlight=False, markup=False, soft_wrap=True)
 
 
 def summary(running: Sequence[tuple[Item, Progress]]) -> str:
@@ -100,7 +101,7 @@ def summary(running: Sequence[tuple[Item, Progress]]) -> str:
     for beside in processes.values():
         item, at = min(beside, key=lambda each: each[1].step / each[1].steps)
         others = f" and {len(beside) - 1} beside it" if len(beside) > 1 else ""
-        told.append(f"{item.cells[0]}{others} {at.step}/{at.steps} {pace(at)}".rstrip())
+        told.append(f"{item}{others} {at.step}/{at.steps} {pace(at)}".rstrip())
     return "; ".join(told)
 
 
@@ -114,3 +115,10 @@ def pace(progress: Progress) -> str:
     hours, minutes = divmod(left // 60, 60)
     remaining = f"{hours} h {minutes} min" if hours else f"{minutes} min {left % 60} s"
     return f"{rate:.0f} images/s, {(progress.peak_memory_mb or 0) / 1024:.1f} GiB, {remaining} left"
+
+
+def _scores(payload: dict[str, Any]) -> str:
+    """The top-1 of a finished run, or of each score of an evaluation."""
+    if "metrics" in payload:
+        return f"top-1 {payload['metrics']['top1']:.1f}"
+    return ", ".join(f"{name} {score['top1']:.1f}" for name, score in payload["evaluations"].items())

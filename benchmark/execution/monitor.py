@@ -77,7 +77,8 @@ class Monitor:
         self.entries: dict[tuple[str, Path], tuple[Item, Results]] = {}
         for each in wanted:
             for key, item in each.plan.items.items():
-                known = self.entries.setdefault((key, each.results.folder), (Item(item.run, [], item.requires), each.results))
+                empty = Item(item.run, [], item.requires, item.evaluation)
+                known = self.entries.setdefault((key, each.results.folder), (empty, each.results))
                 known[0].cells.extend(cell for cell in item.cells if cell not in known[0].cells)
         self.others: dict[str, Standing] = {}
         self.over: dict[tuple[str, Path], State] = {}
@@ -122,7 +123,7 @@ def as_json(seen: Sequence[Seen]) -> dict[str, Any]:
             "reason": each.state.reason,
             "job": each.state.job,
             "step": each.state.progress.step if each.state.progress.state else None,
-            "steps": each.item.run.protocol.recipe.steps,
+            "steps": each.item.steps,
             "silent_seconds": None if each.state.silent is None else round(each.state.silent),
         }
         for each in seen
@@ -237,7 +238,7 @@ def find_run(monitor: Monitor, word: str) -> str:
     Raises UserError."""
     current: dict[str, list[str]] = {}
     for (key, _), (item, _) in monitor.entries.items():
-        current.setdefault(key, []).extend(cell.name for cell in item.cells)
+        current.setdefault(key, []).extend([item.name] if item.evaluation else [cell.name for cell in item.cells])
     older: dict[str, list[str]] = {}  # of protocols that have changed since
     for job in (job for each in monitor.submissions.submissions() for job in each.jobs):
         for key, name in job.runs.items():

@@ -29,7 +29,7 @@ class ProgressWriter:
     def __init__(self, workspace: Workspace, item: Item, launcher: str, tensorboard: bool = False, speaks: bool = True) -> None:
         self.launcher, self.tensorboard, self.speaks = launcher, tensorboard, speaks
         self.workspace, self.key, self.folder = workspace, item.key, workspace.run(item.key)
-        self.steps = item.run.protocol.recipe.steps
+        self.steps = max(1, item.steps)
         self.last, self.last_line, self.begun, self.job = 0.0, 0.0, False, job_id()
         self.events: Any = None
         before = workspace.progress(item.key)
@@ -63,11 +63,15 @@ class ProgressWriter:
                 self.last_line = now
                 self._line(training)
 
-    def evaluating(self, training: RunTrainer) -> None:
-        """Give a sign of life after an evaluated batch."""
+    def evaluating(self, training: RunTrainer | None = None) -> None:
+        """Give a sign of life after an evaluated batch; with no training, of a finished run."""
         if self.speaks and time.monotonic() - self.last > SIGN_SECONDS:
             with suppress(OSError):
-                self._progress(training)
+                if training is not None:
+                    self._progress(training)
+                    return
+                self.last = time.monotonic()
+                self.write(self.record("running", 0))
 
     def _progress(self, training: RunTrainer) -> None:
         self.last = time.monotonic()
@@ -143,4 +147,4 @@ def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str, di
         reporter.write(reporter.record("failed", reporter.at))
     except OSError as error:
         why = "" if str(error.strerror) in last else f": {last}"
-        print(f"bench: {item.cells[0]} failed, {folder.path}: {error.strerror}{why}", file=sys.stderr, flush=True)
+        print(f"bench: {item} failed, {folder.path}: {error.strerror}{why}", file=sys.stderr, flush=True)

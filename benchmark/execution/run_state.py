@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from benchmark.execution.delivery import holds
 from benchmark.execution.submissions import Standing, Submissions, backend_of
 from benchmark.spec.plan import Item
-from benchmark.storage.result_file import Rejected
 from benchmark.storage.results import Results
 from benchmark.storage.work_folder import NO_PROGRESS, Progress, Workspace
 
@@ -46,13 +46,13 @@ def state_of(
     """A run's state. A result counts by its key; a run is stale while a result of an older protocol
     is in its place."""
     found = [results.get(cell) for cell in item.cells]
-    if any(each is not None and not isinstance(each, Rejected) and each.key == item.key for each in found):
+    if any(holds(each, item) for each in found):
         return State("finished")
     at, progress = standings.get(item.key), workspace.progress(item.key)
     state = _in_work(item, workspace, submissions, at, progress)
     if state is not None:
         return replace(state, progress=progress, job=None if at is None else at.job.id)
-    if any(each is not None for each in found):
+    if item.evaluation is None and any(each is not None for each in found):
         return State("stale", "its result is of another protocol, or no valid one")
     return State("missing", progress=progress)
 

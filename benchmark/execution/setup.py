@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark.data import DataLocation
+from benchmark.data import Checked, DataLocation
 from benchmark.execution.preemption import SignalledPreemption
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import is_teacher
@@ -35,7 +35,7 @@ class Setup:
         weights: the folder of pre-trained teachers.
         micro_batch: images that go through a model at a time; None: the whole batch.
         tensorboard: whether runs write event files.
-        data: data settings of a protocol (JSON) -> digest of their images; none for embedded data.
+        data: data settings of a protocol (JSON) -> what a check of their images found.
     """
 
     device: str = "auto"
@@ -45,16 +45,16 @@ class Setup:
     weights: Path = Path("weights")
     micro_batch: int | None = None
     tensorboard: bool = False
-    data: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, Checked] = field(default_factory=dict)
 
-    def images_of(self, run: Run) -> str | None:
-        """The digest of a run's images."""
-        return self.data.get(data_of(run))
+    def checked(self, run: Run) -> Checked:
+        """What a check of a run's images found."""
+        return self.data.get(data_of(run), Checked())
 
 
 def data_of(run: Run) -> str:
     """A run's data settings, as a key."""
-    return run.protocol.data.model_dump_json()
+    return run.settings.data.model_dump_json()
 
 
 def place_of(item: Item, place: DataLocation) -> DataLocation:

@@ -120,4 +120,4 @@ class Submitter:
 
 
 def _runs(items: Iterable[Item]) -> dict[str, str]:
-    return {item.key: item.cells[0].name for item in items}
+    return {item.key: item.name for item in items}

@@ -1,28 +1,36 @@
-"""Which runs of a plan are finished, and which are left to train."""
+"""Which runs and evaluations of a plan are finished, and which are left."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmark.execution.delivery import below_floor
+from benchmark.data import Checked
+from benchmark.execution.delivery import below_floor, holds, put
 from benchmark.execution.launcher import Launch, Outcome
-from benchmark.execution.setup import data_of
-from benchmark.spec.plan import Item
+from benchmark.spec.evaluations import on_set
+from benchmark.spec.plan import Item, evaluated
 from benchmark.spec.run import Run
-from benchmark.storage.result_file import Labelled, Result, read_result
+from benchmark.storage.result_file import Labelled, Result, labelled, read_result
 
 
 class Survey:
     """A look at results and work folder, which writes nothing but the launch's outcome.
 
     Attributes:
-        todo: the runs to train, teachers first.
-        results: the results of the plan that were found.
+        todo: the runs to train and the evaluations to make, teachers first.
+        unmeasured: evaluations that are not made, by the reason.
+        absent: why sets cannot be used, by name.
+
+    Args:
+        launch: its plan is looked at.
+        trains: whether missing runs are trained, and finished ones get the protocol's other
+            evaluations.
+        retrains: whether finished runs are trained again whose weights an evaluation needs.
     """
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, launch: Launch, trains: bool = True, retrains: bool = False) -> None:
         self.launch, self.plan, self.workspace = launch, launch.plan, launch.workspace
         recorded = {key: self._recorded(item) for key, item in self.plan.items.items()}
         self.recorded: dict[str, Result] = {key: result for key, result in recorded.items() if result is not None}
@@ -35,7 +43,12 @@ class Survey:
             reason = below_floor(item, payload, launch.protocol)
             if reason is not None:
                 outcome.failed[key] = reason
+        self.trains, self.unmeasured, self.absent = trains, dict[str, list[Item]](), dict[str, str]()
         missing = self.plan.items.keys() - {*outcome.found, *outcome.restored}
+        if not trains:
+            missing -= self._unfinished(missing)
+        if not retrains:
+            missing -= self._weightless(missing)
         needed = self._needed_by(missing)
         outcome.retrained = [key for key in needed if key not in missing and not self._has_weights(key)]
         self.todo = [item for key, item in self.plan.items.items() if key in missing or key in outcome.retrained]
@@ -45,19 +58,87 @@ class Survey:
         """The results of the plan that were found."""
         return list(self.recorded.values())
 
+    def lacking(self) -> list[Item]:
+        """Evaluations that finished runs lack: on sets of the protocol that are not in their results."""
+        found = list[Item]()
+        if not self.trains:
+            return found
+        for key in (*self.launch.outcome.found, *self.launch.outcome.restored):
+            item = self.plan.items[key]
+            result = self._as_result(item) if item.evaluation is None else None
+            if result is not None:
+                named = ("test", *item.run.settings.data.shifted_sets)
+                wanted = (on_set(item.run, name) for name in named)
+                found += [evaluated(item, each) for each in wanted if not result.has(each)]
+        return found
+
+    def add(self, items: Iterable[Item], checked: Callable[[Run], Checked]) -> None:
+        """Make these evaluations too. Of all, those on sets that are not there are left out."""
+        for item in items:
+            if item.key not in self.plan.items and not self._is_absent(item, checked) and not self._without_weights(item):
+                self.plan.items[item.key] = item
+                self.todo.append(item)
+        self.todo = [item for item in self.todo if not self._is_absent(item, checked)]
+
+    def _is_absent(self, item: Item, checked: Callable[[Run], Checked]) -> bool:
+        name, absent = item.evaluation.name if item.evaluation else "", checked(item.run).absent
+        if name not in absent:
+            return False
+        self.absent[name] = absent[name]
+        self._omit(item, f"no {name} here")
+        return True
+
+    def _unfinished(self, missing: Collection[str]) -> set[str]:
+        """Runs that are not finished, and their evaluations."""
+        runs = {key for key in missing if self.plan.items[key].evaluation is None}
+        evaluations = [item for item in self.plan.items.values() if item.evaluation is not None and {*item.requires} & runs]
+        for item in evaluations:
+            self._omit(item, "their runs are not finished: bench run trains them")
+        return runs | {item.key for item in evaluations}
+
+    def _weightless(self, missing: Collection[str]) -> set[str]:
+        """Evaluations of finished runs whose weights are gone."""
+        items = [self.plan.items[key] for key in missing]
+        finished = [item for item in items if item.evaluation is not None and not {*item.requires} & {*missing}]
+        return {item.key for item in finished if self._without_weights(item)}
+
+    def _without_weights(self, item: Item) -> bool:
+        assert item.evaluation is not None
+        gone = [key for key in item.evaluation.files.values() if not self._has_weights(key)]
+        if gone:
+            self._omit(item, f"their weights are not in {self.workspace.folder}: bench evaluate --retrain trains them again")
+        return bool(gone)
+
+    def _omit(self, item: Item, reason: str) -> None:
+        self.unmeasured.setdefault(reason, []).append(item)
+
     def _recorded(self, item: Item) -> Result | None:
+        """The result that holds a run or its evaluation."""
         for cell in item.cells:
             result = self.launch.results.get(cell)
-            if isinstance(result, Result) and result.key == item.key:
+            if isinstance(result, Result) and holds(result, item):
                 return result
         return None
 
+    def _as_result(self, item: Item) -> Result | None:
+        """The result of a finished run, also one that is in the work folder alone."""
+        payload = self._payload(item.key)
+        return self.recorded.get(item.key) or (
+            None if payload is None else Result.model_validate(labelled(item.cells[0], item.run, payload))
+        )
+
     def _payload(self, key: str) -> dict[str, Any] | None:
-        """The record of a finished run, without labels."""
+        """The record of a finished run or evaluation, without labels."""
         if key not in self.recorded:
             return self.workspace.payload(key)
-        parts = {"metrics", "val", "curve", "teacher", "cost", "provenance"}
-        return self.recorded[key].model_dump(mode="json", include=parts)
+        evaluation = self.plan.items[key].evaluation
+        if evaluation is None:
+            parts = {"metrics", "evaluations", "val", "curve", "teacher", "cost", "provenance"}
+            return self.recorded[key].model_dump(mode="json", include=parts)
+        if evaluation.name == "test":
+            return {"evaluations": {}}
+        found = self.recorded[key].evaluations
+        return {"evaluations": {name: found[name].model_dump(mode="json") for name in evaluation.scores}}
 
     def _has_weights(self, key: str) -> bool:
         return self.workspace.run(key).weights.exists()
@@ -77,11 +158,13 @@ class Survey:
 
     def fill(self) -> None:
         """Write every cell that a finished run serves."""
-        for key in (*self.launch.outcome.found, *self.launch.outcome.restored):
+        outcome, results = self.launch.outcome, self.launch.results
+        for key in (*outcome.found, *outcome.restored):
             item, payload = self.plan.items[key], self._payload(key)
             assert payload is not None
             for cell in item.cells:
-                self.launch.results.put(cell, item.run, payload, self.workspace.superseded)
+                if item.evaluation is None or payload["evaluations"]:
+                    put(self.workspace, results, item, cell, payload)
 
     def other_weights(self, item: Item, sha256: str) -> Path | None:
         """A result of the same protocol and pre-trained teacher that another file than this one made."""
@@ -89,16 +172,15 @@ class Survey:
             for path in sorted(folder.glob("*.json")):
                 found = read_result(path)
                 if isinstance(found, Result) and found.teacher and _pretrained(found.run) == _pretrained(item.run):
-                    first_hand = found.run.teacher is not None and "run" not in found.run.teacher.runs
+                    first_hand = found.run.teacher is not None and found.run.teacher.run_key is None
                     if first_hand and found.teacher.sha256 != sha256:
                         return path
         return None
 
-    def other_images(self, digests: Mapping[str, str]) -> Path | None:
-        """A finished result of this plan that other images than these made; `digests` as in
-        Setup.data."""
+    def other_images(self, checked: Callable[[Run], Checked]) -> Path | None:
+        """A finished result of this plan that other images than the `checked` ones made."""
         for key, found in self.recorded.items():
-            if found.provenance.data not in (None, digests.get(data_of(self.plan.items[key].run))):
+            if found.provenance.data not in (None, checked(self.plan.items[key].run).digest):
                 return self.launch.results.path(found.cell)
         return None
 

@@ -25,6 +25,7 @@ from benchmark.training.preemption import Preempted
 from families.spec import UserError, one_line
 
 if TYPE_CHECKING:
+    from benchmark.data import DataLocation
     from benchmark.training.distributed import Ranks
     from benchmark.training.run_trainer import RunTrainer
 
@@ -64,7 +65,10 @@ def train_unit(task: WorkerTask, ranks: Ranks, items: Sequence[Item]) -> None:
     try:
         group.begin(items)
         ranks.barrier()  # an older error is gone before anyone can write a new one
-        group.train()
+        if items[0].evaluation is None:
+            group.train()
+        else:
+            group.evaluate()
     except Preempted:
         group.give_back()
         raise
@@ -98,7 +102,8 @@ class _Group:
             beside = f", together with {len(items) - 1} others" if len(items) > 1 else ""
             shared = f", by {self.ranks.size} processes" if self.ranks.size > 1 else ""
             with self._isolated(item):
-                report.begin(f"{item.cells[0]} ({item.key}), {item.run.protocol.recipe.steps} steps{beside}{shared}")
+                steps = "evaluation" if item.evaluation else f"{item.steps} steps"
+                report.begin(f"{item} ({item.key}), {steps}{beside}{shared}")
         # Only the first process writes and may have failed here: the others drop the same runs.
         self.going = {key: self.going[key] for key in self.ranks.broadcast(list(self.going))}
 
@@ -108,15 +113,41 @@ class _Group:
 
         trainings = self._trainings()
         if trainings:
-            setup = self.task.setup
             first, _ = next(iter(self.going.values()))  # all of them have its data
-            place = replace(place_of(first, setup.place), rank=self.ranks.rank, ranks=self.ranks.size)
             seconds, preemption = self.task.protocol.checkpoint_seconds, self.task.preemption
-            context = TrainingContext(seconds, place, self.ranks, setup.micro_batch, preemption)
+            context = TrainingContext(seconds, self._place(first), self.ranks, self.task.setup.micro_batch, preemption)
             callbacks = TrainingCallbacks(self._stepped, self._ended, self._failed, self._evaluated)
             together = CoTrainer(trainings, callbacks, context)
             trainings.clear()  # so that those that end or fail leave the memory
             together.train()
+
+    def evaluate(self) -> None:
+        """Evaluate the finished run of the only item that is left."""
+        from benchmark.training.measurement import Measurement
+
+        for item, report in list(self.going.values()):
+            assert item.evaluation is not None
+
+            def alive(report: ProgressWriter = report) -> None:
+                report.evaluating()
+                if self.ranks.size == 1 and self.task.preemption.leave:
+                    raise Preempted
+
+            try:
+                files = files_of(self.task, item)
+                found = Measurement(files, self.device, self._place(item), self.ranks, alive).scores(item.evaluation)
+                if self.ranks.first:
+                    _deliver_evaluation(self.task, item, found, report)
+                self.going.pop(item.key)
+            except Exception as error:
+                if self.ranks.size > 1:
+                    raise
+                self.failed(item, error)
+
+    def _place(self, item: Item) -> DataLocation:
+        setup = self.task.setup
+        absent = tuple(setup.checked(item.run).absent)
+        return replace(place_of(item, setup.place), rank=self.ranks.rank, ranks=self.ranks.size, absent=absent)
 
     def failed(self, item: Item, error: Exception) -> None:
         """Fail a run, in every process."""
@@ -141,7 +172,7 @@ class _Group:
                 fail(self.task, item, error)
             else:
                 report.give_back()
-        print(f"bench: {self.going[blamed][0].cells[0] if blamed else 'a worker'}: {error}", file=sys.stderr, flush=True)
+        print(f"bench: {self.going[blamed][0] if blamed else 'a worker'}: {error}", file=sys.stderr, flush=True)
 
     def _trainings(self) -> list[RunTrainer]:
         from benchmark.training.models import reader_of
@@ -154,7 +185,7 @@ class _Group:
         for item in [item for item, _ in self.going.values()]:
             try:
                 files = files_of(task, item)
-                transfers = item.run.transfer.method != "none"
+                transfers = item.run.transfer.needs_teacher
                 if transfers and reader is None:
                     reader = reader_of(item.run, files, self.device)
                 mine, folder = reader if transfers else None, task.workspace.run(item.key)
@@ -210,20 +241,20 @@ def made_by(task: WorkerTask, files: Mapping[str, Path], run: Run) -> str:
     from families.core.weights import file_digest
 
     weights = file_digest(files["weights"]) if "weights" in files else ""
-    return ":".join((code_version()["code"], weights, task.setup.images_of(run) or "")).rstrip(":")
+    return ":".join((code_version()["code"], weights, task.setup.checked(run).digest or "")).rstrip(":")
 
 
 def files_of(task: WorkerTask, item: Item) -> dict[str, Path]:
-    """The weights that a run names as its teacher's. Raises WeightsError for another run's that are
+    """The weights that a run names as its teacher's, or that an evaluation reads. Raises WeightsError for another run's that are
     not those it left, UserError for missing pre-trained ones."""
     from benchmark.training.state_files import weights_of
     from families.core.weights import find_weights
 
-    run = item.run
-    if run.teacher is None:
-        return {}
-    files = {name: weights_of(task.workspace, key) for name, key in run.teacher.runs.items()}
-    if run.teacher.pinned and "run" not in files:  # fine-tuned weights stand for them
+    run, evaluation = item.run, item.evaluation
+    teacher = run.teacher if evaluation is None else evaluation.read
+    keys = {} if teacher is None or teacher.run_key is None else {"run": teacher.run_key}
+    files = {name: weights_of(task.workspace, key) for name, key in (evaluation.files if evaluation else keys).items()}
+    if teacher is not None and teacher.pinned and "run" not in files:  # fine-tuned weights stand for them
         found = find_weights(task.setup.weights, run.family, run.size)
         if found is None:
             raise UserError(f"no weights of {run.family} {run.size} in {task.setup.weights}")
@@ -239,13 +270,25 @@ def _deliver(task: WorkerTask, item: Item, found: dict[str, Any], started: str, 
     reason = below_floor(item, payload, task.protocol)
     if reason is not None:
         raise RuntimeError(reason)
-    payload["provenance"] = provenance(started, utc_now(), task.setup.images_of(item.run))
+    payload["provenance"] = provenance(started, utc_now(), task.setup.checked(item.run).digest)
+    payload["evaluations"] = _dated(task, item.run, found["evaluations"])
     labelled(item.cells[0], item.run, payload)
-    own = None if not item.run.is_trained else weights_digest(folder.weights)
-    workspace.finish(item.key, payload, own)
+    workspace.finish(item.key, payload, weights_digest(folder.weights))
     folder.checkpoint.unlink(missing_ok=True)
     report.log(f"finished: top-1 {payload['metrics']['top1']:.2f}")
     deliver(workspace, task.results, item)
+
+
+def _deliver_evaluation(task: WorkerTask, item: Item, found: dict[str, dict[str, Any]], report: ProgressWriter) -> None:
+    task.workspace.finish(item.key, {"evaluations": _dated(task, item.run, found)}, None)
+    report.log("finished: " + ", ".join(f"{name} {score['top1']:.2f}" for name, score in found.items()))
+    deliver(task.workspace, task.results, item)
+
+
+def _dated(task: WorkerTask, run: Run, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Scores by evaluation, with date and digests of code and images."""
+    checked, made = task.setup.checked(run), {"date": utc_now(), "code": code_version()["code"]}
+    return {name: score | made | {"data": checked.digests.get(name, checked.digest)} for name, score in found.items()}
 
 
 def _teacher_record(task: WorkerTask, item: Item) -> dict[str, Any] | None:
@@ -256,7 +299,7 @@ def _teacher_record(task: WorkerTask, item: Item) -> dict[str, Any] | None:
     files = files_of(task, item)
     if "run" in files:
         assert item.run.teacher is not None
-        key = item.run.teacher.runs["run"]
+        key = str(item.run.teacher.run_key)
         taught = task.workspace.payload(key)
         top1 = None if taught is None else taught["metrics"]["top1"]
         how = None if taught is None else "on the protocol's test set, at the last step"

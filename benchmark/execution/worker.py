@@ -118,7 +118,7 @@ def _taken(task: WorkerTask, item: Item, passed: set[str], wait: bool) -> Iterat
         try:
             mine = within.enter_context(locked(task.workspace.run(item.key).path, wait, lambda: task.preemption.leave))
         except UserError as error:
-            print(f"bench: {item.cells[0]} is passed over: {error}", file=sys.stderr, flush=True)
+            print(f"bench: {item} is passed over: {error}", file=sys.stderr, flush=True)
             passed.add(item.key)
             mine = False
         yield mine
@@ -162,7 +162,7 @@ def _settle(task: WorkerTask, ranks: Ranks, items: Sequence[Item]) -> None:
 def _clear(task: WorkerTask, item: Item) -> None:
     """Set aside a run's damaged files, and remove temporary files of killed processes."""
     for aside in task.workspace.set_damaged_aside(item.key):
-        print(f"bench: {aside} is damaged: {item.cells[0]} is trained again", file=sys.stderr, flush=True)
+        print(f"bench: {aside} is damaged: {item} is trained again", file=sys.stderr, flush=True)
     sweep(task.workspace.run(item.key).path)
 
 

@@ -48,6 +48,7 @@ class Variant:
         prefix: stands before the value in an arm's name.
         matched: whether it is for matched students alone.
         baseline: whether the arm without transfer that a gap is measured against has it too.
+        evaluates: whether it changes no run, and names an evaluation of the arm without it.
         star: the values that `*` stands for in a study; None where it cannot stand.
         sample: one such value, to check the arms of a study before any teacher is known.
         forbids: why an arm cannot have its value, None if it can.
@@ -58,12 +59,17 @@ class Variant:
     prefix: str = ""
     matched: bool = False
     baseline: bool = False
+    evaluates: bool = False
     star: Callable[[Choice], list[str]] | None = None
     sample: str = "x"
     forbids: Callable[[Arm], str | None] = lambda arm: None
 
 
 # ---- what variants change
+
+
+def _nothing(draft: Draft, value: object) -> None:
+    pass
 
 
 def _set(field: str) -> Callable[[Draft, Any], None]:
@@ -249,10 +255,10 @@ class Arm(Record):
     ] = ""
     gamma: Annotated[Centre | None, Variant(STUDENTS, _gamma, matched=True, baseline=True)] = None
     reinit: Annotated[Reinit, Variant(("finetune",), _set("reinit"))] = "none"
-    match: Annotated[Literal["none", "start", "end"], Variant(("none",), _set("match"))] = "none"
+    match: Annotated[Literal["none", "start", "end"], Variant(("none",), _nothing, evaluates=True)] = "none"
     ensemble: Annotated[
         Literal["none", "finetuned"],
-        Variant(STUDENTS, _set("ensemble"), baseline=True, forbids=_ensemble_contradicts),
+        Variant(STUDENTS, _nothing, baseline=True, evaluates=True, forbids=_ensemble_contradicts),
     ] = "none"
 
     @classmethod
@@ -297,6 +303,11 @@ class Arm(Record):
         return any(VARIANTS[name].matched for name, _ in self.variants())
 
     @property
+    def ignores_teacher(self) -> bool:
+        """Whether its attention depends on no teacher."""
+        return not plugins.constant("transfer/sources", self.source, "NEEDS_TEACHER", True)
+
+    @property
     def learns_untrained(self) -> bool:
         """Whether its teacher has random weights."""
         return self.source == "untrained"
@@ -317,13 +328,13 @@ class Arm(Record):
 
     @property
     def tuned_teacher(self) -> Arm:
-        """The fine-tuned teacher that it learns from or is evaluated with."""
+        """The fine-tuned teacher that it learns from, or is evaluated with."""
         return Arm(student="teacher", method="finetune", teacher=self.teacher, recipe=self.recipe, data=self.data)
 
     @property
-    def alone(self) -> Arm:
-        """The arm whose student this one evaluates, in an ensemble or beside its teacher."""
-        return self.model_copy(update={"ensemble": "none", "match": "none"})
+    def evaluation(self) -> str:
+        """The evaluation that it names, as in `match=end`; empty for an arm that is trained."""
+        return next((f"{name}={value}" for name, value in self.variants() if VARIANTS[name].evaluates), "")
 
     def default(self, name: str) -> Arm:
         """The arm without its variant of this name."""
@@ -335,8 +346,22 @@ def _declared(name: str) -> Variant | None:
 
 
 VARIANTS: dict[str, Variant] = {name: found for name in Arm.model_fields if (found := _declared(name)) is not None}
+EVALUATIONS = tuple(name for name, variant in VARIANTS.items() if variant.evaluates)
 DEFAULTS = {name: Arm.model_fields[name].default for name in VARIANTS}
 STARRED = {name: variant.sample for name, variant in VARIANTS.items() if variant.star is not None}
+
+
+def trained_arm(text: str) -> str:
+    """The arm that is trained for an arm, which may name an evaluation of it."""
+    return "+".join(part for part in text.split("+") if part.partition("=")[0] not in EVALUATIONS)
+
+
+def with_evaluation(text: str, evaluation: str) -> str | None:
+    """The arm that names an evaluation of an arm; None where no arm does."""
+    name, _, value = evaluation.partition("=")
+    if name not in EVALUATIONS:
+        return None
+    return Arm.parse(text).model_copy(update={name: value}).name
 
 
 def star_filled(text: str) -> str:

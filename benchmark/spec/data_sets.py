@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from benchmark.spec import bounds
-from benchmark.spec.records import NUMBER, ClassCount, ImageCount, NotNegative, Positive, Record
-from families.spec import quoted
+from benchmark.spec.records import NUMBER, ClassCount, ImageCount, Name, NotNegative, Positive, Record
+from families.spec import UnknownName, quoted
+
+EVALUATION_SETS = ("val", "test")
+FEATURE_SCORES = ("knn10", "knn20", "probe")  # of frozen features (benchmark/training/features.py)
+TEACHER_SCORES = tuple(f"teacher_{name}" for name in FEATURE_SCORES)  # the same of the teacher's
+Described: TypeAlias = dict[str, str | int | float | bool]
 
 
-class CuedDigits(Record):
-    """The embedded task (benchmark/data/cued_digits.py).
+class CuedDigitsTraining(Record):
+    """What the embedded task (benchmark/data/cued_digits.py) trains on.
 
     Attributes:
-        val_images, test_images: sizes of the evaluation sets.
-        noise_std: of the shifted test set.
         imbalance: ratio of the first class's frequency in training to the last one's, falling
             geometrically in between; evaluation is balanced.
         hues: share of the colour circle that the eight colours are spread over.
+        val: size of the validation set, for transfers that use it in training.
+    """
+
+    name: Literal["cued_digits"]
+    imbalance: Positive = Field(default=1, ge=1)
+    hues: Positive = Field(default=1, le=1)
+    val: ImageCount | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """The ten digits."""
+        return 10
+
+
+class CuedDigits(Record):
+    """The embedded task with its evaluation sets.
+
+    Attributes:
+        val_images, test_images: sizes of the evaluation sets.
+        noise_std: of the shifted test set with noise.
+        imbalance, hues: as in CuedDigitsTraining.
     """
 
     name: Literal["cued_digits"]
@@ -33,6 +57,24 @@ class CuedDigits(Record):
     def num_classes(self) -> int:
         """The ten digits."""
         return 10
+
+    @property
+    def shifted_sets(self) -> tuple[str, ...]:
+        """The names of the shifted test sets."""
+        return ("unseen_colours", "noise")
+
+    def training(self, augmented: bool, uses_val: bool) -> CuedDigitsTraining:
+        """The part that can change trained weights."""
+        val = self.val_images if uses_val else None
+        return CuedDigitsTraining(name=self.name, imbalance=self.imbalance, hues=self.hues, val=val)
+
+    def described(self, name: str) -> Described:
+        """A set by its settings: an evaluation set or `train`, of which as many images as test has
+        are drawn. Raises UnknownName."""
+        if name not in ("train", *EVALUATION_SETS, *self.shifted_sets):
+            raise UnknownName("evaluation set", name, (*EVALUATION_SETS, *self.shifted_sets))
+        found: Described = {"set": name, "images": self.val_images if name == "val" else self.test_images, "hues": self.hues}
+        return found | ({"noise_std": self.noise_std} if name == "noise" else {})
 
 
 class Split(Record):
@@ -58,6 +100,25 @@ class ShiftedSet(Record):
     named_by: Literal["class", "index"] = "class"
 
 
+class ImagesTraining(Record):
+    """What is trained on of `Images`. `crop_pct` where training images are cropped as for
+    evaluation; `val` and `crop_pct` for transfers that use the validation set in training."""
+
+    name: Literal["images"]
+    source: str = ""
+    num_classes: ClassCount
+    train: Split
+    held_out: int = 0
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    crop_pct: Positive | None = None
+    val: Split | None = None
+
+    @property
+    def training_images(self) -> int:
+        """Images of an epoch."""
+        return self.train.images - self.held_out
+
+
 class Images(Record):
     """Images in `--data DIR`, through timm's data set factory (benchmark/data/images.py).
 
@@ -75,7 +136,7 @@ class Images(Record):
     held_out: Annotated[int, NUMBER, Field(ge=0, le=bounds.IMAGES.most)] = 0
     crop_pct: Positive = Field(default=0.875, le=1)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    shifted: dict[str, ShiftedSet] = {}
+    shifted: dict[Name, ShiftedSet] = {}
 
     @model_validator(mode="after")
     def _one_val(self) -> Images:
@@ -83,8 +144,8 @@ class Images(Record):
             raise ValueError("either held_out images of train are val, or val names a split")
         if self.held_out >= self.train.images:
             raise ValueError(f"held_out {self.held_out} leaves none of {self.train.images} training images")
-        if {"train", "val", "test"} & set(self.shifted):
-            raise ValueError("shifted: train, val and test are names of their own")
+        if taken := {"train", *EVALUATION_SETS, *FEATURE_SCORES, *TEACHER_SCORES} & set(self.shifted):
+            raise ValueError(f"shifted: {', '.join(sorted(taken))} is a name of its own")
         if self.streamed and self.held_out:
             raise ValueError(f"source {quoted(self.source)} is streamed: nothing can be held out of it; val names a split")
         return self
@@ -98,3 +159,40 @@ class Images(Record):
     def training_images(self) -> int:
         """Images of an epoch."""
         return self.train.images - self.held_out
+
+    @property
+    def shifted_sets(self) -> tuple[str, ...]:
+        """The names of the shifted test sets."""
+        return tuple(self.shifted)
+
+    def training(self, augmented: bool, uses_val: bool) -> ImagesTraining:
+        """The part that can change trained weights."""
+        return ImagesTraining(
+            name=self.name,
+            source=self.source,
+            num_classes=self.num_classes,
+            train=self.train,
+            held_out=self.held_out,
+            interpolation=self.interpolation,
+            crop_pct=self.crop_pct if uses_val or not augmented else None,
+            val=self.val if uses_val else None,
+        )
+
+    def described(self, name: str) -> Described:
+        """A set by its settings: an evaluation set or `train`. Raises UnknownName."""
+        found: Described = {"crop_pct": self.crop_pct, "interpolation": self.interpolation}
+        if name in self.shifted:
+            given = self.shifted[name]
+            return found | {"set": name, "images": given.images, "classes": given.classes}
+        if name == "train":
+            return found | {"set": self.train.split, "images": self.training_images}
+        if name not in EVALUATION_SETS:
+            raise UnknownName("evaluation set", name, (*EVALUATION_SETS, *self.shifted))
+        split = self.test if name == "test" else self.val
+        if split is None:
+            return found | {"set": self.train.split, "images": self.held_out, "held_out": True}
+        return found | {"set": split.split, "images": split.images}
+
+
+DataSettings = CuedDigits | Images
+TrainingData = CuedDigitsTraining | ImagesTraining

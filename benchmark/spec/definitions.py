@@ -8,12 +8,13 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import families
-from benchmark.spec.arm import VARIANTS, Arm, Reinit
+from benchmark.spec.arm import VARIANTS, Arm, Reinit, trained_arm
 from benchmark.spec.bounds import STEPS
+from benchmark.spec.evaluations import Evaluation, beside_of, measured_on
 from benchmark.spec.protocol import Protocol, Scale
 from benchmark.spec.recipe import Recipe
-from benchmark.spec.run import TEACHER, Architecture, Cell, Conditions, Geometry, Run, Transfer, digest
-from benchmark.spec.teacher_source import LAYER_SCALE, NoTeacher, Pretrained, TeacherSource, Trained, Untrained
+from benchmark.spec.run import TEACHER, Architecture, Cell, Conditions, Geometry, Run, Task, Transfer, digest
+from benchmark.spec.teacher_source import LAYER_SCALE, Pretrained, TeacherSource, Trained, Untrained
 from families.spec import (
     STANDARD,
     Component,
@@ -45,30 +46,32 @@ def needed(protocol: Protocol, cell: Cell) -> list[Cell]:
     if is_teacher(cell.arm):
         return []
     arm = Arm.parse(cell.arm)
-    if arm.ensemble == "finetuned":
-        alone = replace(cell, arm=arm.alone.name)
-        return [alone, replace(cell, arm=arm.tuned_teacher.name, seed=0), *needed(protocol, alone)]
+    if arm.evaluation:
+        alone = replace(cell, arm=trained_arm(cell.arm))
+        tuned = [replace(cell, arm=arm.tuned_teacher.name, seed=0)] if arm.ensemble == "finetuned" else []
+        return [alone, *tuned, *(_teachers(protocol, cell, arm) if arm.compares_maps else [])]
+    if arm.method == "none" or arm.learns_untrained or arm.ignores_teacher:
+        return []
     if arm.weights == "finetuned":
         return [replace(cell, arm=arm.tuned_teacher.name, seed=0)]
-    student = [replace(cell, arm=arm.alone.name)] if arm.match == "end" else []
-    if (arm.method == "none" and not arm.compares_maps) or arm.learns_untrained or protocol.teacher is None:
-        return student
-    return [*student, replace(cell, arm=teacher_arm(arm.recipe), seed=arm.teacher)]
+    return _teachers(protocol, cell, arm)
+
+
+def _teachers(protocol: Protocol, cell: Cell, arm: Arm) -> list[Cell]:
+    return [] if protocol.teacher is None else [replace(cell, arm=teacher_arm(arm.recipe), seed=arm.teacher)]
 
 
 def run_of(protocol: Protocol, cell: Cell) -> Run:
-    """The run of a cell under the current protocol. Raises UserError if there is none."""
+    """The run of a cell under the current protocol: of the arm that is trained. Raises UserError if
+    there is none."""
     return Definitions(protocol).run_of(cell)
 
 
-def _run_of(defined: Definitions, cell: Cell) -> Run:
-    protocol = defined.protocol
-    if is_teacher(cell.arm):
-        return teacher_run(protocol, cell.family, cell.size, cell.seed, cell.arm.removeprefix(TEACHER).removeprefix("+recipe="))
-    draft, arm = Draft(defined, cell), Arm.parse(cell.arm)
-    for name, value in arm.variants():
+def _draft(defined: Definitions, cell: Cell) -> Draft:
+    draft = Draft(defined, cell)
+    for name, value in Arm.parse(cell.arm).variants():
         VARIANTS[name].change(draft, value)
-    return draft.ensembled() if draft.ensemble != "none" else draft.compared() if draft.match != "none" else draft.run()
+    return draft
 
 
 @dataclass
@@ -82,7 +85,7 @@ class Draft:
         components: of the student.
         transfer: fields of the run's Transfer.
         teacher_seed, teacher_recipe, teacher_weights: of the teacher.
-        reinit, match, ensemble: as Arm's.
+        reinit: as Arm's.
     """
 
     defined: Definitions
@@ -94,8 +97,6 @@ class Draft:
     teacher_recipe: str = ""
     teacher_weights: str = "pretrained"
     reinit: Reinit = "none"
-    match: str = "none"
-    ensemble: str = "none"
 
     def __post_init__(self) -> None:
         self.protocol, self.arm = self.defined.protocol, Arm.parse(self.cell.arm)
@@ -123,34 +124,30 @@ class Draft:
         if not STEPS.least <= steps <= STEPS.most:
             told = "leaves none" if steps < STEPS.least else f"is more than {STEPS.most}"
             self.refuse(f"{recipe.steps} steps times {self.budget:g} {told}")
+        recipe = recipe.model_copy(update={"steps": steps, "lr": recipe.lr * self.lr})
+        transfer = self._transfer()
         run = Run(
-            protocol=_conditions(task, recipe.model_copy(update={"steps": steps, "lr": recipe.lr * self.lr})),
+            protocol=_conditions(task, recipe, transfer.needs_average),
             student=architecture(self.protocol, self.spec, self.size, self.components, families.spec(self.giving).host),
             seed=self.cell.seed,
             role="finetune" if self.arm.is_finetuned else "student",
             reinit=self.reinit,
             family=self.family,
             size=self.size,
+            task=_task(task),
         )
         if self.arm.method == "none":
             return run
-        return run.model_copy(update={"transfer": self._transfer(), "teacher": self._teacher()})
+        return run.model_copy(update={"transfer": transfer, "teacher": None if self.arm.ignores_teacher else self._teacher()})
 
-    def compared(self) -> Run:
-        """The run that compares a student's maps with its teacher's, at its start or once it has
-        finished."""
-        run, teacher = self.run(), self._teacher()
-        finished = run.key if self.match == "end" else None
-        update = {"transfer": self._transfer().model_copy(update={"method": "match"})}
-        return run.model_copy(update=update | {"role": "match", "teacher": teacher.model_copy(update={"student": finished})})
-
-    def ensembled(self) -> Run:
-        """The run that evaluates a finished student together with the fine-tuned teacher."""
-        student, tuned = (self.defined.run_of(each) for each in needed(self.protocol, self.cell)[:2])
-        of_teacher = Pretrained(**tuned.teacher.pinned) if tuned.teacher is not None and tuned.teacher.pinned else NoTeacher()
-        finished = {"student": student.key, "ensemble": tuned.key}
-        teacher = (student.teacher or of_teacher).model_copy(update=finished)
-        return student.model_copy(update={"role": "ensemble", "teacher": teacher})
+    def evaluation(self, run: Run) -> Evaluation:
+        """The evaluation of `run` that the arm names."""
+        on, name = measured_on(run, "test"), self.arm.evaluation
+        if not self.arm.compares_maps:
+            tuned = self.defined.run_of(needed(self.protocol, self.cell)[1])
+            return Evaluation(run, name, on, tuned.key, teacher=tuned.teacher)
+        teacher = self._teacher()
+        return Evaluation(run, name, on, beside_of(teacher), self._transfer(), teacher)
 
     def _transfer(self) -> Transfer:
         if not self.transfer:
@@ -166,7 +163,7 @@ class Draft:
         folded = LAYER_SCALE if self.teacher_weights == "folded" else None
         if folded and folded not in spec.components(self.size):
             self.refuse(f"{self.family} has no {LAYER_SCALE} to fold")
-        before = [each for each in needed(self.protocol, self.cell) if is_teacher(each.arm) or Arm.parse(each.arm).is_finetuned]
+        before = needed(self.protocol, self.cell)[int(self.arm.compares_maps) :]  # without the student
         run = self.defined.run_of(before[0]).key if before else None
         if self.protocol.teacher is not None:
             return Trained(run=str(run), folded=folded)
@@ -178,23 +175,44 @@ class Draft:
 
 
 class Definitions:
-    """Runs of one protocol's cells, each made once. Cells that differ in their seed alone share one
-    definition, except for evaluations, which name other runs of their seed."""
+    """Runs and evaluations of one protocol's cells, each made once. Cells that differ in their seed
+    alone share one definition of a run."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
         self._first: dict[tuple[str, str, str], Run] = {}
         self._runs: dict[tuple[str, str, str, int], Run] = {}
+        self._evaluations: dict[Cell, Evaluation] = {}
 
     def run_of(self, cell: Cell) -> Run:
-        """The run of a cell. Raises UserError if there is none."""
-        place = (cell.family, cell.size, cell.arm)
+        """The run of a cell: of the arm that is trained. Raises UserError if there is none."""
+        place = (cell.family, cell.size, trained_arm(cell.arm))
         if (*place, cell.seed) not in self._runs:
             first = self._first.get(place)
-            if first is None or not first.is_trained:
-                first = self._first[place] = _run_of(self, cell)
+            if first is None:
+                first = self._first[place] = self._define(replace(cell, arm=place[2]))
             self._runs[*place, cell.seed] = first if first.seed == cell.seed else first.model_copy(update={"seed": cell.seed})
         return self._runs[*place, cell.seed]
+
+    def _define(self, cell: Cell) -> Run:
+        if is_teacher(cell.arm):
+            recipe = cell.arm.removeprefix(TEACHER).removeprefix("+recipe=")
+            return teacher_run(self.protocol, cell.family, cell.size, cell.seed, recipe)
+        return _draft(self, cell).run()
+
+    def evaluation_of(self, cell: Cell) -> Evaluation | None:
+        """The evaluation that a cell's arm names; None for an arm that is trained. Raises UserError
+        if there is none."""
+        if is_teacher(cell.arm) or not Arm.parse(cell.arm).evaluation:
+            return None
+        if cell not in self._evaluations:
+            self._evaluations[cell] = _draft(self, cell).evaluation(self.run_of(cell))
+        return self._evaluations[cell]
+
+    def key_of(self, cell: Cell) -> str:
+        """The key of a cell's evaluation, else of its run. Raises UserError if there is none."""
+        evaluation = self.evaluation_of(cell)
+        return self.run_of(cell).key if evaluation is None else evaluation.key
 
 
 def components_of(arm: Arm, family: str, size: str) -> dict[str, Component]:
@@ -220,7 +238,9 @@ def teacher_run(protocol: Protocol, family: str, size: str, seed: int, recipe: s
     spec = families.spec(family)
     conditions = _conditions(protocol, protocol.teacher.by(recipe).recipe)
     whole = architecture(protocol, spec, size, spec.components(size))
-    return Run(protocol=conditions, student=whole, seed=seed, role="teacher", family=family, size=size)
+    return Run(
+        protocol=conditions, student=whole, seed=seed, role="teacher", family=family, size=size, task=_task(protocol)
+    )  # fmt: skip
 
 
 def architecture(
@@ -250,9 +270,13 @@ def geometry_of(scale: Scale | None, teacher: Teacher) -> Geometry:
     return Geometry(img_size=img, patch_size=patch, embed_dim=scaled.embed_dim, depth=scaled.depth, num_heads=heads)
 
 
-def _conditions(protocol: Protocol, recipe: Recipe) -> Conditions:
-    kept = {name: getattr(protocol, name) for name in Conditions.model_fields if name != "recipe"}
-    return Conditions(**kept, recipe=recipe)
+def _conditions(protocol: Protocol, recipe: Recipe, uses_val: bool = False) -> Conditions:
+    data = protocol.data.training(augmented=recipe.augment is not None, uses_val=uses_val)
+    return Conditions(data=data, normalisation=protocol.normalisation, head=protocol.head, recipe=recipe)
+
+
+def _task(protocol: Protocol) -> Task:
+    return Task(data=protocol.data, evaluation_batch=protocol.evaluation_batch)
 
 
 def _plain(values: Any) -> dict[str, Any]:

@@ -4,28 +4,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import Definitions, needed
+from benchmark.spec.evaluations import (
+    FEATURES,
+    TEACHER_FEATURES,
+    Evaluation,
+    of_features,
+    of_teacher_features,
+    on_set,
+)
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.run import Cell, Run
 from benchmark.spec.study import Study
 from benchmark.spec.teachers import filled
-from families.spec import UserError
+from families.spec import UnknownName, UserError
 
 
 @dataclass
 class Item:
-    """A run with every cell it serves; `requires` are the keys of the runs that it needs first."""
+    """A run to train, or an evaluation of a finished one, with every cell it serves; `requires` are
+    the keys of the runs that it needs first."""
 
     run: Run
     cells: list[Cell]
     requires: tuple[str, ...] = ()
+    evaluation: Evaluation | None = None
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.key = self.run.key
+        self.key = self.run.key if self.evaluation is None else self.evaluation.key
+
+    def __str__(self) -> str:
+        """Its name in messages."""
+        return f"{self.cells[0]}{self._measured}"
+
+    @property
+    def name(self) -> str:
+        """Its name in commands."""
+        return f"{self.cells[0].name}{self._measured}"
+
+    @property
+    def _measured(self) -> str:
+        named = self.evaluation is not None and self.evaluation.name not in self.cells[0].arm
+        return f" on {self.evaluation.name}" if self.evaluation is not None and named else ""
+
+    @property
+    def steps(self) -> int:
+        """Steps of training; none for an evaluation."""
+        return self.run.protocol.recipe.steps if self.evaluation is None else 0
+
+
+def evaluated(item: Item, evaluation: Evaluation) -> Item:
+    """An evaluation of the run of an item, in all of its cells."""
+    return Item(item.run, list(item.cells), tuple(dict.fromkeys((item.key, *evaluation.files.values()))), evaluation)
 
 
 @dataclass(frozen=True)
@@ -80,7 +114,7 @@ def together(items: Iterable[Item]) -> list[list[Item]]:
     for item in items:
         run, given = item.run, item.run.transfer
         which: object = item.key
-        if run.is_student:
+        if run.is_student and item.evaluation is None:
             which = _places([item]) if run.teacher is None else run.teacher
         drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else None
         # All of a group read the same blocks in the same way, as each would alone.
@@ -102,6 +136,30 @@ def _places(items: Iterable[Item]) -> frozenset[tuple[str, str]]:
     return frozenset((cell.family, cell.size) for item in items for cell in item.cells)
 
 
+class _Planner:
+    """Adds cells, and what they need before them, to the items of a plan."""
+
+    def __init__(self, protocol: Protocol, defined: Definitions) -> None:
+        self.protocol, self.defined = protocol, defined
+        self.items: dict[str, Item] = {}
+        self.places: dict[str, str] = {}
+        self.keys: dict[Cell, str] = {}
+
+    def add(self, cell: Cell) -> str:
+        """The key of a cell's item. Raises UserError for an impossible one."""
+        if cell not in self.keys:
+            requires = tuple(self.add(each) for each in needed(self.protocol, cell))
+            found = Item(self.defined.run_of(cell), [], requires, self.defined.evaluation_of(cell))
+            if self.places.setdefault(cell.path, found.run.key) != found.run.key:
+                raise UserError(f"two different runs claim {cell.path}")
+            item = self.items.setdefault(found.key, found)
+            if item.run.task != found.run.task:
+                raise UserError(f"{cell} trains what {item.cells[0]} trains, and is measured on other sets; name them as shifted")
+            item.cells.append(cell)
+            self.keys[cell] = found.key
+        return self.keys[cell]
+
+
 def make_plan(
     protocol_name: str, protocol: Protocol, study_name: str, study: Study,
     teachers: Iterable[tuple[str, str]], seeds: Sequence[int], defined: Definitions | None = None,
@@ -112,32 +170,53 @@ def make_plan(
     `defined` shares the definitions of runs with other plans. Raises UserError for an impossible
     request.
     """
-    items: dict[str, Item] = {}
-    places: dict[str, str] = {}
-    keys_of: dict[Cell, str] = {}
-    known = defined or Definitions(protocol)
-
-    def add(cell: Cell) -> str:
-        if cell not in keys_of:
-            requires = tuple(add(each) for each in needed(protocol, cell))
-            run = known.run_of(cell)
-            if places.setdefault(cell.path, run.key) != run.key:
-                raise UserError(f"two different runs claim {cell.path}")
-            items.setdefault(run.key, Item(run, [], requires)).cells.append(cell)
-            keys_of[cell] = run.key
-        return keys_of[cell]
-
+    planner = _Planner(protocol, defined or Definitions(protocol))
     comparisons = []
     for family, size in teachers:
-        for arm in map(Arm.parse, arms_of(protocol, study, family, size, known)):
+        for arm in map(Arm.parse, arms_of(protocol, study, family, size, planner.defined)):
             keys, baselines = [], []
             for seed in seeds:
-                keys.append(add(Cell(protocol_name, family, size, arm.name, seed)))
+                keys.append(planner.add(Cell(protocol_name, family, size, arm.name, seed)))
                 if arm.transfers:
-                    baselines.append(add(Cell(protocol_name, family, size, arm.baseline.name, seed)))
+                    baselines.append(planner.add(Cell(protocol_name, family, size, arm.baseline.name, seed)))
             if arm.transfers:
                 comparisons.append(Comparison(family, size, arm.name, frozenset(keys), frozenset(baselines)))
-    return Plan(protocol_name, study_name, items, comparisons)
+    return Plan(protocol_name, study_name, planner.items, comparisons)
+
+
+def plan_of_cells(protocol: Protocol, cells: Sequence[Cell]) -> Plan:
+    """The plan of single cells and what they need, without comparisons. Raises UserError."""
+    planner = _Planner(protocol, Definitions(protocol))
+    for cell in cells:
+        planner.add(cell)
+    return Plan(cells[0].protocol, "", planner.items, [])
+
+
+def with_evaluations(plan: Plan, names: Sequence[str], of: Collection[str] = ()) -> Plan:
+    """The plan with evaluations of its runs, or of those in `of` (keys): on sets by name, `features`
+    and `teacher_features`. Sets of other data than a run's are left out. Raises UnknownName for a
+    set that no run has."""
+    items = dict(plan.items)
+    trained = [item for item in plan.items.values() if item.evaluation is None and (not of or item.key in of)]
+    known = dict.fromkeys(name for item in trained for name in ("test", *item.run.settings.data.shifted_sets))
+    for name in names:
+        if name not in (*known, FEATURES, TEACHER_FEATURES):
+            raise UnknownName("evaluation set of this protocol", name, known)
+        for item in trained:
+            evaluation = _evaluation(item.run, name)
+            if evaluation is not None:
+                new = evaluated(item, evaluation)
+                cells = items.setdefault(new.key, replace(new, cells=[])).cells
+                cells += [cell for cell in new.cells if cell not in cells]
+    return Plan(plan.protocol, plan.study, items, plan.comparisons)
+
+
+def _evaluation(run: Run, name: str) -> Evaluation | None:
+    if name == FEATURES:
+        return of_features(run)
+    if name == TEACHER_FEATURES:
+        return of_teacher_features(run)
+    return on_set(run, name) if name in ("test", *run.settings.data.shifted_sets) else None
 
 
 def joined(plans: Sequence[Plan]) -> Plan:
@@ -145,7 +224,7 @@ def joined(plans: Sequence[Plan]) -> Plan:
     items: dict[str, Item] = {}
     for plan in plans:
         for key, item in plan.items.items():
-            cells = items.setdefault(key, Item(item.run, [], item.requires)).cells
+            cells = items.setdefault(key, Item(item.run, [], item.requires, item.evaluation)).cells
             cells += [cell for cell in item.cells if cell not in cells]
     comparisons = [one for plan in plans for one in plan.comparisons]
     return Plan(plans[0].protocol, ",".join(plan.study for plan in plans), items, comparisons)
@@ -165,7 +244,7 @@ def arms_of(protocol: Protocol, study: Study, family: str, size: str, defined: D
     defined = defined or Definitions(protocol)
     for text in texts:
         arm = Arm.parse(text)
-        this = (arm.student, arm.method, defined.run_of(Cell("", family, size, text, 0)).key)
+        this = (arm.student, arm.method, defined.key_of(Cell("", family, size, text, 0)))
         if "+" not in text or this not in seen:
             found.append(text)
         seen.add(this)
@@ -191,9 +270,7 @@ def units(items: Sequence[Item], workers: int, most: int, alone: Collection[str]
 def effort(item: Item) -> float:
     """A run's relative cost: steps x images x parameters of the blocks; 0 if nothing is trained."""
     run, geometry = item.run, item.run.student.geometry
-    if not run.is_trained:
-        return 0.0
-    return run.protocol.recipe.steps * run.protocol.recipe.batch_size * geometry.depth * geometry.embed_dim**2
+    return item.steps * run.protocol.recipe.batch_size * geometry.depth * geometry.embed_dim**2
 
 
 def _total(unit: Sequence[Item]) -> float:

@@ -1,5 +1,5 @@
-"""A run: everything that can change its number, and nothing else; and the cells that name its place
-in the results."""
+"""A run: everything that can change the trained weights, and nothing else; and the cells that name
+its place in the results."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from typing import Any, Literal
 from pydantic import Field
 
 from benchmark.spec import plugins
-from benchmark.spec.arm import Part, Reinit
-from benchmark.spec.data_sets import CuedDigits, Images
+from benchmark.spec.arm import Part, Reinit, trained_arm
+from benchmark.spec.data_sets import CuedDigits, CuedDigitsTraining, Images, ImagesTraining
 from benchmark.spec.recipe import Normalisation, Recipe
 from benchmark.spec.records import Record
 from benchmark.spec.teacher_source import TeacherSource
 from families.spec import STANDARD
 
 TEACHER = "teacher"  # the arm of a teacher that the protocol trains
-EVALUATED = ("ensemble", "match")  # roles of what is not trained
 
 
 class Conditions(Record):
-    """The part of a protocol that can change the number of a run."""
+    """The part of a protocol that can change what a run trains."""
 
-    data: CuedDigits | Images = Field(discriminator="name")
+    data: CuedDigitsTraining | ImagesTraining = Field(discriminator="name")
     normalisation: Normalisation
     head: Literal["token", "avg"]
     recipe: Recipe
-    evaluation_batch: int = 500
 
     @cached_property
     def batches(self) -> str:
         """Equal where batches and their precision are equal, except for the size in pixels."""
         recipe = self.recipe
-        batch = (recipe.batch_size, recipe.precision, recipe.augment, recipe.smoothing, self.evaluation_batch)
-        return str((self.data, self.normalisation, batch))
+        return str((self.normalisation, recipe.batch_size, recipe.precision, recipe.augment, recipe.smoothing))
+
+
+class Task(Record):
+    """Where a run's images come from, evaluation sets and all, and the batch of evaluation."""
+
+    data: CuedDigits | Images = Field(discriminator="name")
+    evaluation_batch: int = 500
 
 
 class Geometry(Record):
@@ -64,14 +68,13 @@ class Transfer(Record):
     """What a student gets from its teacher.
 
     Attributes:
-        method: "match" transfers nothing and compares the student's maps with the teacher's.
-        blocks: indices of the transferred blocks.
+        blocks: indices of the transferred blocks. (Of method "none": of blocks to compare.)
         loss, weight: of Distillation.
         teacher_precision: None: that of the recipe.
         source, part, sinks: as in Arm.
     """
 
-    method: Literal["none", "copy", "distill", "match"] = "none"
+    method: Literal["none", "copy", "distill"] = "none"
     blocks: tuple[int, ...] = ()
     loss: str | None = None
     weight: float | None = None
@@ -93,11 +96,6 @@ class Transfer(Record):
         return self.method == "distill"
 
     @property
-    def compares(self) -> bool:
-        """Whether the student has maps of its own to be compared with the teacher's."""
-        return self.method in ("distill", "match")
-
-    @property
     def needs_route(self) -> bool:
         """Whether its part needs the teacher's q, k and v, and not the map alone."""
         return bool(plugins.constant("transfer/parts", self.part, "NEEDS_ROUTE", True))
@@ -112,8 +110,13 @@ class Transfer(Record):
         """Whether the teacher's average maps have to be known before."""
         return bool(plugins.constant("transfer/sources", self.source, "AVERAGED", False))
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether attention is transferred that depends on a teacher."""
+        return self.method != "none" and bool(plugins.constant("transfer/sources", self.source, "NEEDS_TEACHER", True))
 
-Role = Literal["student", "teacher", "finetune", "ensemble", "match"]
+
+Role = Literal["student", "teacher", "finetune"]
 
 
 def digest(record: Record) -> str:
@@ -124,19 +127,17 @@ def digest(record: Record) -> str:
 
 
 class Run(Record):
-    """Everything that can change the number, and nothing else. Equal runs have equal keys and are
-    trained once.
+    """Everything that can change the trained weights, and nothing else. Equal runs have equal keys
+    and are trained once.
 
     Attributes:
-        protocol: data, recipe and evaluation.
+        protocol: training data and recipe.
         student: the model that is trained, also where that is a teacher.
-        role: train a student, pre-train a teacher, fine-tune a teacher, evaluate a finished student
-            in an ensemble with a fine-tuned teacher, or compare a student's maps with its teacher's
-            (match).
-        teacher: where attention or weights come from, and the finished runs that are evaluated.
+        role: train a student, pre-train a teacher, or fine-tune a teacher.
+        teacher: where attention or weights come from; None without.
         reinit: the part of a fine-tuned teacher that is re-initialised.
         family, size: name the adapter that builds the models. They are labels: no part of the
-            identity, and not stored.
+            identity, and not stored. So is `task`, the data settings with their evaluation sets.
     """
 
     protocol: Conditions
@@ -148,6 +149,7 @@ class Run(Record):
     reinit: Reinit = "none"
     family: str = Field(default="", exclude=True, repr=False)
     size: str = Field(default="", exclude=True, repr=False)
+    task: Task | None = Field(default=None, exclude=True, repr=False)
 
     @cached_property
     def key(self) -> str:
@@ -162,9 +164,10 @@ class Run(Record):
         return hash(self.key)
 
     @property
-    def is_trained(self) -> bool:
-        """Whether it trains a model; other runs evaluate finished ones."""
-        return self.role not in EVALUATED
+    def settings(self) -> Task:
+        """The task, of a run that a protocol defines. (One read from a result file has none.)"""
+        assert self.task is not None
+        return self.task
 
     @property
     def is_teacher(self) -> bool:
@@ -189,7 +192,7 @@ class Run(Record):
     @property
     def companions(self) -> str:
         """Equal for runs that can train together: they have the same batches and precision."""
-        return f"{self.stream} {self.protocol.batches} {self.student.geometry.img_size}"
+        return f"{self.stream} {self.protocol.batches} {self.task} {self.student.geometry.img_size}"
 
 
 @dataclass(frozen=True, order=True)
@@ -204,13 +207,13 @@ class Cell:
 
     @property
     def path(self) -> str:
-        """The path of its result file in the results folder."""
-        return f"{self.protocol}/{self.family}/{self.size}/{self.arm}-s{self.seed}.json"
+        """The path of its result file in the results folder: that of the arm that is trained."""
+        return f"{self.protocol}/{self.family}/{self.size}/{trained_arm(self.arm)}-s{self.seed}.json"
 
     @property
     def name(self) -> str:
         """Its name in commands."""
-        return self.path.removesuffix(".json")
+        return f"{self.protocol}/{self.family}/{self.size}/{self.arm}-s{self.seed}"
 
     def __str__(self) -> str:
         return f"{self.family} {self.size} {self.arm} s{self.seed}"

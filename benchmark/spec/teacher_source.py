@@ -5,6 +5,7 @@ Null fields are not stored. The fields that are there tell which record it is.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal
 
 from pydantic import SerializerFunctionWrapHandler, model_serializer
@@ -15,25 +16,21 @@ LAYER_SCALE = "layer_scale"  # the component that can be folded into a teacher's
 
 
 class Source(Record):
-    """What the records have in common: the finished runs that an evaluation loads.
-
-    Attributes:
-        student: key of the run whose student is evaluated.
-        ensemble: key of the run whose model is evaluated together with it.
-    """
-
-    student: str | None = None
-    ensemble: str | None = None
+    """What the records have in common."""
 
     @model_serializer(mode="wrap")
     def _without_nulls(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in handler(self).items() if value is not None}
 
     @property
-    def runs(self) -> dict[str, str]:
-        """The keys of the runs whose weights are needed: `run` (the teacher's), `student`, `ensemble`."""
-        keys = {name: getattr(self, name, None) for name in ("run", "student", "ensemble")}
-        return {name: key for name, key in keys.items() if key is not None}
+    def run_key(self) -> str | None:
+        """The key of the run whose weights are needed; None for another source."""
+        return getattr(self, "run", None)
+
+    @property
+    def digest(self) -> str:
+        """The first 16 hex digits of the sha256 of the record."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     @property
     def pinned(self) -> dict[str, str]:
@@ -87,8 +84,4 @@ class Untrained(Source):
     seed: str
 
 
-class NoTeacher(Source):
-    """No teacher: the evaluation of a student that has none."""
-
-
-TeacherSource = Trained | Pretrained | Untrained | NoTeacher
+TeacherSource = Trained | Pretrained | Untrained

@@ -72,12 +72,23 @@ def read_sealed(path: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise Damaged(f"{path}: {getattr(error, 'strerror', None) or 'not JSON'}") from None
-    if not isinstance(content, dict) or content.pop(SEAL, None) != _seal(content):
+    if not is_sealed(content):
         raise Damaged(f"{path}: not as it was written")
-    return content
+    return {name: value for name, value in content.items() if name != SEAL}
 
 
-def _seal(content: Any) -> str:
+def is_sealed(content: Any) -> bool:
+    """Whether a JSON value is an object with the seal of its content."""
+    return isinstance(content, dict) and content.get(SEAL) == _seal(content)
+
+
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with its seal: a sha256 of its content, which `is_sealed` checks."""
+    return content | {SEAL: _seal(content)}
+
+
+def _seal(content: dict[str, Any]) -> str:
+    content = {name: value for name, value in content.items() if name != SEAL}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -124,11 +135,10 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def write_json(path: Path, content: Any, durable: bool = False, sealed: bool = False) -> None:
-    """Replace a file by JSON. `sealed` adds a sha256 of the content, which `read_sealed` checks."""
+def write_json(path: Path, content: Any, durable: bool = False) -> None:
+    """Replace a file by JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = content | {SEAL: _seal(content)} if sealed else content
-    text = json.dumps(written, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
     with replacing(path, durable) as file:
         file.write(text.encode())
 

@@ -26,14 +26,29 @@ def utc_now() -> str:
 
 def provenance(started: str, finished: str, data: str | None = None) -> dict[str, Any]:
     """The record of this process's code, versions and machine."""
+    import torch
+
     packages = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
     return {
         **code_version(),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
         "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "cpu": cpu_model(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
         "started": started,
         "finished": finished,
     } | ({} if data is None else {"data": data})
+
+
+@functools.lru_cache(maxsize=1)
+def cpu_model() -> str | None:
+    """The model of this machine's CPU; None where it is not told."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
 
 
 @functools.lru_cache(maxsize=1)

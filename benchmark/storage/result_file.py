@@ -1,4 +1,4 @@
-"""Result files (schema 1): one run in one cell, validated on reading."""
+"""Result files (schema 2): one run in one cell with its evaluations, validated on reading."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from benchmark.spec.arm import Reinit
 from benchmark.spec.bounds import LARGEST
+from benchmark.spec.data_sets import FEATURE_SCORES, TEACHER_SCORES
+from benchmark.spec.evaluations import Evaluation, measured_on
 from benchmark.spec.records import Percent, Record
 from benchmark.spec.run import Architecture, Cell, Conditions, Role, Run, Transfer
 from benchmark.spec.teacher_source import TeacherSource
 from benchmark.spec.yaml_files import read_bytes
-from benchmark.storage.files import parsed
+from benchmark.storage.files import is_sealed, parsed, sealed
 from families.spec import MOST_SHOWN, one_line, quoted
+
+SCHEMA = 2
+CONVERSION = "bench check --convert RESULTS rewrites a folder's"
 
 
 class NamedConditions(Conditions):
@@ -44,7 +49,7 @@ class Labelled(Record):
     def run(self) -> Run:
         """The run without labels. (A teacher's seed is its own.)"""
         conditions = Conditions(**{name: getattr(self.protocol, name) for name in Conditions.model_fields})
-        kept = {name: getattr(self, name) for name in Run.model_fields}
+        kept = {name: getattr(self, name) for name in Run.model_fields if name != "task"}
         return Run(**(kept | {"protocol": conditions}))
 
 
@@ -52,21 +57,45 @@ Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
 NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
 
 
+On = dict[str, str | int | float | bool]
+
+
 class Score(Record):
-    """top1 and top5 in percent, mean cross-entropy."""
+    """top1 and top5 in percent, mean cross-entropy (None where there are no probabilities)."""
 
     top1: Percent
     top5: Percent
-    loss: Finite
+    loss: Finite | None
 
 
-class Metrics(Score):
-    """Scores on the test set and each shifted set; the match and the dropped mass of attention, by
-    transferred block."""
+class SetScore(Score):
+    """Scores on a set; `on`: that set by its settings."""
 
-    shift: dict[str, Score] = {}
+    on: On
+
+
+class Metrics(SetScore):
+    """Scores on a set; the match and the dropped mass of attention, by transferred block."""
+
     attention_kl: list[Finite] | None = None
     dropped_mass: list[Finite] | None = None
+
+
+class EvaluationRecord(Metrics):
+    """An evaluation of a finished run (spec.evaluations).
+
+    Attributes:
+        beside: what it was measured with (Evaluation.beside).
+        shift: of an ensemble, scores on the shifted sets.
+        date, code: when, and the digest of the code.
+        data: digest of the set's images; None for embedded data.
+    """
+
+    beside: str | None = None
+    shift: dict[str, Score] = {}
+    date: str
+    code: str
+    data: str | None = None
 
 
 class Point(Record):
@@ -108,7 +137,8 @@ class Cost(Record):
 
 class Provenance(Record):
     """Code, versions, machine and dates. `dirty` is of the code alone; null outside a git checkout.
-    `data` is a digest of the images' names and sizes; null for embedded data."""
+    `data` is a digest of the images' names and sizes; null for embedded data. `cpu`, `gpu` and
+    `threads` of torch are null where they are not known."""
 
     commit: str | None
     dirty: bool | None
@@ -118,27 +148,72 @@ class Provenance(Record):
     started: str
     finished: str
     data: str | None = None
+    cpu: str | None = None
+    gpu: str | None = None
+    threads: int | None = None
 
 
 class Payload(Record):
     """The record of a finished run, without labels."""
 
     metrics: Metrics
-    val: Score
+    evaluations: dict[str, EvaluationRecord] = {}
+    val: SetScore
     curve: list[Point]
     teacher: TeacherRecord | None
     cost: Cost
     provenance: Provenance
 
 
+class EvaluationPayload(Record):
+    """The record of a finished evaluation, without labels: its scores by name."""
+
+    evaluations: dict[str, EvaluationRecord] = Field(min_length=1)
+
+
 class Result(Payload):
-    """One result file."""
+    """One result file. `sha256` is of its content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
-    schema_: Literal[1] = Field(alias="schema")
+    schema_: Literal[2] = Field(alias="schema")
     key: str
     run: Labelled
+    sha256: str = ""
+
+    def is_of(self, run: Run) -> bool:
+        """Whether it is of this run, validated on the set that the run names."""
+        return self.key == run.key and self.val.on == measured_on(run, "val")
+
+    def has(self, evaluation: Evaluation) -> bool:
+        """Whether it has the scores of this evaluation of its run."""
+        if self.key != evaluation.run.key:
+            return False
+        if evaluation.name == "test":
+            return self.metrics.on == evaluation.on
+        found = [self.evaluations.get(name) for name in evaluation.scores]
+        return all(each and each.on == evaluation.on and each.beside == evaluation.beside for each in found)
+
+    @property
+    def shifted(self) -> dict[str, Score]:
+        """Scores on sets other than val and test, by name."""
+        if isinstance(self.metrics, EvaluationRecord):
+            return self.metrics.shift
+        others = {*FEATURE_SCORES, *TEACHER_SCORES}
+        return {name: each for name, each in self.evaluations.items() if name not in others and "=" not in name}
+
+    @property
+    def val_top1(self) -> float | None:
+        """Top-1 on val; None of an arm that names an evaluation, which is measured on test."""
+        return None if isinstance(self.metrics, EvaluationRecord) else self.val.top1
+
+    def of_arm(self, arm: str, evaluation: Evaluation) -> Result:
+        """The result of an arm that names an evaluation of this one: its scores are the metrics.
+        Nothing was trained for it."""
+        run = self.run.model_copy(update={"arm": arm, "transfer": evaluation.transfer or self.run.transfer})
+        free = {"seconds": 0.0, "images_per_second": 0.0}
+        update = {"key": evaluation.key, "run": run, "metrics": self.evaluations[evaluation.name], "evaluations": {}}
+        return self.model_copy(update=update | {"cost": self.cost.model_copy(update=free)})
 
     @functools.cached_property
     def cell(self) -> Cell:
@@ -157,7 +232,7 @@ class Rejected:
 
 def read_result(path: Path) -> Result | Rejected:
     """A result file, or why it is invalid: no regular file of at most 10 MB, not JSON, truncated,
-    another schema, or a key that is not its run's."""
+    another schema, edited, or a key that is not its run's."""
     try:
         text = read_bytes(path)
         result = Result.model_validate_json(text, strict=True)
@@ -165,6 +240,8 @@ def read_result(path: Path) -> Result | Rejected:
         return Rejected(path, f"not readable: {error.strerror}")
     except ValidationError as error:
         return Rejected(path, _why_invalid(text, error))
+    if not is_sealed(parsed(text)):
+        return Rejected(path, "edited, or damaged: its content is not what its sha256 says")
     if result.run.run.key != result.key:
         return Rejected(path, f"its key {result.key} is not that of its run, {result.run.run.key}")
     if not path.as_posix().endswith(result.cell.path):
@@ -177,9 +254,11 @@ def _why_invalid(text: bytes, error: ValidationError) -> str:
         content = parsed(text)
     except ValueError as wrong:
         return f"not JSON: {str(wrong)[:MOST_SHOWN]}"
-    if not isinstance(content, dict) or content.get("schema") != 1:
-        schema = content.get("schema", "none") if isinstance(content, dict) else "none"
-        return f"schema {schema if isinstance(schema, int) else quoted(schema)}, not 1"
+    schema = content.get("schema", "none") if isinstance(content, dict) else "none"
+    if schema == 1:
+        return f"schema 1, not {SCHEMA}: {CONVERSION}"
+    if schema != SCHEMA:
+        return f"schema {schema if isinstance(schema, int) else quoted(schema)}, not {SCHEMA}"
     return first_error(error)
 
 
@@ -195,5 +274,11 @@ def labelled(cell: Cell, run: Run, payload: dict[str, Any]) -> dict[str, Any]:
     fields = run.model_dump(mode="json")
     labels = {"family": cell.family, "size": cell.size, "arm": cell.arm, "seed": cell.seed}
     record = fields | labels | {"protocol": fields["protocol"] | {"name": cell.protocol}}
-    result = Result.model_validate({"schema": 1, "key": run.key, "run": record, **payload})
-    return result.model_dump(mode="json", by_alias=True)
+    return written(Result.model_validate({"schema": SCHEMA, "key": run.key, "run": record, **payload}))
+
+
+def written(result: Result) -> dict[str, Any]:
+    """The content of a result's file, sealed. What an evaluation does not have is left out."""
+    content = result.model_dump(mode="json", by_alias=True, exclude={"sha256", "evaluations"})
+    found = {name: each.model_dump(mode="json", exclude_defaults=True) for name, each in result.evaluations.items()}
+    return sealed(content | {"evaluations": found})

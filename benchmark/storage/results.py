@@ -8,12 +8,14 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmark.spec.arm import trained_arm
 from benchmark.spec.run import Cell, Run
 from benchmark.storage.files import replacing, sweep, write_json
-from benchmark.storage.result_file import Rejected, Result, labelled, read_result
+from benchmark.storage.result_file import EvaluationPayload, Metrics, Rejected, Result, labelled, read_result, written
 
 
 def read_results(folder: Path) -> tuple[list[Result], list[Rejected]]:
@@ -54,15 +56,30 @@ class Results:
         """Write a finished run's payload for one cell. Another run's file in its place is kept
         below `superseded`."""
         old = self.get(cell)
-        if isinstance(old, Result) and old.key == run.key:
+        if isinstance(old, Result) and old.key == run.key and old.val.on == payload["val"]["on"]:
             return
-        path = self.path(cell)
+        path, cell = self.path(cell), replace(cell, arm=trained_arm(cell.arm))
         if old is not None:
             keep = superseded / f"{cell.path}.{getattr(old, 'key', 'invalid')}"
             keep.parent.mkdir(parents=True, exist_ok=True)
             _keep(path, keep)
         write_json(path, labelled(cell, run, payload), durable=True)
         sweep(path.parent, path.name)
+
+    def add(self, cell: Cell, run: Run, payload: dict[str, Any]) -> bool:
+        """Add a finished evaluation's scores to the result of a cell; False where there is no result
+        of this run. Those on test take the place of its metrics."""
+        old = self.get(cell)
+        if not isinstance(old, Result) or old.key != run.key:
+            return False
+        found = EvaluationPayload.model_validate(payload).evaluations
+        update: dict[str, Any] = {"evaluations": old.evaluations | {name: found[name] for name in found if name != "test"}}
+        if "test" in found:
+            update["metrics"] = Metrics(**{name: getattr(found["test"], name) for name in Metrics.model_fields})
+        new = old.model_copy(update=update)
+        if new != old:
+            write_json(self.path(cell), written(new), durable=True)
+        return True
 
 
 def _keep(path: Path, aside: Path) -> None:

@@ -18,10 +18,11 @@ from benchmark.storage.files import (
     read_json,
     read_sealed,
     read_text,
+    sealed,
     set_aside,
     write_json,
 )
-from benchmark.storage.result_file import Payload
+from benchmark.storage.result_file import EvaluationPayload, Payload
 
 WEIGHTS_DIGEST, RUN_KEY = "weights", "key"  # of a payload
 NO_REASON = "no reason was left"
@@ -77,13 +78,14 @@ class SubmissionFolder:
 
 
 class Workspace:
-    """The work folder: `runs/<key>/` has a RunFolder each, `jobs/<submission>/` a SubmissionFolder,
+    """The work folder: `runs/<key>/` has a RunFolder for each run and evaluation, `jobs/<submission>/` a SubmissionFolder,
     `code/` the copies of the code that jobs run, `superseded/` results that newer runs replaced,
     `speed/<protocol>/` measurements of `bench speed`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self.jobs, self.code, self.superseded = self.folder / "jobs", self.folder / "code", self.folder / "superseded"
+        self.delivery = self.folder / "delivery"  # its lock
 
     def run(self, key: str) -> RunFolder:
         """The files of a run."""
@@ -114,7 +116,7 @@ class Workspace:
     def finish(self, key: str, payload: dict[str, Any], weights: str | None) -> None:
         """Write the record of a finished run, with its key and the digest of its weights (None: it
         has none of its own)."""
-        write_json(self.run(key).payload, payload | {WEIGHTS_DIGEST: weights, RUN_KEY: key}, durable=True, sealed=True)
+        write_json(self.run(key).payload, sealed(payload | {WEIGHTS_DIGEST: weights, RUN_KEY: key}), durable=True)
 
     def _finished(self, key: str) -> tuple[dict[str, Any] | None, str | None]:
         path = self.run(key).payload
@@ -125,7 +127,8 @@ class Workspace:
             content, digest = read_json(path) or {}, None
             own = not content.keys() & {SEAL, RUN_KEY, WEIGHTS_DIGEST}
         try:
-            Payload.model_validate_json(json.dumps(content), strict=True)
+            kind = Payload if "metrics" in content else EvaluationPayload
+            kind.model_validate_json(json.dumps(content), strict=True)
         except ValidationError:
             return None, None
         return (content, digest if isinstance(digest, str) else None) if own else (None, None)

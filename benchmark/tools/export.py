@@ -17,15 +17,10 @@ from torch import nn
 
 import families
 from benchmark.spec.run import Cell, Run
-from benchmark.training.models import student_of, teachers_input, timm_args, trained
-from benchmark.training.state_files import load_state
+from benchmark.training.models import finished_model, teachers_input, timm_args
 from families.spec import STANDARD, Ref, UserError
 
 CHECKPOINT, TOLERANCE = "checkpoint.pth", 1e-5
-REFUSED = {
-    "ensemble": "an ensemble is two models: export the student, and finetune",
-    "match": "nothing is trained by it: export the student that it compares",
-}
 
 
 def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, Any]) -> Path:
@@ -36,8 +31,6 @@ def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, An
     Raises UserError for a model that was measured with its teacher, one that no timm name
     describes, or an existing folder.
     """
-    if run.role in REFUSED:
-        raise UserError(f"{cell.name}: {REFUSED[run.role]}")
     if run.transfer.copies:
         raise UserError(
             f"{cell.name}: Copy needs its teacher's attention at test time, so the student alone is not what was measured; a"
@@ -47,7 +40,7 @@ def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, An
         raise UserError(f"{cell.name}: its weights are not at {weights} any more")
     if folder.exists():
         raise UserError(f"--out {folder}: it is there already; give another folder")
-    model = finished(run, cell, weights)
+    model = finished_model(run, weights)
     with TemporaryDirectory() as temporary:
         made = Path(temporary) / "exported"
         for name, args in _described(run, cell):
@@ -66,15 +59,6 @@ def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, An
         except OSError as error:
             raise UserError(f"--out {folder}: {error.strerror}") from None
     return folder
-
-
-def finished(run: Run, cell: Cell, weights: Path) -> nn.Module:
-    """The model of a finished run with its last weights, in eval mode."""
-    if not run.is_student:
-        return trained(run, weights)
-    model = student_of(run)
-    load_state(model, weights)
-    return model.eval().requires_grad_(False)
 
 
 def _described(run: Run, cell: Cell) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -107,8 +91,8 @@ def _written(run: Run, cell: Cell, model: nn.Module, folder: Path, name: str, ar
         "input_size": [3, size, size],
         "mean": list(input_of.mean),
         "std": list(input_of.std),
-        "crop_pct": getattr(run.protocol.data, "crop_pct", 1.0),
-        "interpolation": getattr(run.protocol.data, "interpolation", "bicubic"),
+        "crop_pct": getattr(run.settings.data, "crop_pct", 1.0),
+        "interpolation": getattr(run.settings.data, "interpolation", "bicubic"),
     }
     save_for_hf(twin, str(folder), model_config={"model_args": args, "pretrained_cfg": described}, safe_serialization=True)
     torch.save({"state_dict": model.state_dict()}, folder / CHECKPOINT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -11,12 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark.spec.data_sets import EVALUATION_SETS
 from benchmark.training.distributed import Ranks
 from benchmark.training.group import Group
 from benchmark.training.inputs import Inputs, precision_of
 from benchmark.training.run_trainer import RunTrainer
-from benchmark.transfer.teacher_reader import TeacherAttention
+from benchmark.training.subject import Subject
+from benchmark.transfer.teacher_reader import TeacherAttention, TeacherReader
 from families.core.adapter import normalised
+from families.spec import UserError
 
 SCORE = ("top1", "top5", "loss")
 
@@ -36,7 +40,7 @@ def evaluate(
         return []
     group.leave_if_told(agreed=True)
     classes = group.dataset.classes(name)
-    tallies = [(training, _Tally(training, attention, classes)) for training in trainings]
+    tallies = [(training, Tally(training.subject, attention, classes)) for training in trainings]
     with ExitStack() as within:
         for training in trainings:
             within.enter_context(training.student.averaged())
@@ -55,26 +59,27 @@ def evaluate(
 def measure_curves(group: Group) -> None:
     """Add the points of learning curves that are due; a checkpoint may be older than the one of its
     own step."""
-    for training, score in evaluate(group, [training for training in group.going if training.due], group.dataset.sets()[0]):
+    for training, score in evaluate(group, [training for training in group.going if training.due], "val"):
         training.point(score)
 
 
 def end(group: Group, trainings: Sequence[RunTrainer]) -> None:
-    """Evaluate runs that have taken their last step on every set, and report them."""
-    val, test, *shifted = group.dataset.sets()
-    scores: dict[int, dict[str, dict[str, Any]]] = {id(training): {} for training in trainings}
-    for training in trainings:
-        if training.val is not None:
-            scores[id(training)][val] = training.val
-    for name in (val, test, *shifted):
+    """Evaluate runs that have taken their last step on the sets that are there, and report them."""
+    scores = {id(training): {} if training.val is None else {"val": training.val} for training in trainings}
+    for name in group.dataset.sets():
         unknown = [training for training in group.still(trainings) if name not in scores[id(training)]]
-        for training, score in evaluate(group, unknown, name, attention=name == test):
-            scores[id(training)][name] = score
+        try:
+            for training, score in evaluate(group, unknown, name, attention=name == "test"):
+                scores[id(training)][name] = score
+        except UserError as error:
+            if name in EVALUATION_SETS or group.ranks.size > 1:  # the others would wait for this one
+                raise
+            print(f"bench: {error}: not evaluated on {name}", file=sys.stderr, flush=True)  # and no training is lost
     for training in group.still(trainings):
         with group.isolated(training):
             found = scores[id(training)]
-            result = training.finish(found[val], found[test], {name: found[name] for name in shifted})
-            group.callbacks.ended(training, result)
+            shifted = {name: score for name, score in found.items() if name not in EVALUATION_SETS}
+            group.callbacks.ended(training, training.finish(found["val"], found["test"], shifted))
             group.going.remove(training)
 
 
@@ -83,20 +88,20 @@ def learn_averages(group: Group) -> None:
     """Take the mean maps over val's images of teachers whose students get these."""
     for training in list(group.going):
         reader = training.reader
-        if reader is not None and training.run.transfer.needs_average and not reader.average:
+        if isinstance(reader, TeacherReader) and training.run.transfer.needs_average and not reader.average:
             with group.isolated(training), precision_of(group.recipe, group.device):
-                val = group.dataset.evaluate(group.dataset.sets()[0], group.evaluation_batch)
+                val = group.dataset.evaluate("val", group.evaluation_batch)
                 images = (normalised(each.to(group.device), training.teacher_input) for each, _ in val)
                 reader.learn_average(images, group.ranks.all_gather)
 
 
-class _Tally:
-    """One run's counts over an evaluation set of all `classes` (None) or some."""
+class Tally:
+    """One model's counts over an evaluation set of all `classes` (None) or some."""
 
-    def __init__(self, training: RunTrainer, attention: bool, classes: Tensor | None) -> None:
-        self.training, self.attention, self.classes = training, attention, classes
+    def __init__(self, subject: Subject, attention: bool, classes: Tensor | None) -> None:
+        self.subject, self.attention, self.classes = subject, attention, classes
         self.count, self.sums = 0, torch.zeros(len(SCORE), dtype=torch.float64)
-        transfer, blocks = training.student.transfer, len(training.run.transfer.blocks)
+        transfer, blocks = subject.transfer, len(subject.run.transfer.blocks)
         self.rows: dict[str, Tensor] = {}
         if attention and transfer.compares:
             self.rows["attention_kl"] = torch.zeros(blocks)
@@ -105,18 +110,18 @@ class _Tally:
 
     def add(self, inputs: Inputs, y: Tensor, read: TeacherAttention) -> None:
         """Count a batch with labels y [B]."""
-        training, transfer, count = self.training, self.training.student.transfer, len(y)
-        training.model.eval()
+        subject, transfer, count = self.subject, self.subject.transfer, len(y)
+        subject.model.eval()
         watching = transfer.comparing if self.attention else transfer.guiding
         rows: dict[str, list[float]] = {}
-        with precision_of(training.recipe, y.device), watching(read) as own:
-            logits = training.model(inputs.by(training.input)).float()
+        with precision_of(subject.recipe, y.device), watching(read) as own:
+            logits = subject.model(inputs.by(subject.input)).float()
             if "attention_kl" in self.rows and own is not None:
                 rows["attention_kl"] = transfer.divergence(own)
             if "dropped_mass" in self.rows:
                 rows["dropped_mass"] = transfer.dropped(read)
-            if training.partner is not None:
-                logits = mixed(logits, training.partner(inputs.by(training.teacher_input)).float())
+            if subject.partner is not None and subject.partner_input is not None:
+                logits = mixed(logits, subject.partner(inputs.by(subject.partner_input)).float())
         if self.classes is not None:
             logits = logits[:, self.classes.to(y.device)]
             y = torch.searchsorted(self.classes.to(y.device), y)

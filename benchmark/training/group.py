@@ -63,11 +63,11 @@ class Group:
         if len({training.run.companions for training in trainings}) != 1:
             raise ValueError("runs that train together need the same data, order and batch")
         first = trainings[0]
-        protocol = first.run.protocol
+        protocol, task = first.run.protocol, first.run.settings
         self.going, self.callbacks, self.context, self.ranks = list(trainings), callbacks, context, context.ranks
         self.device, self.recipe, self.stream = first.device, first.recipe, first.run.stream
-        self.dataset = data.load(protocol.data, context.place, first.run.student.geometry.img_size, protocol.normalisation)
-        self.evaluation_batch = protocol.evaluation_batch
+        self.dataset = data.load(task.data, context.place, first.run.student.geometry.img_size, protocol.normalisation)
+        self.evaluation_batch = task.evaluation_batch
 
     def still(self, trainings: Sequence[RunTrainer]) -> list[RunTrainer]:
         """Those that have neither failed nor ended."""

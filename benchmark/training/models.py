@@ -14,7 +14,7 @@ from benchmark.spec.definitions import records_in
 from benchmark.spec.recipe import Normalisation
 from benchmark.spec.run import Run
 from benchmark.spec.teacher_source import Untrained
-from benchmark.training.state_files import REMEDY, read_state, take_state
+from benchmark.training.state_files import REMEDY, load_state, read_state, take_state
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import build_student
 from families.core.checkpoints import WeightsError
@@ -37,8 +37,18 @@ def model_of(run: Run, files: Mapping[str, Path]) -> nn.Module:
     return student_of(run)
 
 
+def finished_model(run: Run, weights: Path) -> nn.Module:
+    """The model of a finished run with its last weights, frozen. Raises WeightsError for a file
+    that does not fit."""
+    if not run.is_student:
+        return trained(run, weights)
+    model = student_of(run)
+    load_state(model, weights)
+    return model.eval().requires_grad_(False)
+
+
 def student_of(run: Run) -> nn.Module:
-    """The student of a run (also of one that evaluates a student), at its start."""
+    """The student of a run, at its start."""
     host = Host(run.student.host, records_in(run.student.switched_off))
     components = {
         name: Component(name, "", "", records_in(given["args"]), records_in(given["initial"]))

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from benchmark.spec.evaluations import measured_on
 from benchmark.spec.run import Run
 from benchmark.storage.files import set_aside
 from benchmark.storage.work_folder import RunFolder
 from benchmark.training.checkpoint import Checkpoint, Progress, read_checkpoint, save
 from benchmark.training.distributed import ALONE, Ranks
-from benchmark.training.models import model_of, teachers_input, trained
-from benchmark.training.state_files import load_state
+from benchmark.training.models import model_of
 from benchmark.training.student import Student
-from benchmark.transfer.teacher_reader import TeacherReader
+from benchmark.training.subject import Subject
+from benchmark.transfer.teacher_reader import Reader
 from families.core.checkpoints import WeightsError
 from families.core.seeds import seed_of
 
@@ -32,39 +33,31 @@ class RunTrainer:
     Args:
         run: the run.
         folder: its files: the checkpoint, and the last weights once it has finished.
-        reader: the teacher; needed if the transfer has one.
+        reader: the teacher; needed if the transfer needs one.
         device: torch device name.
         curve_points: number of points of its learning curve.
         code: digest of the code; a checkpoint of another code is not resumed.
-        files: weights by their name in `run.teacher`: `run`, `weights`, `student`, `ensemble`.
+        files: the teacher's weights: those that a `run` left, or pre-trained `weights`.
         ranks: the processes that train it together.
     """
 
     def __init__(
-        self, run: Run, folder: RunFolder, reader: TeacherReader | None, device: str,
+        self, run: Run, folder: RunFolder, reader: Reader | None, device: str,
         curve_points: int, code: str, files: Mapping[str, Path] | None = None, ranks: Ranks = ALONE,
     ) -> None:  # fmt: skip
         self.run, self.recipe, self.folder, self.code, self.device = run, run.protocol.recipe, folder, code, torch.device(device)
-        steps = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
-        self.points = steps if run.is_trained else set()
+        self.points = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
         self.state, self.together, self.ranks, self.loss = Progress(), 1, ranks, math.nan
         self.val: dict[str, float] | None = None
-        self.teacher_input = teachers_input(run)
-        self.input = self.teacher_input if run.is_finetuned else run.protocol.normalisation
         self.model = model_of(run, files or {}).to(self.device)
-        self.partner: nn.Module | None = None
-        if not run.is_trained:
-            self.state.step = self.recipe.steps
-            if files and "student" in files:
-                load_state(self.model, files["student"])
-            if files and "ensemble" in files:
-                self.partner = trained(run, files["ensemble"]).to(self.device)
         self.student = Student(self.model, run.transfer, reader, self.recipe, ranks)
+        self.subject = Subject(run, self.model, self.student.transfer)
+        self.input, self.teacher_input = self.subject.input, self.subject.teacher_input
 
     @property
-    def reader(self) -> TeacherReader | None:
+    def reader(self) -> Reader | None:
         """The teacher that its student learns from."""
-        return self.student.transfer.reader
+        return self.subject.reader
 
     def resume(self) -> None:
         """Resume from the checkpoint, if there is one of this run and code.
@@ -143,17 +136,17 @@ class RunTrainer:
     def finish(self, val: dict[str, Any], test: dict[str, Any], shifted: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Write the last weights (averaged, if the recipe averages); gives the result without
         labels and provenance."""
-        if self.ranks.first and self.run.is_trained:
+        if self.ranks.first:
             with self.student.averaged():
                 save(self.model.state_dict(), self.folder.weights)
-        metrics = test | {"shift": shifted}
-        return {"metrics": metrics, "val": val, "curve": self.state.curve, "cost": self._cost()}
+        found = {name: score | {"on": measured_on(self.run, name)} for name, score in shifted.items()}
+        val, test = val | {"on": measured_on(self.run, "val")}, test | {"on": measured_on(self.run, "test")}
+        return {"metrics": test, "evaluations": found, "val": val, "curve": self.state.curve, "cost": self._cost()}
 
     @property
     def images_per_second(self) -> float:
         """Training images of the whole batch per second of the run's own steps."""
-        done = 0 if not self.run.is_trained else self.state.step
-        return done * self.recipe.batch_size / max(self.state.seconds, 1e-9)
+        return self.state.step * self.recipe.batch_size / max(self.state.seconds, 1e-9)
 
     def _cost(self) -> dict[str, Any]:
         return {

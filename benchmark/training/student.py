@@ -22,7 +22,7 @@ from benchmark.training.inputs import precision_of
 from benchmark.training.simmim import SimMIM
 from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.stochastic_depth import StochasticDepth
-from benchmark.transfer.teacher_reader import TeacherAttention, TeacherReader
+from benchmark.transfer.teacher_reader import Reader, TeacherAttention
 
 NO_DECAY = ("*_token", "*pos_embed", "*relative_position_bias_table")  # and all vectors
 
@@ -37,9 +37,7 @@ class Student:
         ranks: the processes that share its batches.
     """
 
-    def __init__(
-        self, model: nn.Module, transfer: Transfer, reader: TeacherReader | None, recipe: Recipe, ranks: Ranks = ALONE
-    ) -> None:
+    def __init__(self, model: nn.Module, transfer: Transfer, reader: Reader | None, recipe: Recipe, ranks: Ranks = ALONE) -> None:
         self.model, self.recipe = model, recipe
         self.average = None if recipe.ema is None else ModelEmaV3(model, decay=recipe.ema)
         model.set_grad_checkpointing(recipe.grad_checkpointing)  # type: ignore[operator]

@@ -18,30 +18,33 @@ from benchmark.spec.run import Transfer
 from benchmark.transfer.losses import kl, loss_named
 from benchmark.transfer.parts import part_named
 from benchmark.transfer.sources import source_named
-from benchmark.transfer.teacher_reader import TeacherAttention, TeacherReader
+from benchmark.transfer.teacher_reader import NoReader, Reader, TeacherAttention, TeacherReader
 from families.core.attention import Alignment, Map, OnRoute, Route, align, dropped_mass, handling, layout, open_attention
 
 
 class AttentionTransfer:
-    """A student tied to its teacher. With methods "none" and "match" it does nothing to the student.
+    """A student tied to its teacher. With method "none" it does nothing to the student, whose maps
+    can be compared with those of a teacher.
 
     Args:
         transfer: what is transferred, and how.
         student: timm model.
-        teacher: the model, or a reader of it that several students share; None without transfer.
+        teacher: the model, or a reader of it that several students share; None without.
 
     Raises ValueError if the two differ in blocks, heads or patch grid.
     """
 
-    def __init__(self, transfer: Transfer, student: nn.Module, teacher: nn.Module | TeacherReader | None) -> None:
+    def __init__(self, transfer: Transfer, student: nn.Module, teacher: nn.Module | Reader | None) -> None:
         self.transfer, self.student = transfer, student
         self.sites = open_attention(student)
         self.part, self.source = part_named(transfer.part), source_named(transfer.source)
         self.maps: dict[int, Route | Map] = {}
         self.given: dict[int, Any] = {}
         self.losses: dict[int, Tensor] = {}
-        if teacher is not None and not isinstance(teacher, TeacherReader):
+        if isinstance(teacher, nn.Module):
             teacher = TeacherReader(teacher, transfer.blocks, values=transfer.needs_route)
+        if teacher is None and transfer.method != "none" and not transfer.needs_teacher:
+            teacher = NoReader(student, transfer.blocks)
         self.reader = teacher
         if teacher is not None:
             _ensure_alike(teacher.teacher, student)
@@ -83,7 +86,7 @@ class AttentionTransfer:
     @property
     def compares(self) -> bool:
         """Whether the student has maps of its own to compare with the teacher's."""
-        return self.reader is not None and self.transfer.compares
+        return self.reader is not None and not self.transfer.copies
 
     @property
     def drops_tokens(self) -> bool:

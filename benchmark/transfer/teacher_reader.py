@@ -1,4 +1,4 @@
-"""Run a frozen teacher once a batch, for all of its students."""
+"""Run a frozen teacher once a batch, for all of its students; or do without one."""
 
 from __future__ import annotations
 
@@ -86,6 +86,24 @@ class TeacherReader:
         if self.precision is None:
             return nullcontext()
         return torch.autocast(device, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+class NoReader:
+    """In place of a teacher's reader, for attention that depends on no teacher: uniform maps over
+    the student's own tokens. Interface as TeacherReader's."""
+
+    def __init__(self, student: nn.Module, blocks: Sequence[int]) -> None:
+        self.teacher, self.blocks = student, sorted(blocks)
+        self.average: dict[int, Map] = {}
+
+    def read(self, images: Tensor, draws: Tensor | None = None) -> TeacherAttention:
+        """A uniform map for each block."""
+        heads, tokens = int(self.teacher.blocks[0].attn.num_heads), len(layout(self.teacher))  # type: ignore[index, union-attr, arg-type]
+        weights = images.new_full((1, heads, tokens, tokens), 1 / tokens, dtype=torch.float32)
+        return dict.fromkeys(self.blocks, Map(weights.expand(len(images), -1, -1, -1)))
+
+
+Reader = TeacherReader | NoReader
 
 
 def _cloned(route: Route) -> Route:

@@ -49,7 +49,9 @@ def number_option(parser: argparse.ArgumentParser, option: str, allowed: Whole, 
 
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")  # names; a machine need not have them
-REQUEST: dict[str, str | None] = {"family": "all", "sizes": None, "study": "main", "protocol": "mini", "seeds": None}
+REQUEST: dict[str, str | None] = {
+    "family": "all", "sizes": None, "study": "main", "protocol": "mini", "seeds": None, "runs": None, "sets": None,
+}  # fmt: skip
 
 
 def request_options(parser: argparse.ArgumentParser, otherwise: str = "", given: bool = True) -> None:

@@ -36,7 +36,7 @@ def preview(launch: Launch) -> dict[str, Any]:
             "key": item.key,
             "stage": number,
             "cells": [cell.path for cell in item.cells],
-            "steps": 0 if not item.run.is_trained else item.run.protocol.recipe.steps,
+            "steps": item.steps,
             "requires": list(item.requires),
             "finished": item.key not in wanted,
             "queued": item.key in elsewhere,
@@ -93,7 +93,7 @@ def show(found: dict[str, Any], launch: Launch, console: Console) -> None:
     for row in found["plan"][:MOST_ROWS]:
         item = plan.items[row["key"]]
         serves = f"{len(item.cells)} cells" if len(item.cells) > 1 else ""
-        table.add_row(str(row["stage"]), str(item.cells[0]), serves, str(row["steps"]), _state(row))
+        table.add_row(str(row["stage"]), str(item), serves, str(row["steps"]), _state(row))
     console.print(table)
     if len(found["plan"]) > MOST_ROWS:
         console.print(f"and {len(found['plan']) - MOST_ROWS} more runs; --dry-run --json lists all", highlight=False)

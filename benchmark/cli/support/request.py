@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import families
 from benchmark.cli.support.common import REQUEST, read_seeds
-from families.spec import UserError
+from benchmark.spec import bounds
+from benchmark.spec.yaml_files import shipped
+from families.spec import UserError, quoted
 
 if TYPE_CHECKING:
     from benchmark.spec.plan import Plan
     from benchmark.spec.protocol import Protocol
+    from benchmark.spec.run import Cell
     from benchmark.spec.study import Study
 
 
@@ -38,15 +42,19 @@ class Request:
 
 def read_request(options: Mapping[str, Any]) -> Request:
     """The request of the options. Raises UserError."""
-    from benchmark.spec.plan import joined, make_plan
+    from benchmark.cli.support.evaluation_sets import named_sets, with_sets
+    from benchmark.spec.plan import joined, make_plan, with_evaluations
     from benchmark.spec.protocol import load_protocol
     from benchmark.spec.study import load_studies
     from benchmark.spec.teachers import teachers_of
-    from benchmark.spec.yaml_files import shipped
     from benchmark.storage.results import uncollected
 
     words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
     name, protocol = load_protocol(str(words["protocol"]))
+    if words["sets"] is not None:
+        protocol = with_sets(protocol, words["sets"])
+    if words["runs"] is not None:
+        return _single_runs(words, name, protocol)
     parts = list[RequestedStudy]()
     for study_name, study in load_studies(str(words["study"])).items():
         teachers = teachers_of(str(words["family"]), words["sizes"], study.teachers)
@@ -57,8 +65,39 @@ def read_request(options: Mapping[str, Any]) -> Request:
                 f"study {study_name} has no arm for {words['family']}: what its * stands for is not there, or it is for others"
             )
         parts.append(RequestedStudy(study_name, study, teachers, plan))
-    if words["protocol"] not in shipped("protocols"):  # a file, to be found from any folder later
-        words["protocol"] = str(Path(str(words["protocol"])).absolute())
+    _make_absolute(words)
     listed = dict.fromkeys(word.strip() for word in str(words["study"]).split(","))
     words["study"] = ",".join(word if word in shipped("studies") else str(Path(word).absolute()) for word in listed)
-    return Request(words, protocol, parts, joined([part.plan for part in parts]))
+    plan = joined([part.plan for part in parts])
+    if words["sets"] is not None:
+        plan = with_evaluations(plan, named_sets(protocol, words["sets"]))
+    return Request(words, protocol, parts, plan)
+
+
+def _single_runs(words: dict[str, str | None], name: str, protocol: Protocol) -> Request:
+    from benchmark.cli.support.evaluation_sets import named_sets
+    from benchmark.spec.plan import plan_of_cells, with_evaluations
+
+    cells = [_cell(word, name) for word in str(words["runs"]).split(",")]
+    plan = plan_of_cells(protocol, cells)
+    own = {item.key for item in plan.items.values() if {*item.cells} & {*cells}}
+    _make_absolute(words)
+    return Request(words, protocol, [], with_evaluations(plan, named_sets(protocol, words["sets"]), own))
+
+
+def _cell(word: str, protocol: str) -> Cell:
+    """The cell that a word names, as in deit3/base/standard-copy-s0. Raises UserError."""
+    from benchmark.spec.run import Cell
+
+    parts = word.removesuffix(".json").removeprefix(f"{protocol}/").split("/")
+    arm, _, seed = parts[-1].rpartition("-s")
+    if len(parts) != 3 or not seed.isdecimal() or not arm:
+        raise UserError(f"{quoted(word)}: not a run, such as deit3/base/standard-copy-s0")
+    families.spec(parts[0]).teacher(parts[1])
+    return Cell(protocol, parts[0], parts[1], arm, bounds.SEED.read("seed", seed))
+
+
+def _make_absolute(words: dict[str, str | None]) -> None:
+    """Name a protocol's file so that it is found from any folder later."""
+    if words["protocol"] not in shipped("protocols"):
+        words["protocol"] = str(Path(str(words["protocol"])).absolute())

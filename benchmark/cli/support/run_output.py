@@ -31,13 +31,17 @@ def train(launch: Launch, survey: Survey, console: Console, wait: bool) -> Outco
 def _show_plan(launch: Launch, survey: Survey, console: Console) -> None:
     plan, outcome = launch.plan, launch.outcome
     merged = len(plan.cells) - len(plan.items)
+    evaluations = sum(item.evaluation is not None for item in survey.todo)
+    left = f"{len(survey.todo) - evaluations} to train" + (f" and {evaluations} to evaluate" if evaluations else "")
     console.print(
         f"{len(plan.items)} runs ({len(plan.cells)} cells, {merged} shared): {len(outcome.found)} finished before, "
-        f"{len(outcome.restored)} restored from {launch.workspace.folder}, {len(survey.todo)} to train on {launch.backend.name}",
+        f"{len(outcome.restored)} restored from {launch.workspace.folder}, {left} on {launch.backend.name}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    for reason, items in survey.unmeasured.items():
+        console.print(f"{len(items)} evaluations are not made: {reason}", highlight=False, soft_wrap=True)
     for key in outcome.retrained:
-        console.print(f"{plan.items[key].cells[0]}: has a result but no weights here, so it is trained again", highlight=False)
+        console.print(f"{plan.items[key]}: has a result but no weights here, so it is trained again", highlight=False)
 
 
 def _show_submitted(launch: Launch, console: Console) -> None:
@@ -72,15 +76,17 @@ def _show_training(launch: Launch, survey: Survey, console: Console) -> None:
             StageTrainer(launch).train(survey.todo)
             _show_elsewhere(launch.outcome, console)
     minutes, seconds = divmod(round(time.monotonic() - begun), 60)
-    console.print(f"trained {len(launch.outcome.finished)} runs in {minutes} min {seconds} s", highlight=False)
+    kinds = [launch.plan.items[key].evaluation is None for key in launch.outcome.finished]
+    evaluated = f" and made {kinds.count(False)} evaluations" if False in kinds else ""
+    console.print(f"trained {kinds.count(True)} runs{evaluated} in {minutes} min {seconds} s", highlight=False)
 
 
 def _show_outcome(launch: Launch, console: Console) -> None:
     outcome, items = launch.outcome, launch.plan.items
     for key in outcome.waiting:
-        console.print(f"{items[key].cells[0]}: left, since what it needs first is queued or running elsewhere", highlight=False)
+        console.print(f"{items[key]}: left, since what it needs first is queued or running elsewhere", highlight=False)
     for key, reason in outcome.failed.items():
-        told = f"failed: {items[key].cells[0]} ({key}): {reason}"
+        told = f"failed: {items[key]} ({key}): {reason}"
         console.print(told, style="red", highlight=False, markup=False, soft_wrap=True)
     if outcome.failed:
         console.print(f"logs and tracebacks: {launch.workspace.folder}/runs/<key>/; the same command tries again")

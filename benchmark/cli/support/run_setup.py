@@ -16,6 +16,7 @@ from families.spec import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.data import Checked
     from benchmark.execution.launcher import Launch
     from benchmark.execution.setup import Setup
     from benchmark.execution.survey import Survey
@@ -27,12 +28,10 @@ def check_batches(plan: Plan, processes: int, micro_batch: int | None) -> None:
     for item in plan.items.values():
         size = item.run.protocol.recipe.batch_size
         if processes > 1 and size % (2 * processes):
-            raise UserError(
-                f"a batch of {size} ({item.cells[0]}) is not a multiple of twice the {processes} processes that share it"
-            )
+            raise UserError(f"a batch of {size} ({item}) is not a multiple of twice the {processes} processes that share it")
         whole = item.run.transfer.needs_whole_batch or item.run.protocol.recipe.objective == "masked"
         if whole and (processes > 1 or micro_batch):
-            raise UserError(f"{item.cells[0]} needs whole batches: no --micro-batch, and one process")
+            raise UserError(f"{item} needs whole batches: no --micro-batch, and one process")
 
 
 def checked_setup(args: argparse.Namespace, launch: Launch, survey: Survey, console: Console) -> Setup:
@@ -43,15 +42,25 @@ def checked_setup(args: argparse.Namespace, launch: Launch, survey: Survey, cons
     """
     if args.tensorboard:
         _check_tensorboard()
-    setup = _placed(args, launch, bool(survey.todo))
-    if not survey.todo:
+    from benchmark.data import Checked
+
+    setup, lacking = _placed(args, launch, bool(survey.todo)), survey.lacking()
+    if not survey.todo and (not lacking or _without_images(args, launch.plan)):
+        survey.add(lacking, lambda run: Checked(absent=dict.fromkeys(run.settings.data.shifted_sets, "")))
         return setup
-    digests = _data_digests(launch.plan, setup, console)
-    other = survey.other_images(digests)
+    setup = replace(setup, data=_checked_data(launch.plan, setup, console))
+    other = survey.other_images(setup.checked)
     if other is not None:
         raise UserError(f"the images in {args.data} are not those that made {other}: choose another --results, or those images")
+    survey.add(lacking, setup.checked)
     _check_weights(survey, setup.weights, console)
-    return replace(setup, data=digests)
+    return setup
+
+
+def _without_images(args: argparse.Namespace, plan: Plan) -> bool:
+    from benchmark.spec.data_sets import CuedDigits
+
+    return args.data is None and not all(isinstance(item.run.settings.data, CuedDigits) for item in plan.items.values())
 
 
 def _placed(args: argparse.Namespace, launch: Launch, trains: bool) -> Setup:
@@ -73,16 +82,18 @@ def _placed(args: argparse.Namespace, launch: Launch, trains: bool) -> Setup:
     return replace(setup, place=place, weights=weights, micro_batch=args.micro_batch, tensorboard=args.tensorboard)
 
 
-def _data_digests(plan: Plan, setup: Setup, console: Console) -> dict[str, str]:
-    """Digests of a plan's images, as in Setup.data."""
+def _checked_data(plan: Plan, setup: Setup, console: Console) -> dict[str, Checked]:
+    """A check of a plan's images, as in Setup.data. Absent sets are named."""
     from benchmark.data import check
     from benchmark.execution.setup import data_of, place_of
 
     place = replace(setup.place, workers=cores())
     with counting_bar(console) as progress:
         items = {data_of(item.run): item for item in plan.items.values()}
-        found = {key: check(each.run.protocol.data, place_of(each, place), progress) for key, each in items.items()}
-    return {key: digest for key, digest in found.items() if digest is not None}
+        found = {key: check(each.run.settings.data, place_of(each, place), progress) for key, each in items.items()}
+    for reason in dict.fromkeys(reason for each in found.values() for reason in each.absent.values()):
+        console.print(f"{reason}: runs are not evaluated on it", highlight=False, soft_wrap=True)
+    return found
 
 
 def _check_weights(survey: Survey, folder: Path, console: Console) -> None:

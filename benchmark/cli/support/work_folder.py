@@ -31,7 +31,7 @@ def work_folder_options(parser: argparse.ArgumentParser) -> None:
 
 def names_something(args: argparse.Namespace) -> bool:
     """Whether the options name any runs."""
-    return any(getattr(args, name) is not None for name in REQUEST)
+    return any(getattr(args, name, None) is not None for name in REQUEST)
 
 
 def monitor_of(args: argparse.Namespace) -> Monitor:

@@ -262,8 +262,8 @@ def _run(result: Result, made: _Distinct, teachers: _Distinct) -> list[Any]:
         told = [teacher.source, teacher.revision or teacher.sha256, _number(teacher.top1), teacher.how]
         learnt = teachers.place(tuple(told), told)
     return [
-        cell.protocol, cell.family, cell.size, cell.arm, cell.seed, result.key, _number(metrics.top1), _number(result.val.top1),
-        {name: _number(score.top1) for name, score in metrics.shift.items()},
+        cell.protocol, cell.family, cell.size, cell.arm, cell.seed, result.key, _number(metrics.top1), _number(result.val_top1),
+        {name: _number(score.top1) for name, score in result.shifted.items()},
         [[point.step, _number(point.val_top1)] for point in result.curve],
         _numbers(metrics.attention_kl), _numbers(metrics.dropped_mass), learnt,
         _number(result.cost.seconds), result.cost.device, _made(result.provenance, made), result.provenance.finished,

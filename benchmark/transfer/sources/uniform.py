@@ -6,6 +6,7 @@ from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.attention import Map, Route
 
 OF_MAPS = True
+NEEDS_TEACHER = False
 
 
 def attention(route: Route | Map, block: int, reader: TeacherReader) -> Route | Map:
