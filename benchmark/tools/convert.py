@@ -98,6 +98,7 @@ class _Converter:
         shift = {name: {**score, "on": self._on(content, name), **stamp} for name, score in metrics.pop("shift", {}).items()}
         return Result.model_validate({
             **content, "schema": 2, "key": run.run.key, "run": run.model_dump(mode="json"), "evaluations": shift,
+            "teacher": None if run.teacher is None else self._taught(content["teacher"]),
             "metrics": {**metrics, "on": self._on(content, "test")}, "val": {**content["val"], "on": self._on(content, "val")},
         })  # fmt: skip
 
@@ -113,6 +114,11 @@ class _Converter:
         shift = metrics["shift"] if "ensemble" in teacher else {}
         scores = {key: value for key, value in metrics.items() if key != "shift"}
         return name, EvaluationRecord.model_validate(scores | told | {"shift": shift})
+
+    def _taught(self, record: dict[str, Any] | None) -> dict[str, Any] | None:
+        """A teacher's record, whose source is named by its new key."""
+        word, _, key = str((record or {}).get("source")).partition(" ")
+        return {**record, "source": f"run {self._new_key(key)}"} if record and word == "run" else record
 
     def _labelled(self, old: dict[str, Any]) -> Labelled:
         protocol, source = dict(old["protocol"]), old.get("transfer", {}).get("source", "teacher")
