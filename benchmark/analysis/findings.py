@@ -153,9 +153,11 @@ class _Asked:
             if one is None or (premise is not None and below is None):
                 continue
             compared = [self.runs.weighted(teacher, dict(each.arms)) for each in (one, below) if each is not None]
-            before = found.get((text, on, *compared))
-            teachers = (teacher,) if before is None else (*before.teachers, teacher)
-            found[text, on, *compared] = replace(one, teachers=teachers, premise=below)
+            one, before = replace(one, premise=below), found.get((text, on, *compared))
+            if before is not None:  # runs that teachers share: told of the one with more seeds of them
+                first, second = (one, before) if one.n > before.n else (before, one)
+                one = replace(first, teachers=(*first.teachers, *second.teachers))
+            found[text, on, *compared] = one
         return list(found.values())
 
     def _one(self, on: str, teacher: Teacher, text: str, test: Test | None, counts: Mapping[Place, int]) -> Measured | None:
