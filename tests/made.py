@@ -1,38 +1,58 @@
 """Result files that no training made, for tests of what is done with results."""
 
+from dataclasses import replace
+
 from benchmark.analysis.statistics import frame
-from benchmark.spec.definitions import run_of
+from benchmark.spec.arm import Arm, trained_arm
+from benchmark.spec.definitions import Definitions, run_of
+from benchmark.spec.evaluations import measured_on
 from benchmark.spec.protocol import load_protocol
 from benchmark.spec.records import validated
 from benchmark.spec.run import Cell
 from benchmark.spec.yaml_files import shipped
 from benchmark.storage.files import write_json
-from benchmark.storage.result_file import Result, labelled
+from benchmark.storage.result_file import EvaluationRecord, Result, labelled, read_result, written
 
 MADE = {"cost": {"seconds": 1.0, "device": "cpu", "images_per_second": 100.0, "peak_memory_mb": 10.0}}
 MADE["provenance"] = {
     "commit": "c" * 40, "dirty": False, "code": "d" * 64, "versions": {"torch": "2.9"}, "host": "a test",
     "started": "2026-01-01T00:00:00+00:00", "finished": "2026-01-02T00:00:00+00:00",
 }  # fmt: skip
+STAMP = {"date": "2026-01-02T00:00:00+00:00", "code": "d" * 64}
 PROTOCOLS = {name: load_protocol(name)[1] for name in shipped("protocols")}
+DEFINED = {name: Definitions(protocol) for name, protocol in PROTOCOLS.items()}
 
 
 def content_of(cell, top1, shift=None, **metrics):
     """The content of a result file of a shipped protocol's cell, with a real run's key."""
     run, score = run_of(PROTOCOLS[cell.protocol], cell), {"top5": 99.0, "loss": 1.0}
-    shifted = {name: score | {"top1": value} for name, value in (shift or {}).items()}
+    sets = {name: score | {"top1": value, "on": measured_on(run, name)} | STAMP for name, value in (shift or {}).items()}
     steps = run.protocol.recipe.steps
     curve = [{"step": steps * part // 2, "loss": 2.0 / part, "val_top1": top1 * part / 2} for part in (1, 2)]
     return labelled(cell, run, {
-        **MADE, "metrics": score | {"top1": top1, "shift": shifted} | metrics, "val": score | {"top1": top1}, "curve": curve,
-        "teacher": {"source": "a test"} if run.transfer.method != "none" else None,
+        **MADE, "metrics": score | {"top1": top1, "on": measured_on(run, "test")} | metrics, "evaluations": sets,
+        "val": score | {"top1": top1, "on": measured_on(run, "val")}, "curve": curve,
+        "teacher": {"source": "a test"} if run.teacher is not None else None,
     })  # fmt: skip
+
+
+def result(cell, top1, shift=None, **metrics):
+    """The result of a cell; of an arm that names an evaluation, by that of its student."""
+    evaluation = DEFINED[cell.protocol].evaluation_of(cell)
+    if evaluation is None:
+        return validated(Result, content_of(cell, top1, shift, **metrics), "made")
+    score = {"top1": top1, "top5": 99.0, "loss": 1.0}
+    sets = {name: score | {"top1": value} for name, value in (shift or {}).items()}
+    told = {"on": evaluation.on, "beside": evaluation.beside, "shift": sets}
+    record = EvaluationRecord(**score | told | STAMP | metrics)
+    student = result(replace(cell, arm=trained_arm(cell.arm)), top1)
+    return student.model_copy(update={"evaluations": {evaluation.name: record}}).of_arm(cell.arm, evaluation)
 
 
 def results(cells, protocol="mini", **metrics):
     """Results of {(family, size, arm): [top-1 by seed]}."""
     return [
-        validated(Result, content_of(Cell(protocol, family, size, arm, seed), top1, **metrics), "made")
+        result(Cell(protocol, family, size, arm, seed), top1, **metrics)
         for (family, size, arm), top1s in cells.items()
         for seed, top1 in enumerate(top1s)
         if top1 is not None
@@ -45,6 +65,12 @@ def table(cells, protocol="mini"):
 
 
 def write(folder, made):
-    """Put results into a folder."""
-    for result in made:
-        write_json(folder / result.cell.path, result.model_dump(mode="json", by_alias=True))
+    """Put results into a folder; those of arms that name an evaluation into their students' files."""
+    for each in sorted(made, key=lambda each: isinstance(each.metrics, EvaluationRecord)):
+        path, found = folder / each.cell.path, each
+        if isinstance(each.metrics, EvaluationRecord):
+            student = replace(each.cell, arm=trained_arm(each.cell.arm))
+            there = read_result(path) if path.exists() else result(student, each.metrics.top1)
+            named = {Arm.parse(each.cell.arm).evaluation: each.metrics}
+            found = there.model_copy(update={"evaluations": there.evaluations | named})
+        write_json(path, written(found))

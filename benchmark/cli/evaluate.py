@@ -42,6 +42,8 @@ def execute(args: argparse.Namespace) -> int:
     from benchmark.storage.provenance import code_version
 
     code_version()
+    if args.runs and args.seeds is not None:
+        raise UserError("--seeds goes with a request; RUN names its own seed")
     named = args.sets if args.sets is not None else "" if args.features else ALL
     sets = ",".join(filter(None, (named, "features,teacher_features" if args.features else "")))
     asked = read_request(vars(args) | {"sets": sets, "runs": ",".join(args.runs) or None})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from benchmark.spec.evaluations import measured_on
 from benchmark.spec.plan import Item
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.run import Cell
@@ -26,7 +27,16 @@ def lost_requirement(workspace: Workspace, item: Item) -> str | None:
 def finished(workspace: Workspace, item: Item) -> bool:
     """Whether the run has left its payload, and its last weights unless it is an evaluation."""
     kept = item.evaluation is not None or workspace.run(item.key).weights.exists()
-    return kept and workspace.payload(item.key) is not None
+    return kept and payload_of(workspace, item) is not None
+
+
+def payload_of(workspace: Workspace, item: Item) -> dict[str, Any] | None:
+    """The record of a finished run or evaluation; None without one, and for a run that was validated
+    on another set."""
+    payload = workspace.payload(item.key)
+    if payload is not None and item.evaluation is None and payload["val"]["on"] != measured_on(item.run, "val"):
+        return None
+    return payload
 
 
 def holds(result: Result | Rejected | None, item: Item) -> bool:

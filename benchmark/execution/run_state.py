@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from benchmark.execution.delivery import holds
+from benchmark.execution.delivery import holds, payload_of
 from benchmark.execution.submissions import Standing, Submissions, backend_of
 from benchmark.spec.plan import Item
 from benchmark.storage.results import Results
@@ -68,7 +68,7 @@ def _in_work(
             silent = time.time() - progress.updated
             return State("running") if silent < LOST_SECONDS else State("lost", f"no sign of life for {ago(silent)}; {REMEDY}")
         return State("queued", at.live.reason)
-    if workspace.payload(item.key) is not None:
+    if payload_of(workspace, item) is not None:
         told = workspace.error(item.key) if failed else None
         return State("failed", f"{told}; its numbers are kept, bench run writes them") if told else State("finished")
     if failed:

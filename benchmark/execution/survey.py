@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data import Checked
-from benchmark.execution.delivery import below_floor, holds, put
+from benchmark.execution.delivery import below_floor, holds, payload_of, put
 from benchmark.execution.launcher import Launch, Outcome
 from benchmark.spec.evaluations import on_set
 from benchmark.spec.plan import Item, evaluated
@@ -130,7 +130,7 @@ class Survey:
     def _payload(self, key: str) -> dict[str, Any] | None:
         """The record of a finished run or evaluation, without labels."""
         if key not in self.recorded:
-            return self.workspace.payload(key)
+            return payload_of(self.workspace, self.plan.items[key])
         evaluation = self.plan.items[key].evaluation
         if evaluation is None:
             parts = {"metrics", "evaluations", "val", "curve", "teacher", "cost", "provenance"}

@@ -43,19 +43,18 @@ class Variant:
 
     Attributes:
         methods: the methods that it goes with.
-        change: changes the draft of a run to this value; called for values that are not the
-            default.
+        change: changes the draft of a run to a value that is not the default.
         prefix: stands before the value in an arm's name.
         matched: whether it is for matched students alone.
-        baseline: whether the arm without transfer that a gap is measured against has it too.
-        evaluates: whether it changes no run, and names an evaluation of the arm without it.
+        baseline: whether the arm without transfer has it too, against which a gap is measured.
+        evaluates: whether it names an evaluation of the arm without it, and changes no run.
         star: the values that `*` stands for in a study; None where it cannot stand.
-        sample: one such value, to check the arms of a study before any teacher is known.
+        sample: one of them, to check a study's arms before any teacher is known.
         forbids: why an arm cannot have its value, None if it can.
     """
 
     methods: tuple[str, ...]
-    change: Callable[[Draft, Any], None]
+    change: Callable[[Draft, Any], None] = lambda draft, value: None
     prefix: str = ""
     matched: bool = False
     baseline: bool = False
@@ -66,10 +65,6 @@ class Variant:
 
 
 # ---- what variants change
-
-
-def _nothing(draft: Draft, value: object) -> None:
-    pass
 
 
 def _set(field: str) -> Callable[[Draft, Any], None]:
@@ -163,13 +158,13 @@ def _of_distributions(loss: str) -> bool:
 
 
 def _untrained_contradicts(arm: Arm) -> str | None:
-    has_weights = (arm.weights, arm.recipe) != ("pretrained", "")
-    return "an untrained teacher has no weights" if arm.learns_untrained and has_weights else None
+    usual = (arm.weights, arm.recipe) == ("pretrained", "")
+    return None if usual or not arm.learns_untrained else "an untrained teacher has no weights"
 
 
 def _weights_contradict(arm: Arm) -> str | None:
-    fine_tuned_otherwise = arm.weights == "finetuned" and arm.recipe
-    return "the teachers that are fine-tuned first are of the usual recipe" if fine_tuned_otherwise else None
+    usual = arm.weights != "finetuned" or not arm.recipe
+    return None if usual else "the teachers that are fine-tuned first are of the usual recipe"
 
 
 def _components_contradict(arm: Arm) -> str | None:
@@ -213,8 +208,7 @@ class Arm(Record):
         recipe: one of the protocol's other ways to pre-train a teacher.
         weights: the teacher as pre-trained, fine-tuned on the task first, or with its LayerScale
             folded into its weights.
-        native, without: a matched student has these native components alone, or all but these
-            (commas between them).
+        native, without: the only native components of a matched student, or those it lacks.
         of: the family whose native components a matched student gets, in place of its teacher's.
         gamma: what a matched student's LayerScale starts at, in place of its family's value.
         reinit: what of the teacher starts anew before it is fine-tuned.
@@ -255,10 +249,10 @@ class Arm(Record):
     ] = ""
     gamma: Annotated[Centre | None, Variant(STUDENTS, _gamma, matched=True, baseline=True)] = None
     reinit: Annotated[Reinit, Variant(("finetune",), _set("reinit"))] = "none"
-    match: Annotated[Literal["none", "start", "end"], Variant(("none",), _nothing, evaluates=True)] = "none"
+    match: Annotated[Literal["none", "start", "end"], Variant(("none",), evaluates=True)] = "none"
     ensemble: Annotated[
         Literal["none", "finetuned"],
-        Variant(STUDENTS, _nothing, baseline=True, evaluates=True, forbids=_ensemble_contradicts),
+        Variant(STUDENTS, baseline=True, evaluates=True, forbids=_ensemble_contradicts),
     ] = "none"
 
     @classmethod
@@ -294,7 +288,7 @@ class Arm(Record):
 
     @property
     def compares_maps(self) -> bool:
-        """Whether nothing is trained, and maps are compared with the teacher's."""
+        """Whether maps are compared with the teacher's, and nothing is trained."""
         return self.match != "none"
 
     @property
@@ -303,14 +297,14 @@ class Arm(Record):
         return any(VARIANTS[name].matched for name, _ in self.variants())
 
     @property
-    def ignores_teacher(self) -> bool:
-        """Whether its attention depends on no teacher."""
-        return not plugins.constant("transfer/sources", self.source, "NEEDS_TEACHER", True)
-
-    @property
     def learns_untrained(self) -> bool:
         """Whether its teacher has random weights."""
         return self.source == "untrained"
+
+    @property
+    def ignores_teacher(self) -> bool:
+        """Whether its attention depends on no teacher."""
+        return not plugins.constant("transfer/sources", self.source, "NEEDS_TEACHER", True)
 
     @functools.cached_property
     def baseline(self) -> Arm:
@@ -328,7 +322,7 @@ class Arm(Record):
 
     @property
     def tuned_teacher(self) -> Arm:
-        """The fine-tuned teacher that it learns from, or is evaluated with."""
+        """The fine-tuned teacher that it learns from or is evaluated with."""
         return Arm(student="teacher", method="finetune", teacher=self.teacher, recipe=self.recipe, data=self.data)
 
     @property
@@ -357,11 +351,9 @@ def trained_arm(text: str) -> str:
 
 
 def with_evaluation(text: str, evaluation: str) -> str | None:
-    """The arm that names an evaluation of an arm; None where no arm does."""
+    """The arm that names an evaluation of an arm, if one does."""
     name, _, value = evaluation.partition("=")
-    if name not in EVALUATIONS:
-        return None
-    return Arm.parse(text).model_copy(update={name: value}).name
+    return Arm.parse(text).model_copy(update={name: value}).name if name in EVALUATIONS else None
 
 
 def star_filled(text: str) -> str:

@@ -88,6 +88,12 @@ class Plan:
         return [cell for item in self.items.values() for cell in item.cells]
 
     @property
+    def counted(self) -> str:
+        """Its runs, and evaluations if there are some, as in `7 runs and 2 evaluations`."""
+        evaluations = sum(item.evaluation is not None for item in self.items.values())
+        return f"{len(self.items) - evaluations} runs" + (f" and {evaluations} evaluations" if evaluations else "")
+
+    @property
     def stages(self) -> list[list[Item]]:
         """Runs that can go at the same time: teachers, then students beside their baselines, and so
         on."""
@@ -240,11 +246,12 @@ def arms_of(protocol: Protocol, study: Study, family: str, size: str, defined: D
     if not any("+" in text for text in texts):
         return tuple(texts)
     found: list[str] = []
-    seen: set[tuple[str, str, str]] = set()
+    seen: set[tuple[object, ...]] = set()
     defined = defined or Definitions(protocol)
     for text in texts:
         arm = Arm.parse(text)
-        this = (arm.student, arm.method, defined.key_of(Cell("", family, size, text, 0)))
+        cell = Cell("", family, size, text, 0)
+        this = (arm.student, arm.method, defined.key_of(cell), defined.run_of(cell).task)
         if "+" not in text or this not in seen:
             found.append(text)
         seen.add(this)

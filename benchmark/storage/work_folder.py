@@ -11,11 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.spec.yaml_files import read_bytes
 from benchmark.storage.files import (
-    SEAL,
     Damaged,
     is_file_or_nothing,
     last_line,
-    read_json,
     read_sealed,
     read_text,
     sealed,
@@ -78,9 +76,10 @@ class SubmissionFolder:
 
 
 class Workspace:
-    """The work folder: `runs/<key>/` has a RunFolder for each run and evaluation, `jobs/<submission>/` a SubmissionFolder,
-    `code/` the copies of the code that jobs run, `superseded/` results that newer runs replaced,
-    `speed/<protocol>/` measurements of `bench speed`."""
+    """The work folder: `runs/<key>/` has a RunFolder for each run and evaluation,
+    `jobs/<submission>/` a SubmissionFolder, `code/` the copies of the code that jobs run,
+    `superseded/` results that newer runs replaced, `speed/<protocol>/` measurements of `bench
+    speed`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
@@ -119,13 +118,11 @@ class Workspace:
         write_json(self.run(key).payload, sealed(payload | {WEIGHTS_DIGEST: weights, RUN_KEY: key}), durable=True)
 
     def _finished(self, key: str) -> tuple[dict[str, Any] | None, str | None]:
-        path = self.run(key).payload
         try:
-            content = read_sealed(path) or {RUN_KEY: None}
-            own, digest = content.pop(RUN_KEY, None) == key, content.pop(WEIGHTS_DIGEST, None)
-        except Damaged:  # or written before payloads had seals
-            content, digest = read_json(path) or {}, None
-            own = not content.keys() & {SEAL, RUN_KEY, WEIGHTS_DIGEST}
+            content = read_sealed(self.run(key).payload) or {RUN_KEY: None}
+        except Damaged:
+            return None, None
+        own, digest = content.pop(RUN_KEY, None) == key, content.pop(WEIGHTS_DIGEST, None)
         try:
             kind = Payload if "metrics" in content else EvaluationPayload
             kind.model_validate_json(json.dumps(content), strict=True)

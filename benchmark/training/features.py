@@ -33,7 +33,7 @@ def knn_votes(train: Labelled, queries: Tensor, classes: int, k: int) -> Tensor:
     votes = []
     for part in F.normalize(queries, dim=1).split(size):
         similarity, nearest = (part @ known.T).topk(min(k, len(known)), dim=1)
-        empty = torch.zeros(len(part), classes, device=part.device)
+        empty = similarity.new_zeros(len(part), classes)
         votes.append(empty.scatter_add(1, labels[nearest], (similarity / TEMPERATURE).exp()))
     return torch.cat(votes)
 
@@ -44,7 +44,7 @@ def fitted_probe(train: Labelled, classes: int, penalty: float) -> tuple[Tensor,
     x, y = train
     weights = torch.zeros(x.shape[1], classes, dtype=x.dtype, device=x.device, requires_grad=True)
     bias = torch.zeros(classes, dtype=x.dtype, device=x.device, requires_grad=True)
-    settings: dict[str, Any] = {"tolerance_grad": 1e-6, "tolerance_change": 1e-10, "line_search_fn": "strong_wolfe"}
+    settings: dict[str, Any] = {"tolerance_grad": 1e-8, "tolerance_change": 1e-14, "line_search_fn": "strong_wolfe"}
     solver = torch.optim.LBFGS([weights, bias], max_iter=MOST_ITERATIONS, **settings)
 
     def loss() -> Tensor:

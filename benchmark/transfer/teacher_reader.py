@@ -99,7 +99,7 @@ class NoReader:
     def read(self, images: Tensor, draws: Tensor | None = None) -> TeacherAttention:
         """A uniform map for each block."""
         heads, tokens = int(self.teacher.blocks[0].attn.num_heads), len(layout(self.teacher))  # type: ignore[index, union-attr, arg-type]
-        weights = images.new_full((1, heads, tokens, tokens), 1 / tokens, dtype=torch.float32)
+        weights = images.new_full((1, heads, tokens, tokens), 1 / tokens)
         return dict.fromkeys(self.blocks, Map(weights.expand(len(images), -1, -1, -1)))
 
 

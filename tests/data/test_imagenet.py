@@ -267,7 +267,7 @@ def test_shifted_sets_are_scored_over_their_own_classes(images, alone):
     (result,) = (found for found in results_of(alone).values() if found.key == run.key)
     model.load_state_dict(torch.load(alone / "work" / "runs" / run.key / "weights.pt", weights_only=True))
     names = wnids(CLASSES)
-    found = {"test": result.metrics, **result.metrics.shift}
+    found = {"test": result.metrics, **result.evaluations}
     for name, folder in {"imagenet_a": "imagenet-a", "imagenet_r": "imagenet-r", "imagenet_v2": "imagenet-v2",
                          "test": "validation"}.items():  # fmt: skip
         allowed = list(SUBSET) if name in ("imagenet_a", "imagenet_r") else list(range(CLASSES))
@@ -302,6 +302,45 @@ def test_what_a_run_leaves_on_its_way(alone):
     assert len(digests) == 1 and None not in digests
 
 
+def test_a_missing_set_is_no_hindrance_and_comes_later(images, alone, bench, tmp_path):
+    """Training goes without it, under the same keys; evaluate adds it, and any other folder of these classes."""
+    protocol_file(tmp_path)
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("train", "validation", "imagenet-r"):
+        (data / name).symlink_to(images / name)
+    make_folder(data, {"imagenet-v2": 20}, CLASSES, 2, {str(i): i for i in range(CLASSES)})  # not the 24 of the protocol
+    (tmp_path / "few.yaml").write_text("title: Few\narms: [standard-distill]\n")
+    (key,) = (found.key for arm, found in results_of(alone).items() if arm == "teacher")
+    shutil.copytree(alone / "work" / "runs" / key, tmp_path / "work" / "runs" / key)
+    code, out, err = bench(*words(tmp_path, data, cluster="debug"))
+    assert code == 0, err
+    assert "shifted set imagenet_a: no imagenet-a in" in out and "20 images, but the protocol says 24" in out
+    found, whole = results_of(tmp_path), results_of(alone)
+    for arm in ("standard-distill", "standard-none"):
+        assert found[arm].key == whole[arm].key and found[arm].evaluations.keys() == {"imagenet_r"}
+        assert found[arm].provenance.data == whole[arm].provenance.data
+    digests = {result.evaluations["imagenet_r"].data for result in found.values()}
+    assert len(digests) == 1 and digests == {whole["standard-none"].evaluations["imagenet_r"].data}
+    given = [word if word != "run" else "evaluate" for word in words(tmp_path, data, cluster="debug")]
+    code, _, err = bench(*given, "--sets", "imagenet_a")
+    assert code == 2 and "no imagenet-a in" in err and len(err.splitlines()) == 1
+    code, out, err = bench(*words(tmp_path, data, cluster="debug"))
+    assert code == 0 and "evaluations are not made: no imagenet_a here" in out and "0 to train on" in out, err
+    (data / "imagenet-a").symlink_to(images / "imagenet-a")
+    (data / "Sketch").symlink_to(images / "imagenet-r")
+    code, out, err = bench(*given, "--sets", f"imagenet_a,{data / 'Sketch'}:4")
+    assert code == 0 and "0 to train and" in out, err
+    for arm, result in results_of(tmp_path).items():
+        assert result.evaluations["imagenet_a"].top1 == whole[arm].evaluations["imagenet_a"].top1
+        assert result.evaluations["sketch"].top1 == result.evaluations["imagenet_r"].top1
+    for word, said in (("5", "4 classes, but the protocol says 5"), ("x", "not a whole number")):
+        code, _, err = bench(*given, "--sets", f"{data / 'Sketch'}:{word}")
+        assert code == 2 and said in err and len(err.splitlines()) == 1
+    code, _, err = bench(*given, "--sets", f"{data / 'none'}:4")
+    assert code == 2 and "no such folder or tar" in err
+
+
 # ---- requests that are wrong, before anything is trained
 
 
@@ -311,7 +350,6 @@ def test_what_a_run_leaves_on_its_way(alone):
         ({"train": {"split": "train", "images": 75}}, "76 images, but the protocol says 75"),
         ({"num_classes": 11}, "12 classes, but the protocol says 11"),
         ({"test": {"split": "tset", "images": 36}}, "no split 'tset'"),
-        ({"shifted": {"sketch": {"path": "imagenet-sketch", "images": 4, "classes": 4}}}, "no imagenet-sketch in"),
     ],
 )
 def test_a_wrong_folder_is_said_before_the_first_step(bench, images, tmp_path, change, said):

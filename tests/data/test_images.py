@@ -396,16 +396,20 @@ def test_check_names_what_is_wrong_with_a_shifted_set(shifting):
     def changed(**values):
         return described.model_copy(update={"shifted": {"s": described.shifted["subset"].model_copy(update=values)}})
 
-    with says("shifted set s", "no gone in", "put it there", "extends", "shifted: {}"):
-        checked(root, changed(path="gone"))
-    with says("some", "6 images", "says 7"):
-        checked(root, changed(images=7))
-    with says("some", "3 classes", "says 4"):
-        checked(root, changed(classes=4))
-    with says("by-index", r"training lacks \(12\)", "10, 11"):
-        checked(root, changed(path="by-index"))
-    with says("some", r"training lacks \(3\)"):
-        checked(root, changed(named_by="index"))
+    for change, words in [
+        ({"path": "gone"}, "shifted set s: no gone in"),
+        ({"images": 7}, "6 images, but the protocol says 7"),
+        ({"classes": 4}, "3 classes, but the protocol says 4"),
+        ({"path": "by-index"}, "training lacks (12): 0, 1, 10, 11"),
+        ({"named_by": "index"}, "training lacks (3)"),
+    ]:
+        found = checked(root, changed(**change))
+        assert found.absent.keys() == {"s"} and words in found.absent["s"] and not found.digests
+        assert found.digest == checked(root, described).digest  # and the rest is as without it
+        dataset = load(root, changed(**change))
+        assert dataset.sets() == ("val", "test")
+        with says("s"):
+            next(dataset.evaluate("s", 4))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -586,5 +590,5 @@ def test_a_streamed_set_keeps_its_numbers(folder, tmp_path):
     assert load(tmp_path, described).classes("some").tolist() == [1, 3]
     nameless = json.loads(described.model_dump_json())
     nameless["shifted"]["some"]["named_by"] = "class"
-    with says("some", "no names", "named_by: index"):
-        checked(tmp_path, Images.model_validate(nameless))
+    absent = checked(tmp_path, Images.model_validate(nameless)).absent["some"]
+    assert "no names" in absent and "named_by: index" in absent

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from benchmark.execution.code_copy import frozen
-from benchmark.storage.files import Damaged, _host, read_sealed, write_json
+from benchmark.storage.files import Damaged, _host, read_sealed, sealed, write_json
 from benchmark.storage.work_folder import Workspace
 from benchmark.training.state_files import load_state, weights_digest, weights_of
 from families.core.checkpoints import WeightsError
@@ -215,7 +215,7 @@ def test_another_runs_checkpoint_is_set_aside(tmp_path, capsys):
 
 def test_a_seal_tells_every_change(tmp_path):
     path = tmp_path / "sealed.json"
-    write_json(path, {"top1": 97.25, "curve": [{"step": 1}]}, sealed=True)
+    write_json(path, sealed({"top1": 97.25, "curve": [{"step": 1}]}))
     whole = path.read_bytes()
     assert read_sealed(path) == {"top1": 97.25, "curve": [{"step": 1}]}
     for offset in range(len(whole) - 1):  # but for the last line break
@@ -249,18 +249,19 @@ def other_runs(half):
 
 def out_of_range(half):
     path = run_of(half / "work", "standard-none") / "payload.json"
-    write_json(path, read_sealed(path) | {"val": {"top1": 101.0, "top5": 101.0, "loss": 1.0}}, sealed=True)
+    content = read_sealed(path)
+    write_json(path, sealed(content | {"val": content["val"] | {"top1": 101.0}}))
 
 
 def without_metrics(half):
     path = run_of(half / "work", "standard-none") / "payload.json"
-    write_json(path, {name: value for name, value in read_sealed(path).items() if name != "metrics"}, sealed=True)
+    write_json(path, sealed({name: value for name, value in read_sealed(path).items() if name != "metrics"}))
 
 
 def in_words(half):
     path = run_of(half / "work", "standard-none") / "payload.json"
     content = read_sealed(path)
-    write_json(path, content | {"metrics": content["metrics"] | {"top1": "55.5"}}, sealed=True)
+    write_json(path, sealed(content | {"metrics": content["metrics"] | {"top1": "55.5"}}))
 
 
 @pytest.mark.parametrize("change", [other_runs, out_of_range, without_metrics, in_words], ids=lambda change: change.__name__)
@@ -285,15 +286,6 @@ def test_export_and_inspect_give_no_other_weights(half, bench):
     words = ("inspect", "--family", "dinov2_reg", "--size", "base", "--protocol", half / "tiny.yaml", "--work", half / "work")
     one_line(bench(*words), f"{teacher}: not the weights that run")
     assert not (half / "work" / "export").exists() and not (half / "work" / "inspect").exists()
-
-
-def test_a_payload_from_before_there_were_seals_counts(half, again, site):
-    for path in (half / "work" / "runs").glob("*/payload.json"):
-        content = json.loads(path.read_text())
-        path.write_text(json.dumps({name: value for name, value in content.items() if name not in ("sha256", "weights", "key")}))
-    shutil.rmtree(half / "results")
-    code, out, _ = again()
-    assert code == 0 and "2 restored" in out and found(half / "results") == site[2]
 
 
 ODD = {"empty": b"", "binary": bytes(range(256)), "list": b"[1, 2]", "deep": b"[" * 10_000, "types": b'{"state": 7, "step": -1}'}

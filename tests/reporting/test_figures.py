@@ -25,6 +25,7 @@ from benchmark.reporting.figure import Figure, digest_in, save
 from benchmark.reporting.figures import claims, claims_figures, figures
 from benchmark.reporting.registry import modules
 from benchmark.spec.arm import Arm
+from benchmark.spec.evaluations import measured_on
 from benchmark.spec.plan import make_plan
 from benchmark.spec.protocol import load_protocol
 from benchmark.spec.study import load_study
@@ -52,7 +53,8 @@ def payload(run, family, size, top1, kl):
     if family == "dinov2_reg" and transfer.blocks and not run.student.components:
         metrics["dropped_mass"] = [0.1 + 0.05 * math.sin(block + len(size)) for block in transfer.blocks]
     curve = [{"step": round(steps * part), "loss": 1.0, "val_top1": top1 * part**0.5} for part in (0.25, 0.5, 0.75, 1)]
-    return MADE | {"metrics": metrics, "val": SCORE | {"top1": top1}, "curve": curve}
+    on = {name: {"on": measured_on(run, name)} for name in ("val", "test")}
+    return MADE | {"metrics": metrics | on["test"], "val": SCORE | {"top1": top1} | on["val"], "curve": curve}
 
 
 def drawn_top1(cell, rng):
@@ -69,8 +71,9 @@ def parts(protocol="mini", study="main", teachers=FEW, seeds=3, top1=None, kept=
     plan = make_plan(name, content, *listed, pairs, range(seeds))
     rng, results = np.random.default_rng(0), []
     for item in plan.items.values():
-        value, kl = drawn_top1(item.cells[0], rng) if item.run.role == "student" else 0, 10 ** rng.uniform(-2, 0)
-        for cell in item.cells if item.run.role == "student" else ():
+        student = item.run.role == "student" and item.evaluation is None
+        value, kl = drawn_top1(item.cells[0], rng) if student else 0, 10 ** rng.uniform(-2, 0)
+        for cell in item.cells if student else ():
             if kept is None or kept(cell):
                 made = payload(item.run, cell.family, cell.size, top1(cell) if top1 else value, kl)
                 results.append(Result.model_validate(labelled(cell, item.run, made)))

@@ -12,6 +12,7 @@ from benchmark.reporting.gather import gather
 from benchmark.reporting.registry import modules
 from benchmark.reporting.tables.provenance import provenance_table
 from benchmark.reporting.text_files import left_out_lines, texts
+from benchmark.spec.definitions import Definitions
 from benchmark.spec.protocol import Protocol, load_protocol
 from benchmark.spec.records import validated
 from benchmark.spec.run import Cell
@@ -75,6 +76,7 @@ def test_a_teacher_that_cannot_be_run_takes_no_board_away(tmp_path, monkeypatch)
     content["scale"]["sizes"]["small"]["depth"] = 3
     mine = validated(Protocol, content, "mine")
     monkeypatch.setitem(made.PROTOCOLS, "mine", mine)
+    monkeypatch.setitem(made.DEFINED, "mine", Definitions(mine))
     made.write(tmp_path, made.results(cells([("deit3", "base")], ARMS[:2]), "mine"))
     (board,) = gather(tmp_path, protocol=("mine", mine)).boards
     assert board.rows[0].label == "deit3 base" and board.rows[0].entries[1].gap.verdict == "success"

@@ -13,6 +13,7 @@ import families
 from benchmark.analysis.leaderboard import SAME, leaderboard
 from benchmark.analysis.statistics import Estimate, unequal_spread
 from benchmark.reporting.csv import frame, to_csv
+from benchmark.reporting.gather import gather
 from benchmark.reporting.latex import latex
 from benchmark.reporting.markdown import markdown
 from benchmark.reporting.published import PublishedFigures
@@ -21,6 +22,7 @@ from benchmark.reporting.tables import tables
 from benchmark.reporting.tables.published import published_table
 from benchmark.reporting.text import as_line, as_text, printable
 from benchmark.spec.records import validated
+from benchmark.spec.run import Cell
 from benchmark.spec.study import Study, load_study
 from families.spec import UserError
 
@@ -207,6 +209,34 @@ def test_arms_whose_teachers_spread_unequally_are_named():
     (note,) = board_of(cells).notes
     assert note.startswith("standard-copy: runs spread unequally between teachers (Brown-Forsythe p ")
     assert not board_of(DEIT3).notes
+
+
+def test_groups_with_other_sets_share_a_board(tmp_path):
+    """One had no ImageNet-A, the other no ImageNet-R: the same runs under equal keys, and gaps where nobody measured."""
+    groups = {
+        "one": ({"imagenet_v2": 60.0, "imagenet_r": 30.0}, (0, 1)),
+        "other": ({"imagenet_v2": 62.0, "imagenet_a": 9.0}, (2,)),
+    }
+    defined = made.DEFINED["imagenet"]
+    for name, (sets, seeds) in groups.items():
+        for arm, more in (("standard-none", 0), ("standard-copy", 2)):
+            scores = {each: value + more for each, value in sets.items()}
+            for seed in seeds:
+                result = made.result(Cell("imagenet", "dino", "base", arm, seed), 80 + more + seed / 10, scores)
+                assert result.key == defined.run_of(result.cell).key
+                made.write(tmp_path / name, [result])
+                made.write(tmp_path / "both", [result])
+    (board,) = gather(tmp_path / "both").boards
+    assert [entry.n for entry in board.rows[0].entries[:2]] == [3, 3]
+    rows = {row["arm"]: row for row in by_name(board)["shifted"].rows}
+    none, copy = rows["standard-none"], rows["standard-copy"]
+    assert [none[f"{name}_n"] for name in ("imagenet_v2", "imagenet_r", "imagenet_a")] == [3, 2, 1]
+    assert none["imagenet_v2"] == pytest.approx((60 + 60 + 62) / 3) and none["imagenet_a"] == 9.0
+    assert copy["imagenet_r_gap"].value == pytest.approx(2) and copy["imagenet_a_gap"].plain is None
+    titles = [column.title for column in by_name(board)["shifted"].columns]
+    assert titles.count("n") == 2  # of the sets that some runs lack
+    (alone,) = gather(tmp_path / "one").boards
+    assert "imagenet_a" not in {column.key for column in by_name(alone)["shifted"].columns}
 
 
 def test_shifted_sets_by_hand():

@@ -97,7 +97,7 @@ def test_the_key_is_frozen():
     """This key must never change: results lie under it."""
     text = """
     protocol:
-      data: {name: cued_digits, val_images: 10, test_images: 20, noise_std: 0.5}
+      data: {name: cued_digits, imbalance: 2}
       normalisation: {mean: [0, 0, 0], std: [1, 1, 1]}
       head: token
       recipe: {steps: 5, batch_size: 4, lr: 0.1, warmup: 0, weight_decay: 0}
@@ -109,7 +109,7 @@ def test_the_key_is_frozen():
     seed: 3
     """
     run = Run.model_validate(yaml.safe_load(text))
-    assert run.key == "f6781014a51e0a83"
+    assert run.key == "da38dd45621ba97b"
     spelt_out = Run.model_validate(run.model_dump(mode="json"))
     assert spelt_out.key == run.key
 
@@ -131,6 +131,61 @@ def test_what_changes_a_key():
     # BEiT v2's LayerScale starts at .1 in base and 1e-5 in large: the value is part of the identity.
     beit = [student_run(TINY, "beitv2", size, Arm.parse("matched-none"), 0) for size in ("base", "large")]
     assert beit[0].key != beit[1].key
+
+
+def test_what_runs_are_measured_on_changes_no_key():
+    """Nor do the batch of evaluation and, where training images are augmented, their crop. But what training uses does."""
+
+    def key(arm, **data):
+        content = tiny_protocol()
+        content["data"] |= data
+        return student_run(validated(Protocol, content, "tiny"), "deit3", "base", Arm.parse(arm), 0).key
+
+    for arm in ("standard-none", "matched-distill", "standard-copy+source=other-image"):
+        usual = key(arm)
+        assert key(arm, val_images=7) == key(arm, test_images=9) == key(arm, noise_std=0.1) == usual
+        assert key(arm, hues=0.5) != usual != key(arm, imbalance=2)
+    average = "standard-copy+source=average"  # of maps over val
+    assert key(average, val_images=7) != key(average) == key(average, test_images=9)
+    batch = validated(Protocol, tiny_protocol(evaluation_batch=7), "tiny")
+    assert student_run(batch, "deit3", "base", Arm.parse("matched-distill"), 0).key == key("matched-distill")
+
+    imagenet = load_protocol("imagenet")[1]
+
+    def of_imagenet(arm, augmented=True, **data):
+        changed = imagenet.model_copy(update={"data": imagenet.data.model_copy(update=data)})
+        if not augmented:
+            plain = imagenet.recipe.model_copy(update={"augment": None})
+            changed = changed.model_copy(update={"recipe": plain, "recipes": {}})
+        return run_of(changed, Cell("imagenet", "deit", "base", arm, 0)).key
+
+    for arm in ("standard-none", "standard-distill"):
+        usual = of_imagenet(arm)
+        assert of_imagenet(arm, shifted={}) == of_imagenet(arm, crop_pct=0.9) == usual
+        assert of_imagenet(arm, test=imagenet.data.test.model_copy(update={"images": 7})) == usual
+        assert of_imagenet(arm, held_out=7) != usual
+        assert of_imagenet(arm, False, crop_pct=0.9) != of_imagenet(arm, False)
+    assert of_imagenet(average, crop_pct=0.9) != of_imagenet(average)
+
+
+def test_uniform_attention_has_no_teacher():
+    """So it is one run for all families whose students are alike, and needs none first."""
+    arm = "standard-copy+source=uniform"
+    runs = [student_run(TINY, family, "base", Arm.parse(arm), 0) for family in ("deit", "dinov2_reg", "clip")]
+    assert len({run.key for run in runs}) == 1 and runs[0].teacher is None
+    plan = make_plan("tiny", TINY, "s", Study(title="-", arms=[arm]), [("dinov2_reg", "base")], [0])
+    assert [item.run.role for item in plan.items.values()] == ["student", "student"]
+    assert student_run(TINY, "deit", "base", Arm.parse("standard-distill+source=uniform"), 0).teacher is None
+    assert student_run(TINY, "deit", "base", Arm.parse("standard-copy"), 0).teacher is not None
+
+
+def test_equal_runs_with_other_evaluation_sets_are_refused():
+    content = tiny_protocol()
+    content["datasets"] = {"harder": content["data"] | {"noise_std": 0.9}}
+    protocol = validated(Protocol, content, "tiny")
+    study = Study(title="-", arms=["standard-none", "standard-none+data=harder"])
+    with pytest.raises(UserError, match="is measured on other sets; name them as shifted"):
+        make_plan("tiny", protocol, "s", study, [("deit", "base")], [0])
 
 
 def test_teacher_and_student_seeds_are_apart():

@@ -14,7 +14,7 @@ from benchmark.data import DataLocation, load
 from benchmark.execution.setup import place_of
 from benchmark.reporting.gather import gather
 from benchmark.reporting.tables import tables
-from benchmark.spec.arm import Arm
+from benchmark.spec.arm import Arm, trained_arm, with_evaluation
 from benchmark.spec.definitions import run_of
 from benchmark.spec.plan import arms_of, make_plan
 from benchmark.spec.protocol import Protocol, load_protocol
@@ -25,7 +25,6 @@ from benchmark.spec.teacher_source import Trained
 from benchmark.spec.teachers import spelt_out, teachers_of
 from benchmark.spec.yaml_files import shipped
 from benchmark.storage.result_file import Result
-from benchmark.storage.results import read_results
 from benchmark.training.models import REINIT_PATTERNS, frozen_teacher, model_of, student_of
 from benchmark.training.simmim import SimMIM
 from families.spec import UnknownName, UserError
@@ -52,14 +51,14 @@ RUNS = {
     "layers": ("dinov2_reg", (1 + 2 * (1 + 3 + 3 + 2)) * 3 + 1, (1 + 2 * (1 + 2 + 3 + 12)) * 3),
     "parts": ("dinov2_reg", 11 * 3 + 1, 11 * 3),
     "reinit": ("dinov2_reg", 4 * 3 + 1, 4 * 3),
-    "match": ("dinov2_reg", 8 * 3 + 1, 8 * 3),
+    "match": ("dinov2_reg", 4 * 3 + 1, 4 * 3),  # and 4 * 3 evaluations
     "native": ("dinov2_reg", 6 * 3 + 1, 6 * 3),
     "control": ("dinov2_reg", 2 * 3, 2 * 3),
     "components": ("dinov2_reg", (6 + 2 * 3) * 3 + 1, (6 + 2 * 3) * 3),  # of two, all but one is the other one alone
     "losses": ("dinov2_reg", 19 * 3 + 1, 19 * 3),
     "recipes": ("deit", (3 + 2) * 3 + 2, 3 * 3),  # on imagenet other families are the other recipes
     "finetuned": ("dinov2_reg", 6 * 3 + 1, 6 * 3),
-    "ensemble": ("dinov2_reg", 7 * 3 + 1, 7 * 3),
+    "ensemble": ("dinov2_reg", 4 * 3 + 1, 4 * 3),  # and 3 * 3 evaluations
     "foreign": ("dinov2", (6 + OTHERS * 3) * 3 + 1, (6 + OTHERS * 3) * 3),
     "init": ("dinov2_reg", (3 + 2 + 3 + 3 * 3) * 3 + 1, (3 + 2 + 3 + 3 * 3) * 3),  # 1e-5 is where it starts anyhow
     "sinks": ("dinov2_reg", 11 * 3 + 1, 11 * 3),
@@ -87,6 +86,7 @@ def test_what_each_study_trains(study, bench, tmp_path):
         else:
             assert code == 0, err
             assert json.loads(out)["runs"] == runs, protocol
+            assert json.loads(out)["evaluations"] == {"match": 4 * 3, "ensemble": 3 * 3}.get(study, 0)
 
 
 def test_studies_share_their_runs():
@@ -286,7 +286,10 @@ def test_what_arms_are_compared_with():
     ]:
         assert Arm.parse(arm).baseline.name == baseline
     assert Arm.parse("matched-copy+gamma=0.1+lr=x2").standard.name == "standard-copy+lr=x2"
-    assert Arm.parse("standard-none+lr=x2+match=end").alone.name == "standard-none+lr=x2"
+    assert trained_arm("standard-none+lr=x2+match=end") == "standard-none+lr=x2"
+    assert Arm.parse("standard-none+lr=x2+match=end").evaluation == "match=end"
+    assert with_evaluation("standard-none+lr=x2", "match=end") == "standard-none+lr=x2+match=end"
+    assert with_evaluation("standard-none+lr=x2", "noise") is None
 
 
 # ---- models
@@ -554,18 +557,18 @@ def test_a_study_of_ones_own(tmp_path, bench, folders):
         "run", *words, "--family", "dinov2_reg", "--sizes", "base", "--seeds", "0", "--cluster", "debug", *folders
     )
     assert code == 0, err
-    results, rejected = read_results(tmp_path / "results")
-    found = {result.cell.arm: result for result in results}
-    assert not rejected and {"teacher", "teacher+recipe=masked", "finetune+reinit=attention"} <= found.keys()
+    shown = gather(tmp_path / "results", load_protocol(str(protocol)), dict([load_study(str(study))]))
+    found = {result.cell.arm: result for result in shown.found.current}
+    assert not shown.found.rejected and {"teacher", "teacher+recipe=masked", "finetune+reinit=attention"} <= found.keys()
     assert {"standard-copy+blocks=only-0", "standard-copy+blocks=only-1"} <= found.keys()
     end, start = (found[f"standard-none+match={when}"] for when in ("end", "start"))
     assert end.metrics.top1 == found["standard-none"].metrics.top1
     assert len(end.metrics.attention_kl) == len(start.metrics.attention_kl) == 2
-    assert end.metrics.attention_kl != start.metrics.attention_kl and not end.curve
+    assert end.metrics.attention_kl != start.metrics.attention_kl and end.cost.seconds == 0
+    assert found["standard-none"].evaluations.keys() == {"noise", "unseen_colours"}
     assert found["standard-copy+source=untrained"].teacher.source == "the same architecture untrained, seed 0"
     assert found["standard-copy+weights=folded"].metrics.loss == pytest.approx(found["standard-copy"].metrics.loss, abs=1e-4)
     assert found["standard-copy+recipe=masked"].run.teacher == Trained(run=found["teacher+recipe=masked"].key)
-    shown = gather(tmp_path / "results", load_protocol(str(protocol)), dict([load_study(str(study))]))
     assert not shown.found.unlisted and not shown.found.stale
     (board,) = (board for board in shown.boards if board.study == "mine")
     assert {entry.arm.name for row in board.rows for entry in row.entries if entry.n} == found.keys() - {

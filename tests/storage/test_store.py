@@ -13,7 +13,7 @@ from benchmark.data import DataLocation, load
 from benchmark.spec.definitions import Definitions
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.records import validated
-from benchmark.storage.files import write_json
+from benchmark.storage.files import sealed, write_json
 from benchmark.storage.result_file import Rejected, read_result
 from benchmark.storage.results import Results, read_results
 from benchmark.storage.work_folder import NO_PROGRESS, Workspace
@@ -52,10 +52,10 @@ def one(results, name="standard-copy-s0"):
     return results / "tiny" / "dinov2_reg" / "base" / f"{name}.json"
 
 
-def test_schema_1(results):
+def test_schema_2(results):
     """What outside tools rely on."""
     content = json.loads(one(results, "standard-distill-s1").read_text())
-    assert content["schema"] == 1
+    assert content["schema"] == 2
     run = content["run"]
     assert [run[name] for name in ("family", "size", "arm", "seed")] == ["dinov2_reg", "base", "standard-distill", 1]
     assert run["protocol"]["name"] == "tiny" and run["student"]["components"] == {}
@@ -63,7 +63,12 @@ def test_schema_1(results):
     assert run["transfer"] == given | DEFAULTS
     metrics = content["metrics"]
     assert 0 <= metrics["top1"] <= metrics["top5"] <= 100
-    assert set(metrics["shift"]) == {"unseen_colours", "noise"}
+    assert metrics["on"] == {"set": "test", "images": 80, "hues": 1}
+    assert content["val"]["on"] == {"set": "val", "images": 60, "hues": 1}
+    assert set(content["evaluations"]) == {"unseen_colours", "noise"}
+    noise = content["evaluations"]["noise"]
+    assert set(noise) == {"top1", "top5", "loss", "on", "date", "code"} and noise["on"]["noise_std"] == 0.2
+    assert not {"val_images", "test_images", "noise_std"} & set(run["protocol"]["data"])
     assert len(metrics["attention_kl"]) == 2 and min(metrics["attention_kl"]) > 0
     assert len(content["curve"]) == 2 and content["curve"][-1]["step"] == 4
     teacher = json.loads(one(results, "teacher-s0").read_text())
@@ -73,7 +78,7 @@ def test_schema_1(results):
     assert content["cost"]["images_per_second"] > 0
     provenance = content["provenance"]
     assert set(provenance["versions"]) == {"python", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow"}
-    assert len(provenance["code"]) == 64
+    assert len(provenance["code"]) == 64 and provenance["threads"] == 1 and provenance["cpu"] and provenance["gpu"] is None
 
 
 def test_dropped_mass_is_recorded_where_tokens_are_dropped(measured, results):
@@ -99,19 +104,26 @@ def test_dropped_mass_is_recorded_where_tokens_are_dropped(measured, results):
     assert json.loads(one(results, "standard-copy-s0").read_text())["metrics"]["attention_kl"] is None
 
 
+def resealed(text):
+    return json.dumps(sealed(json.loads(text)))
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
         (lambda text: text[: len(text) // 2], "not JSON"),
         (lambda text: "", "not JSON"),
         (lambda text: "[1, 2]", "schema 'none'"),
-        (lambda text: text.replace('"schema": 1', '"schema": 2'), "schema 2"),
+        (lambda text: text.replace('"schema": 2', '"schema": 3'), "schema 3, not 2"),
+        (lambda text: text.replace('"schema": 2', '"schema": 1'), "schema 1, not 2: bench check --convert RESULTS"),
+        (lambda text: re.sub(r'"top1": ([0-9.]+)', '"top1": 55.5', text), "edited, or damaged"),
+        (lambda text: text.replace('"date": "2', '"date": "3'), "edited, or damaged"),
         (lambda text: re.sub(r'"top1": ([0-9.]+)', r'"top1": "\1"', text), "top1: Input should be a valid number"),
         (lambda text: text.replace('"seed": 0', '"seed": false'), "seed: Input should be a valid integer"),
         (lambda text: re.sub(r'"top1": [0-9.]+', '"top1": 101', text), "top1"),
         (lambda text: re.sub(r'"top1": [0-9.]+', '"top1": NaN', text), "top1"),
-        (lambda text: text.replace('"weight_decay": 0.05', '"weight_decay": 0.1'), "is not that of its run"),
-        (lambda text: text.replace('"family": "dinov2_reg"', '"family": "dinov2"'), "its labels belong to"),
+        (lambda text: resealed(text.replace('"weight_decay": 0.05', '"weight_decay": 0.1')), "is not that of its run"),
+        (lambda text: resealed(text.replace('"family": "dinov2_reg"', '"family": "dinov2"')), "its labels belong to"),
         (lambda text: text.replace('"seconds"', '"secs"'), "cost"),
     ],
 )

@@ -190,7 +190,7 @@ def test_a_teacher_that_was_trained_here(taught, bench):
     # The same from the weights' file, the first test image and maps written out.
     settings = run.protocol
     model = trained(run, Workspace(work).run(run.key).weights)
-    image, label = next(load(settings.data, DataLocation(), 24, settings.normalisation).evaluate("test", 1))
+    image, label = next(load(run.settings.data, DataLocation(), 24, settings.normalisation).evaluate("test", 1))
     assert found["image"]["told"].endswith(f"(class {int(label)})")
     maps = reference_maps(model, (image - settings.normalisation.mean[0]) / settings.normalisation.std[0])
     for row, each in zip(found["blocks"], maps, strict=True):

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 import yaml
 
 import families
+from benchmark.data import DataLocation
 from benchmark.execution.setup import Setup
 from benchmark.execution.unit_trainer import advice_on
-from benchmark.spec.definitions import run_of
+from benchmark.spec.definitions import Definitions, run_of
 from benchmark.spec.plan import make_plan
 from benchmark.spec.protocol import Protocol, load_protocol
 from benchmark.spec.recipe import Recipe
@@ -20,7 +21,9 @@ from benchmark.spec.records import validated
 from benchmark.spec.run import Cell, Transfer
 from benchmark.spec.study import Study
 from benchmark.tools.check import TINY as GEOMETRY
+from benchmark.training.distributed import ALONE
 from benchmark.training.evaluation import mixed
+from benchmark.training.measurement import Measurement
 from benchmark.training.models import model_of, teachers_input, timm_args, trained
 from benchmark.training.student import Student
 from benchmark.transfer.stochastic_depth import StochasticDepth
@@ -292,9 +295,9 @@ def test_an_ensemble_averages_probabilities(tmp_path):
             train_all([training])
             weights[item.key] = tmp_path / item.key / "weights.pt"
     item = stages[2][0]
-    files = {name: weights[key] for name, key in item.run.teacher.runs.items()}
-    training = training_of(item, tmp_path / item.key, files["run"], files=files)
-    found = score_of(training, "test")
+    files = {use: weights[key] for use, key in item.evaluation.files.items()}
+    found = measured(item.evaluation, files)["ensemble=finetuned"]
+    assert found["shift"].keys() == {"unseen_colours", "noise"} and found["beside"] == item_of(plan, "finetune").key
     student = training_of(item_of(plan, "standard-copy"), tmp_path / "alone", files["run"], files={"run": files["run"]})
     student.model.load_state_dict(torch.load(files["student"], weights_only=True))
     tuned = trained(item.run, files["ensemble"])
@@ -311,6 +314,10 @@ def test_an_ensemble_averages_probabilities(tmp_path):
     torch.testing.assert_close(mixed(*rows).exp(), (rows[0].softmax(1) + rows[1].softmax(1)) / 2)
 
 
+def measured(evaluation, files):
+    return Measurement(files, "cpu", DataLocation(), ALONE, lambda: None).scores(evaluation)
+
+
 def training_images(run):
     from .test_train import digits
 
@@ -321,10 +328,12 @@ def test_each_model_gets_its_own_normalisation():
     """Pre-trained teachers, and what is fine-tuned from them, their family's; teachers trained here the protocol's."""
     protocol, mini = load_protocol("imagenet")[1], validated(Protocol, tiny_protocol(), "tiny")
     for arm in ("standard-copy", "finetune", "standard-copy+weights=finetuned", "standard-none+ensemble=finetuned"):
-        run = run_of(protocol, Cell("imagenet", "clip", "base", arm, 0))
-        assert teachers_input(run).mean == families.spec("clip").mean, arm
-        run = run_of(mini, Cell("tiny", "clip", "base", arm, 0))
-        assert teachers_input(run) == mini.normalisation, arm
+        for content, mean in ((protocol, families.spec("clip").mean), (mini, mini.normalisation.mean)):
+            cell, defined = Cell("-", "clip", "base", arm, 0), Definitions(content)
+            run, evaluation = defined.run_of(cell), defined.evaluation_of(cell)
+            if evaluation is not None:  # the other model's
+                run = run.model_copy(update={"teacher": evaluation.teacher})
+            assert teachers_input(run).mean == mean, arm
     run = run_of(protocol, Cell("imagenet", "deit", "small", "standard-none", 0))
     geometry = {"img_size": 224, "patch_size": 16, "embed_dim": 384, "depth": 12, "num_heads": 6}
     assert timm_args(run) == geometry | {"global_pool": "avg", "num_classes": 1000}

@@ -41,7 +41,7 @@ class Killed(BaseException):
 
 def training_of(item: Item, folder, teacher=None, code="code", reader=None, files=None):
     folder.mkdir(exist_ok=True)
-    transfers = item.run.transfer.method != "none"
+    transfers = item.run.transfer.needs_teacher
     if transfers and reader is None:
         reader = reader_of(item.run, {"run": teacher}, "cpu")
     return RunTrainer(item.run, RunFolder(folder), reader if transfers else None, "cpu", 2, code, files)
@@ -86,7 +86,7 @@ QUIET = TrainingCallbacks(
 
 
 def digits(run):
-    return data.load(run.protocol.data, DataLocation(), 24, run.protocol.normalisation)
+    return data.load(run.settings.data, DataLocation(), 24, run.protocol.normalisation)
 
 
 def score_of(training, name):

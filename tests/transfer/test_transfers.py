@@ -2,6 +2,7 @@
 
 import functools
 from contextlib import suppress
+from copy import deepcopy
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from benchmark.tools.check import TINY
 from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.losses import kl
 from benchmark.transfer.reference import reference_maps, unfused
-from benchmark.transfer.teacher_reader import TeacherReader
+from benchmark.transfer.teacher_reader import NoReader, TeacherReader
 from families.core.attention import Map, layout
 from families.core.layer_scale import fold
 
@@ -277,7 +278,7 @@ def test_the_average_map():
 
 
 def test_maps_that_are_only_compared():
-    """With method match the student computes what it does alone, and its maps' KL from the teacher's is known."""
+    """Without transfer the student computes what it does alone, and its maps' KL from the teacher's is known."""
     x = images().double()
     for name in ("plain", "teacher's registers", "student's registers"):
         teacher, student = models(name)
@@ -287,7 +288,7 @@ def test_maps_that_are_only_compared():
             plain = student(x)
             own(x)
         keeps = (common(teacher, student), common(student, teacher))
-        bond = AttentionTransfer(Transfer(method="match", blocks=(0, 2)), student, teacher)
+        bond = AttentionTransfer(Transfer(blocks=(0, 2)), student, teacher)
         with torch.no_grad(), bond.comparing(bond.read(x)) as routes:
             torch.testing.assert_close(student(x), plain)
             found = bond.divergence(routes)
@@ -326,3 +327,25 @@ def test_folding_layer_scale_changes_nothing(family):
 def test_there_is_nothing_to_fold():
     with pytest.raises(ValueError, match="has no LayerScale"):
         fold(pair()[0])
+
+
+@pytest.mark.parametrize("method", ["copy", "distill"])
+def test_uniform_attention_needs_no_teacher(method):
+    """Each token attends to all of the student's own tokens alike; losses and gradients as with a teacher of these tokens."""
+    x = images().double()
+    for name in ("plain", "student's registers"):
+        given = {"loss": "ce", "weight": 2.0} if method == "distill" else {}
+        transfer = Transfer(method=method, blocks=(0, 2), source="uniform", **given)
+        found = []
+        for beside in (None, perturbed(deepcopy(models(name)[1]), 7)):
+            student = deepcopy(models(name)[1])
+            bond = AttentionTransfer(transfer, student, beside)
+            with bond.guiding(bond.read(x)):
+                out = student(x)
+                (out.square().mean() + bond.loss()).backward()
+            found.append(gradients(student) | {"output": out.detach()})
+        close(*found)
+        assert found[0].keys() == found[1].keys()
+        tokens = len(layout(student))
+        weights = NoReader(student, (0, 2)).read(x)[2].weights
+        assert weights.shape == (len(x), *weights.shape[1:2], tokens, tokens) and torch.all(weights == 1 / tokens)

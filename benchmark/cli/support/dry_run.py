@@ -44,7 +44,9 @@ def preview(launch: Launch) -> dict[str, Any]:
         for number, stage in enumerate(plan.stages, start=1)
         for item in stage
     ]
-    counts = {"runs": len(plan.items), "cells": len(plan.cells), "comparisons": plan.distinct_comparisons, "todo": len(left)}
+    evaluations = sum(item.evaluation is not None for item in plan.items.values())
+    counts = {"runs": len(plan.items) - evaluations, "evaluations": evaluations, "cells": len(plan.cells)}
+    counts |= {"comparisons": plan.distinct_comparisons, "todo": len(left)}
     return {
         "protocol": plan.protocol,
         "study": plan.study,
@@ -99,7 +101,7 @@ def show(found: dict[str, Any], launch: Launch, console: Console) -> None:
         console.print(f"and {len(found['plan']) - MOST_ROWS} more runs; --dry-run --json lists all", highlight=False)
     finished, queued = (sum(row[kind] for row in found["plan"]) for kind in ("finished", "queued"))
     console.print(
-        f"{found['runs']} runs for {found['cells']} cells, {finished} finished, "
+        f"{plan.counted} for {found['cells']} cells, {finished} finished, "
         + (f"{queued} queued or running, " if queued else "")
         + f"{found['todo']} to train; {found['comparisons']} distinct comparisons",
         highlight=False,

@@ -20,7 +20,7 @@ def named_sets(protocol: Protocol, text: str | None) -> list[str]:
     """The names of sets, `features` and `teacher_features` in a text; `all`: the protocol's shifted
     sets."""
     names = list[str]()
-    for word in (text or ALL).split(","):
+    for word in (ALL if text is None else text).split(","):
         names += protocol.data.shifted_sets if word == ALL else [_name(word) if _is_path(word) else word.strip()]
     return list(dict.fromkeys(names))
 

@@ -34,7 +34,7 @@ def _show_plan(launch: Launch, survey: Survey, console: Console) -> None:
     evaluations = sum(item.evaluation is not None for item in survey.todo)
     left = f"{len(survey.todo) - evaluations} to train" + (f" and {evaluations} to evaluate" if evaluations else "")
     console.print(
-        f"{len(plan.items)} runs ({len(plan.cells)} cells, {merged} shared): {len(outcome.found)} finished before, "
+        f"{plan.counted} ({len(plan.cells)} cells, {merged} shared): {len(outcome.found)} finished before, "
         f"{len(outcome.restored)} restored from {launch.workspace.folder}, {left} on {launch.backend.name}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

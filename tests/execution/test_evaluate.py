@@ -1,0 +1,217 @@
+"""Evaluations come after: a finished run is measured on more sets, with other runs and by its features, without training."""
+
+import json
+import os
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+import yaml
+
+from benchmark.cli import main
+from benchmark.spec.definitions import Definitions
+from benchmark.spec.protocol import Protocol
+from benchmark.spec.records import validated
+from benchmark.spec.run import Cell
+from benchmark.storage.results import read_results
+from benchmark.training.features import feature_scores
+from benchmark.training.models import finished_model, frozen_teacher
+from benchmark.training.state_files import read_state
+
+from ..conftest import command, tiny_protocol
+from ..training.test_train import digits
+
+ARMS = ["standard-none", "standard-copy", "matched-distill"]
+STUDY = {"title": "Few", "arms": [*ARMS, "standard-distill+ensemble=finetuned", "matched-none+match=end"]}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A request trained and evaluated undisturbed: work and results to copy."""
+    root = tmp_path_factory.mktemp("evaluated")
+    (root / "tiny.yaml").write_text(yaml.safe_dump(tiny_protocol(seeds=[0])))
+    (root / "few.yaml").write_text(yaml.safe_dump(STUDY))
+    assert main(words("run", root)) == 0
+    return root
+
+
+def words(verb, folder, *more, protocol="tiny.yaml", cluster="debug", asked=True):
+    given = ["--family", "dinov2_reg", "--sizes", "base", "--study", folder / "few.yaml"] if asked else []
+    where = ["--results", folder / "results", "--work", folder / "work", "--cluster", cluster]
+    return [str(word) for word in [verb, *given, "--protocol", folder / protocol, *where, *more]]
+
+
+@pytest.fixture
+def again(site, tmp_path):
+    """A copy of it to change."""
+    shutil.copytree(site, tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def results_of(folder):
+    results, rejected = read_results(folder / "results")
+    assert not rejected
+    return {result.cell.arm: result for result in results}
+
+
+def trainings(folder):
+    """When each run's weights were written."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("work/runs/*/weights.pt")}
+
+
+def without(folder, *names):
+    """Take evaluations out of the results and the work folder, as if their sets had been missing."""
+    from benchmark.storage.files import write_json
+    from benchmark.storage.result_file import written
+
+    for result in results_of(folder).values():
+        kept = {name: each for name, each in result.evaluations.items() if name not in names}
+        write_json(folder / "results" / result.cell.path, written(result.model_copy(update={"evaluations": kept})))
+    for path in folder.glob("work/runs/*/payload.json"):
+        content = json.loads(path.read_text())
+        if "metrics" not in content and set(names) & content["evaluations"].keys():
+            shutil.rmtree(path.parent)
+
+
+def test_a_set_that_a_result_lacks_is_evaluated_without_training(again, site, bench):
+    """By the same request again, and by evaluate; the scores are those that training gave."""
+    before, whole = trainings(again), results_of(site)
+    for verb in ("run", "evaluate"):
+        without(again, "noise")
+        code, out, err = bench(*words(verb, again))
+        assert code == 0 and "0 to train and 7 to evaluate" in out, err
+        assert "trained 0 runs and made 7 evaluations" in out
+        for arm, result in results_of(again).items():
+            found, expected = result.evaluations["noise"], whole[arm].evaluations["noise"]
+            assert (found.top1, found.top5, found.on) == (expected.top1, expected.top5, expected.on), arm
+            assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+            assert result.metrics == whole[arm].metrics and result.key == whole[arm].key
+    assert trainings(again) == before
+    assert "0 to train on" in bench(*words("run", again))[1]
+
+
+def test_another_test_set_is_measured_and_nothing_trained(again, bench):
+    """Results on the old one are stale; their runs are the same ones."""
+    content = tiny_protocol(seeds=[0])
+    content["data"]["test_images"] = 50
+    (again / "tiny.yaml").write_text(yaml.safe_dump(content))
+    before, old = trainings(again), results_of(again)
+    code, out, err = bench(*words("run", again))
+    assert code == 0 and "0 to train and" in out, err
+    for arm, result in results_of(again).items():
+        assert result.metrics.on["images"] == 50 and result.key == old[arm].key and result.curve == old[arm].curve
+        assert result.evaluations["noise"].on["images"] == 50
+    assert trainings(again) == before and "left out" not in out
+    content["data"]["val_images"] = 40  # which the curve is of: that needs training
+    (again / "tiny.yaml").write_text(yaml.safe_dump(content))
+    assert "7 to train" in bench(*words("run", again, "--dry-run"))[1]
+
+
+def test_weights_that_are_gone(again, bench):
+    """It says so, and trains again only if asked."""
+    without(again, "noise")
+    for path in again.glob("work/runs/*/weights.pt"):
+        path.unlink()
+    for verb in ("run", "evaluate"):
+        code, out, err = bench(*words(verb, again))
+        assert code == 0 and "7 evaluations are not made: their weights are not in" in out and "--retrain" in out, err
+        assert "0 to train on" in out
+    assert "noise" not in results_of(again)["standard-copy"].evaluations
+    code, out, err = bench(*words("evaluate", again, "dinov2_reg/base/standard-copy-s0", "--retrain", asked=False))
+    assert code == 0 and "2 to train and 1 to evaluate" in out, err  # the student's, and its teacher's for Copy
+    found = results_of(again)
+    assert "noise" in found["standard-copy"].evaluations and "noise" not in found["standard-none"].evaluations
+
+
+@pytest.mark.long
+def test_a_kill_in_the_middle(again, site, bench):
+    """The same command again makes what is left; nothing is lost or made twice."""
+    without(again, "noise", "unseen_colours", "ensemble=finetuned", "match=end")
+    process = command(*words("evaluate", again, cluster="local"))
+    end = time.monotonic() + 120
+    while not list(again.glob("work/runs/*/payload.json")) or not any(
+        "noise" in result.evaluations or "unseen_colours" in result.evaluations for result in results_of(again).values()
+    ):
+        assert time.monotonic() < end and process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(60)
+    assert main(words("evaluate", again)) == 0
+    whole, found = results_of(site), results_of(again)
+    for arm, result in found.items():
+        assert result.evaluations.keys() == whole[arm].evaluations.keys()
+        for name, each in result.evaluations.items():
+            assert each.top1 == whole[arm].evaluations[name].top1, (arm, name)
+
+
+def test_studies_of_evaluations_train_nothing_of_their_own(site):
+    """An ensemble and a comparison of maps lie in their student's file."""
+    found = results_of(site)
+    assert not [arm for arm in found if "ensemble=" in arm or "match=" in arm]
+    together = found["standard-distill"].evaluations["ensemble=finetuned"]
+    assert together.beside == found["finetune"].key and together.shift.keys() == {"noise", "unseen_colours"}
+    compared = found["matched-none"].evaluations["match=end"]
+    assert compared.beside == found["teacher"].key and len(compared.attention_kl) == 2
+    assert compared.top1 == found["matched-none"].metrics.top1
+
+
+def test_features_are_those_of_the_kept_weights(again, bench):
+    """Of the student, guided by its teacher where it copies, and of the teacher: by hand from their weights."""
+    code, out, err = bench(*words("evaluate", again, "--features"))
+    assert code == 0, err
+    found = results_of(again)
+    defined = Definitions(validated(Protocol, tiny_protocol(seeds=[0]), "tiny"))
+    teacher, none = (found[arm] for arm in ("teacher", "standard-none"))
+    work = again / "work" / "runs"
+    run = defined.run_of(Cell("tiny", "dinov2_reg", "base", "standard-none", 0))
+    model = finished_model(run, work / none.key / "weights.pt")
+
+    def by_hand(model):
+        sets = {}
+        for name in ("train", "val", "test"):
+            images, labels = next(digits(run).evaluate(name, 1000))
+            with torch.no_grad():
+                sets[name] = model.forward_features((images - 0.19) / 0.33)[:, 0], labels
+        return feature_scores(sets, 10, "cpu")
+
+    for name, score in by_hand(model).items():
+        assert none.evaluations[name].top1 == pytest.approx(score["top1"], abs=1e-6), name
+        assert none.evaluations[name].on == {"set": "test", "images": 80, "hues": 1, "training_images": 80}
+    copied = defined.run_of(Cell("tiny", "dinov2_reg", "base", "standard-copy", 0))
+    files = {"run": work / teacher.key / "weights.pt"}
+    assert read_state(files["run"]).keys() == frozen_teacher(copied, files).state_dict().keys()
+    for name, score in by_hand(frozen_teacher(copied, files)).items():
+        assert teacher.evaluations[name].top1 == pytest.approx(score["top1"], abs=1e-6)
+        assert found["standard-copy"].evaluations[f"teacher_{name}"].top1 == pytest.approx(score["top1"], abs=1e-6)
+    assert "teacher_knn10" not in none.evaluations
+    code, out, _ = bench(*words("run", again))
+    assert code == 0 and "0 to train on" in out
+
+
+def test_single_runs(again, bench):
+    without(again, "noise")
+    code, out, err = bench(*words("evaluate", again, "dinov2_reg/base/matched-none-s0", asked=False, cluster="local"))
+    assert code == 0 and "made 1 evaluations" in out, err
+    assert [arm for arm, result in results_of(again).items() if "noise" in result.evaluations] == ["matched-none"]
+    code, out, err = bench(*words("evaluate", again, "dinov2_reg/base/matched-none-s7", asked=False))
+    assert code == 0 and "their runs are not finished: bench run trains them" in out, err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--sets", "nose"], "unknown evaluation set of this protocol: 'nose'; did you mean 'noise'"),
+        (["--sets", "/nowhere/sketch:1000"], "made on the spot"),
+        (["--sets", ""], "unknown evaluation set"),
+        (["dinov2_reg/base"], "not a run, such as"),
+        (["dinov2_reg/base/standard-copy"], "not a run, such as"),
+        (["dinov2_reg/base/standard-cpy-s0"], "standard-cpy"),
+        (["dinov9/base/standard-copy-s0"], "dinov9"),
+        (["dinov2_reg/base/standard-copy-s0", "--seeds", "x"], "--seeds"),
+    ],
+)
+def test_requests_that_are_wrong(site, bench, given, said):
+    code, _, err = bench(*words("evaluate", site, *given, asked=False))
+    assert code == 2 and said in err and len(err.splitlines()) == 1
