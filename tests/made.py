@@ -26,7 +26,9 @@ DEFINED = {name: Definitions(protocol) for name, protocol in PROTOCOLS.items()}
 def content_of(cell, top1, shift=None, **metrics):
     """The content of a result file of a shipped protocol's cell, with a real run's key."""
     run, score = run_of(PROTOCOLS[cell.protocol], cell), {"top5": 99.0, "loss": 1.0}
-    sets = {name: score | {"top1": value, "on": measured_on(run, name)} | STAMP for name, value in (shift or {}).items()}
+    known = run.settings.data.shifted_sets
+    on = {name: measured_on(run, name) if name in known else {"set": name} for name in shift or ()}
+    sets = {name: score | {"top1": value, "on": on[name]} | STAMP for name, value in (shift or {}).items()}
     steps = run.protocol.recipe.steps
     curve = [{"step": steps * part // 2, "loss": 2.0 / part, "val_top1": top1 * part / 2} for part in (1, 2)]
     return labelled(cell, run, {

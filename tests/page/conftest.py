@@ -66,9 +66,8 @@ def made_up(base, protocol, family, size, arm, seed):
     update["protocol"] = base.run.protocol.model_copy(update={"name": protocol, "recipe": recipe})
     update["student"] = base.run.student.model_copy(update={"components": components, "geometry": geometry})
     update["transfer"] = base.run.transfer.model_copy(update={"method": method}) if taught else Transfer()
-    update["role"] = "match" if "+match" in arm else base.run.role
     run = changed(base.run, **update)
-    key = run.run.key
+    key = run.run.key + ("+match" if "+match" in arm else "")
     maps = method == "distill" or "+match" in arm
     return changed(base, run=run, key=key, **numbers(base, key, family, student, method, budget, maps))
 

@@ -15,10 +15,12 @@ from benchmark.reporting.render import render
 from benchmark.reporting.terminal import show, show_claims
 from benchmark.reporting.text import printable
 from benchmark.reporting.text_files import BOOK, PAGE, left_out_lines
+from benchmark.spec.definitions import Definitions
 from benchmark.spec.protocol import Protocol, load_protocol
 from benchmark.spec.records import validated
 from benchmark.spec.run import Cell
 from benchmark.spec.study import Study
+from benchmark.storage.files import sealed
 
 from .. import hostile, made
 
@@ -85,14 +87,14 @@ def write(folder, name):
                 content["teacher"] |= {name: said(name) for name in ("source", "revision", "how")} | {"top1": 90.0}
             path = folder / name / "deit3" / "base" / f"{arm}-s{seed}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content), encoding="utf-8")
+            path.write_text(json.dumps(sealed(content)), encoding="utf-8")
     good = json.loads(path.read_text(encoding="utf-8"))
     for number, text in enumerate((*hostile.TEXTS, hostile.MORE.replace("\x00", ""), "\udcff")):
         odd = folder / "other" / "x" / "y" / f"{text.replace('/', '-')}.json"
         odd.parent.mkdir(parents=True, exist_ok=True)
         odd.write_text(json.dumps(good | {ALL: 1} | ({"schema": ALL} if number % 2 else {})), encoding="utf-8")
     stranger = good | {"run": good["run"] | {"protocol": good["run"]["protocol"] | {"name": ALL}}}
-    (odd.parent / "stranger.json").write_text(json.dumps(stranger), encoding="utf-8")
+    (odd.parent / "stranger.json").write_text(json.dumps(sealed(stranger)), encoding="utf-8")
     (folder / "published.yaml").write_text(json.dumps(published(name)), encoding="utf-8")
 
 
@@ -101,6 +103,7 @@ def report(request, tmp_path, monkeypatch):
     """The report of a protocol and a study by hostile names, and the folder of its files."""
     name = request.param
     monkeypatch.setitem(made.PROTOCOLS, name, protocol())
+    monkeypatch.setitem(made.DEFINED, name, Definitions(made.PROTOCOLS[name]))
     write(tmp_path / "results", name)
     found = gather(tmp_path / "results", (name, made.PROTOCOLS[name]), {f"my {name}": study(name)})
     render(found, tmp_path / "reports")

@@ -112,6 +112,28 @@ def test_a_study_is_trained_in_parallel(lab, tmp_path, expected):
     assert "0 to train" in out and "standard copy" in out, "once all is done it shows the leaderboard"
 
 
+def test_finished_runs_are_evaluated(lab, tmp_path, study):
+    """A job for each evaluation, which status and logs know; those of two commands do not meet."""
+    site = Site(tmp_path, lab, protocol(), study=study("standard-copy"), family="deit3", runs_per_job=2)
+    site.bench("run", "--wait")
+    before, trained = results(site), begun(site)
+    out = site.bench("evaluate", "--features")
+    assert "0 to train and 4 to evaluate on slurm" in out and "submitted 4 runs as 2 jobs" in out
+    site.until_over()
+    assert site.counts() == {"finished": 7}
+    after = results(site)
+    for name, content in after.items():
+        assert {"knn10", "knn20", "probe"} <= content["evaluations"].keys()
+        assert content["metrics"] == before[name]["metrics"] and content["key"] == before[name]["key"]
+    taught = after["standard-copy-s0"]["evaluations"]["teacher_probe"]
+    assert (
+        taught["top1"] == after["teacher-s0"]["evaluations"]["probe"]["top1"] and taught["beside"] == after["teacher-s0"]["key"]
+    )
+    assert begun(site).keys() > trained.keys() and all(begun(site)[key] == steps for key, steps in trained.items())
+    assert "finished: knn10" in site.bench("logs", "deit3/base/standard-copy-s0 on features")
+    assert "0 to train on slurm" in site.bench("evaluate", "--features")
+
+
 def test_the_same_request_twice_at_once_is_submitted_once(lab, tmp_path, study, expected):
     site = Site(tmp_path, lab, protocol(), study=study("standard-copy"), family="deit3")
     outs = [ended(process) for process in [site.start("run"), site.start("run")]]
