@@ -34,7 +34,8 @@ def check(settings: Settings, place: DataLocation, progress: Progress) -> Checke
     A set is decoded once: `place.work` remembers its digest, and later calls only list its files.
     Of a streamed source the first image of each split is read; its length shows in evaluation.
     Raises UserError for a folder, class or number of images of training, val and test other than
-    declared, and for their images that cannot be decoded in full. A shifted set like that is absent.
+    declared, and for their images that cannot be decoded in full. A shifted set like that is
+    absent.
     """
     sources = open_sources(settings, place)
     digests, shifted, absent = dict[str, str](), dict[str, str](), dict(sources.absent)

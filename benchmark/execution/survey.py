@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from pathlib import Path
 from typing import Any
 
 from benchmark.data import Checked
@@ -12,7 +11,7 @@ from benchmark.execution.launcher import Launch, Outcome
 from benchmark.spec.evaluations import on_set
 from benchmark.spec.plan import Item, evaluated
 from benchmark.spec.run import Run
-from benchmark.storage.result_file import Labelled, Result, labelled, read_result
+from benchmark.storage.result_file import Result, labelled
 
 
 class Survey:
@@ -165,26 +164,3 @@ class Survey:
             for cell in item.cells:
                 if item.evaluation is None or payload["evaluations"]:
                     put(self.workspace, results, item, cell, payload)
-
-    def other_weights(self, item: Item, sha256: str) -> Path | None:
-        """A result of the same protocol and pre-trained teacher that another file than this one made."""
-        for folder in {self.launch.results.path(cell).parent for cell in item.cells}:
-            for path in sorted(folder.glob("*.json")):
-                found = read_result(path)
-                if isinstance(found, Result) and found.teacher and _pretrained(found.run) == _pretrained(item.run):
-                    first_hand = found.run.teacher is not None and found.run.teacher.run_key is None
-                    if first_hand and found.teacher.sha256 != sha256:
-                        return path
-        return None
-
-    def other_images(self, checked: Callable[[Run], Checked]) -> Path | None:
-        """A finished result of this plan that other images than the `checked` ones made."""
-        for key, found in self.recorded.items():
-            if found.provenance.data not in (None, checked(self.plan.items[key].run).digest):
-                return self.launch.results.path(found.cell)
-        return None
-
-
-def _pretrained(run: Run | Labelled) -> dict[str, str]:
-    """The identity of a run's pre-trained teacher; empty without one."""
-    return {} if run.teacher is None else run.teacher.pinned

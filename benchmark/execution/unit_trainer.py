@@ -245,8 +245,11 @@ def made_by(task: WorkerTask, files: Mapping[str, Path], run: Run) -> str:
 
 
 def files_of(task: WorkerTask, item: Item) -> dict[str, Path]:
-    """The weights that a run names as its teacher's, or that an evaluation reads. Raises WeightsError for another run's that are
-    not those it left, UserError for missing pre-trained ones."""
+    """The weights that a run names as its teacher's, or that an evaluation reads.
+
+    Raises WeightsError for those of a run that are not what it left, UserError for missing
+    pre-trained ones.
+    """
     from benchmark.training.state_files import weights_of
     from families.core.weights import find_weights
 

@@ -57,6 +57,13 @@ class Item:
         return self.run.protocol.recipe.steps if self.evaluation is None else 0
 
 
+def counted(items: Collection[Item]) -> str:
+    """The number of runs and, if there are some, of evaluations, as in `7 runs and 2 evaluations`."""
+    evaluations = sum(item.evaluation is not None for item in items)
+    runs = [f"{len(items) - evaluations} runs"] if len(items) > evaluations or not items else []
+    return " and ".join([*runs, *([f"{evaluations} evaluations"] if evaluations else [])])
+
+
 def evaluated(item: Item, evaluation: Evaluation) -> Item:
     """An evaluation of the run of an item, in all of its cells."""
     return Item(item.run, list(item.cells), tuple(dict.fromkeys((item.key, *evaluation.files.values()))), evaluation)
@@ -86,12 +93,6 @@ class Plan:
     def cells(self) -> list[Cell]:
         """All cells, in the order of the runs."""
         return [cell for item in self.items.values() for cell in item.cells]
-
-    @property
-    def counted(self) -> str:
-        """Its runs, and evaluations if there are some, as in `7 runs and 2 evaluations`."""
-        evaluations = sum(item.evaluation is not None for item in self.items.values())
-        return f"{len(self.items) - evaluations} runs" + (f" and {evaluations} evaluations" if evaluations else "")
 
     @property
     def stages(self) -> list[list[Item]]:

@@ -73,7 +73,7 @@ def made_up(base, protocol, family, size, arm, seed):
 
 
 def numbers(base, key, family, student, method, budget, maps):
-    draw = random.Random(key)
+    draw = random.Random(f"{key} 1")
     mean = MEANS[method] - (8 if student == "matched" and method == "none" else 0) + 10 * (budget - 1)
     if method != "none" and family in FAILING and student == "standard":
         mean = 14.0 if method == "copy" else 24.5

@@ -76,7 +76,7 @@ class Site:
     def words(self, verb, *more):
         where = ["--work", self.root / "work"]
         on = ["--cluster", "slurm", "--cluster-config", self.root / "cluster.yaml"]
-        request = {**dict.fromkeys(("run", "evaluate"), [*self.request, *on]), "status": [], "cancel": [], "logs": []}[verb]
+        request = [*self.request, *on] if verb in ("run", "evaluate") else []
         return [str(word) for word in (*BENCH, verb, *request, *where, *more)]
 
     def start(self, verb, *more):

@@ -118,7 +118,7 @@ def test_finished_runs_are_evaluated(lab, tmp_path, study):
     site.bench("run", "--wait")
     before, trained = results(site), begun(site)
     out = site.bench("evaluate", "--features")
-    assert "0 to train and 4 to evaluate on slurm" in out and "submitted 4 runs as 2 jobs" in out
+    assert "0 to train and 4 to evaluate on slurm" in out and "submitted 4 evaluations as 3 jobs" in out, out
     site.until_over()
     assert site.counts() == {"finished": 7}
     after = results(site)

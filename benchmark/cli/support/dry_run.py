@@ -13,7 +13,7 @@ from benchmark.execution.launcher import Launch
 from benchmark.execution.setup import torch_device
 from benchmark.execution.submitter import Submitter
 from benchmark.execution.survey import Survey
-from benchmark.spec.plan import Item
+from benchmark.spec.plan import Item, counted
 from benchmark.storage.measurements import read_measurements
 from benchmark.storage.provenance import code_version
 from benchmark.storage.result_file import Result
@@ -101,7 +101,7 @@ def show(found: dict[str, Any], launch: Launch, console: Console) -> None:
         console.print(f"and {len(found['plan']) - MOST_ROWS} more runs; --dry-run --json lists all", highlight=False)
     finished, queued = (sum(row[kind] for row in found["plan"]) for kind in ("finished", "queued"))
     console.print(
-        f"{plan.counted} for {found['cells']} cells, {finished} finished, "
+        f"{counted(plan.items.values())} for {found['cells']} cells, {finished} finished, "
         + (f"{queued} queued or running, " if queued else "")
         + f"{found['todo']} to train; {found['comparisons']} distinct comparisons",
         highlight=False,

@@ -29,12 +29,14 @@ def train(launch: Launch, survey: Survey, console: Console, wait: bool) -> Outco
 
 
 def _show_plan(launch: Launch, survey: Survey, console: Console) -> None:
+    from benchmark.spec.plan import counted
+
     plan, outcome = launch.plan, launch.outcome
     merged = len(plan.cells) - len(plan.items)
     evaluations = sum(item.evaluation is not None for item in survey.todo)
     left = f"{len(survey.todo) - evaluations} to train" + (f" and {evaluations} to evaluate" if evaluations else "")
     console.print(
-        f"{plan.counted} ({len(plan.cells)} cells, {merged} shared): {len(outcome.found)} finished before, "
+        f"{counted(plan.items.values())} ({len(plan.cells)} cells, {merged} shared): {len(outcome.found)} finished before, "
         f"{len(outcome.restored)} restored from {launch.workspace.folder}, {left} on {launch.backend.name}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
@@ -45,12 +47,15 @@ def _show_plan(launch: Launch, survey: Survey, console: Console) -> None:
 
 
 def _show_submitted(launch: Launch, console: Console) -> None:
+    from benchmark.spec.plan import counted
+
     outcome, arrays = launch.outcome, launch.submission.arrays
     if outcome.submitted:
         jobs = sum(len(array.jobs) for array in arrays)
         told = ", ".join(str(array.jobs[0].id).split("_")[0] for array in arrays)
+        submitted = counted([launch.plan.items[key] for key in outcome.submitted])
         console.print(
-            f"submitted {len(outcome.submitted)} runs as {jobs} jobs ({launch.backend.title}'s {told}), "
+            f"submitted {submitted} as {jobs} jobs ({launch.backend.title}'s {told}), "
             f"at most {launch.setup.jobs} at a time",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
@@ -67,6 +72,7 @@ def _show_training(launch: Launch, survey: Survey, console: Console) -> None:
     from benchmark.execution.follower import follow
     from benchmark.execution.live_progress import LiveProgress
     from benchmark.execution.stage_trainer import StageTrainer
+    from benchmark.spec.plan import counted
 
     begun = time.monotonic()
     with LiveProgress(console, survey.todo, launch.workspace):
@@ -76,9 +82,10 @@ def _show_training(launch: Launch, survey: Survey, console: Console) -> None:
             StageTrainer(launch).train(survey.todo)
             _show_elsewhere(launch.outcome, console)
     minutes, seconds = divmod(round(time.monotonic() - begun), 60)
-    kinds = [launch.plan.items[key].evaluation is None for key in launch.outcome.finished]
-    evaluated = f" and made {kinds.count(False)} evaluations" if False in kinds else ""
-    console.print(f"trained {kinds.count(True)} runs{evaluated} in {minutes} min {seconds} s", highlight=False)
+    done = [launch.plan.items[key] for key in launch.outcome.finished]
+    evaluations = [item for item in done if item.evaluation is not None]
+    made = f" and made {counted(evaluations)}" if evaluations else ""
+    console.print(f"trained {len(done) - len(evaluations)} runs{made} in {minutes} min {seconds} s", highlight=False)
 
 
 def _show_outcome(launch: Launch, console: Console) -> None:

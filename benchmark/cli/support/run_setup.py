@@ -43,13 +43,14 @@ def checked_setup(args: argparse.Namespace, launch: Launch, survey: Survey, cons
     if args.tensorboard:
         _check_tensorboard()
     from benchmark.data import Checked
+    from benchmark.execution.earlier_results import other_images
 
     setup, lacking = _placed(args, launch, bool(survey.todo)), survey.lacking()
     if not survey.todo and (not lacking or _without_images(args, launch.plan)):
         survey.add(lacking, lambda run: Checked(absent=dict.fromkeys(run.settings.data.shifted_sets, "")))
         return setup
     setup = replace(setup, data=_checked_data(launch.plan, setup, console))
-    other = survey.other_images(setup.checked)
+    other = other_images(survey, setup.checked)
     if other is not None:
         raise UserError(f"the images in {args.data} are not those that made {other}: choose another --results, or those images")
     survey.add(lacking, setup.checked)
@@ -99,10 +100,11 @@ def _checked_data(plan: Plan, setup: Setup, console: Console) -> dict[str, Check
 def _check_weights(survey: Survey, folder: Path, console: Console) -> None:
     """Fetch missing pre-trained teachers, and load each once. Raises WeightsError."""
     for (family, size), item in _pretrained(survey.todo).items():
+        from benchmark.execution.earlier_results import other_weights
         from families.core.weights import file_digest, load_pretrained
 
         path = fetch_with_bar(family, size, folder, console)
-        other = survey.other_weights(item, file_digest(path))
+        other = other_weights(survey.launch.results, item, file_digest(path))
         if other is not None:
             raise UserError(f"{path} is not the file that made {other}: choose another --results and --work, or that file")
         with console.status(f"loading {path.name}"):
