@@ -1,10 +1,13 @@
 """What is committed: valid results of the protocol as it is, and reports, README and docs that are what they give."""
 
+import json
 import re
 import shlex
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 import families
 from benchmark.cli import _parser, main
@@ -29,6 +32,48 @@ def test_reports_and_readme_are_what_the_results_give(committed, monkeypatch, ca
     found = committed.found
     assert not (found.stale or found.rejected or found.unknown)
     assert main(["report", "--check", "--readme", "README.md", "--claims", "docs/claims.md"]) == 0, capsys.readouterr().out
+
+
+METHODS = [f"{student}-{method}" for student in ("standard", "matched") for method in ("none", "copy", "distill")]
+
+
+def test_the_board_again_by_numpy_and_scipy_alone(committed):
+    """Gaps, half-widths and verdicts of study main, from the result files by docs/statistics.md."""
+    runs = {}
+    for path in (ROOT / "results" / "mini").glob("*/*/*.json"):
+        content = json.loads(path.read_text())
+        labels = content["run"]
+        if labels["arm"] in METHODS:
+            cell = runs.setdefault((labels["family"], labels["size"], labels["arm"]), {})
+            cell[content["key"]] = content["metrics"]["top1"]
+    keys = {place: frozenset(cell) for place, cell in runs.items()}
+    top1 = {place: np.array(list(cell.values())) for place, cell in runs.items()}
+    spreads = {arm: {} for arm in METHODS}  # an arm's variances, of cells that share their runs one
+    for (family, size, arm), own in keys.items():
+        plain = (family, size, arm.replace("matched", "standard"))
+        if arm.startswith("standard") or keys[plain] != own:
+            spreads[arm][own] = top1[family, size, arm].var(ddof=1)
+    home = {own: arm for arm, cells in spreads.items() for own in cells}
+    variance = {own: max(spreads[arm][own], np.mean(list(spreads[arm].values()))) for own, arm in home.items()}
+    transfers = {place: (*place[:2], f"{place[2].partition('-')[0]}-none") for place in keys if not place[2].endswith("none")}
+    m = len({(keys[place], keys[baseline]) for place, baseline in transfers.items()})
+    (board,) = (board for board in committed.boards if board.study == "main")
+    assert m == board.comparisons
+    checked = 0
+    for place, baseline in transfers.items():
+        gap = board.comparisons_of.gap("mini", *place)
+        if keys[place] == keys[baseline]:
+            continue
+        n = min(len(keys[place]), len(keys[baseline]))
+        lone = any(len(spreads[home[keys[each]]]) == 1 for each in (place, baseline))
+        terms = [variance[keys[each]] / len(keys[each]) for each in (place, baseline)]
+        half = stats.t.ppf(1 - 0.05 / 2 / m, (n - 1) * (1 if lone else 2)) * np.sqrt(sum(terms))
+        value = top1[place].mean() - top1[baseline].mean()
+        verdict = "success" if value - half > 0 else "failure" if value + half < 0 else "inconclusive"
+        assert (gap.value, gap.simultaneous) == pytest.approx((value, half), abs=1e-6), place
+        assert gap.verdict == verdict, place
+        checked += 1
+    assert checked > 56
 
 
 def test_every_study_was_measured(committed):
@@ -78,11 +123,12 @@ def test_no_comparison_has_two_intervals(committed):
 
 
 def test_nulls_are_no_success_and_fail_where_the_baseline_has_learnt(committed):
-    """But the average map over images, of which nothing is claimed: it is no null on mini."""
+    """As far as three seeds can tell. Of the average map over images nothing is claimed: it is no null on mini."""
     (nulls,) = (finding for finding in committed.findings if finding.study == "nulls")
     usual, learnt, average = nulls.judged
     assert set(usual.counts) <= {"not contradicted", "as claimed"} and sum(usual.counts.values()) == len(usual.measured)
-    assert set(learnt.counts) == {"as claimed"} and sum(learnt.counts.values()) == len(learnt.measured) == len(usual.measured)
+    assert set(learnt.counts) <= {"as claimed", "open"} and sum(learnt.counts.values()) == len(learnt.measured)
+    assert len(learnt.measured) == len(usual.measured) and "contradicted" not in average.counts
     assert not average.counts
     teachers = [{each for one in judged.measured for each in one.teachers} for judged in nulls.judged]
     assert teachers[0] == teachers[1] == teachers[2] and len(teachers[0]) == 8

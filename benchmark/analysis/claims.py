@@ -188,13 +188,12 @@ class Finding:
         """The meaning of the numbers."""
         return (
             "Differences of mean top-1 in percentage points, of kl in nats, ± half the simultaneous 95 % interval over m"
-            " comparisons (Bonferroni; Student's t with pooled variances): those of the leaderboard that judges a gap, else those"
+            " comparisons (Bonferroni; Student's t): those of the leaderboard that judges a gap, else those"
             f" that this study's claims add ({' or '.join(map(str, self.comparisons)) or 'none'}). {HOLDS}: the whole interval"
             f" lies on the claimed side of 0; {CONTRADICTED}: on the other; {OPEN}: it contains 0. A claim that denies a side is"
             f" {CONTRADICTED}, {NOT_CONTRADICTED} or {HOLDS}. {EXPECTED['same']}: the lines of a teacher (a family, a size) are"
             f" judged together: {OPEN} as soon as one contains 0. {NO_CASE}: the claim is about failing transfers, and this one"
-            " is not shown to fail. ° each cell's own variance puts it on another side of 0, or on none. n: runs of the arm with"
-            " fewest."
+            " is not shown to fail. n: runs of the arm with fewest."
         )
 
 

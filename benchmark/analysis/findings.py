@@ -1,10 +1,10 @@
 """Judge the claims of studies by the results of one protocol.
 
 A claim speaks of differences of arms' means (benchmark.spec.study.Test). Each is estimated for each
-teacher that has results, by the rules of benchmark.analysis.statistics: variances pooled over an
-arm's cells, intervals simultaneous over all comparisons of the plan, finished or not. No comparison
-has two intervals: a gap that a leaderboard judges has that leaderboard's, and any other difference
-belongs to the first study whose claims speak of it.
+teacher that has results, by the rules of benchmark.analysis.statistics: intervals simultaneous over
+all comparisons of the plan, finished or not. No comparison has two intervals: a gap that a
+leaderboard judges has that leaderboard's, and any other difference belongs to the first study whose
+claims speak of it.
 """
 
 from __future__ import annotations

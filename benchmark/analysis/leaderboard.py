@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 import families
-from benchmark.analysis.notes import code_notes, component_notes, spread_notes, teacher_notes
+from benchmark.analysis.notes import code_notes, component_notes, teacher_notes
 from benchmark.analysis.statistics import (
     CONTROL,
     GAP,
@@ -102,7 +102,7 @@ class Leaderboard:
         place, pool = (self.protocol, row.families[0], row.size), self.comparisons_of.pool
         parts = [((), (*place, arm), 1.0), ((), (*place, other), -1.0)]
         found = as_estimates(contrasts(pool, parts, 1)) if pool is not None else {}
-        return replace(found[()], simultaneous=None, unpooled=None) if found else None
+        return replace(found[()], simultaneous=None) if found else None
 
     def estimate(self, row: Row, arm: str, kind: str) -> Estimate | None:
         """An estimate of `signed_arms` for a row's teachers; None where it has no results."""
@@ -131,21 +131,11 @@ class Leaderboard:
         """The meaning of every number and sign."""
         return (
             "none: mean top-1 in % on the test set. Others: gap in percentage points to the same student without transfer,"
-            f" ± half the simultaneous 95 % interval over {self.comparisons or 'no'} comparisons (Bonferroni; Student's t with"
-            " pooled variances, Satterthwaite's degrees of freedom). ✓ success: the interval lies above 0; ✗ failure:"
-            f" below; ~ inconclusive. Runs per arm: {self.seeds}. Copy runs its teacher at test time too.{self._pooling}"
+            f" ± half the simultaneous 95 % interval, which holds for all {self.comparisons or 'no'} comparisons of this table"
+            " at once (Bonferroni; Student's t; each cell has the larger of its own variance and its arm's mean variance)."
+            " ✓ success: the interval lies above 0; ✗ failure: below; ~ inconclusive."
+            f" Runs per arm: {self.seeds}. Copy runs its teacher at test time too."
         )
-
-    @property
-    def _pooling(self) -> str:
-        """How many verdicts the pooling of variances decides."""
-        gaps = [entry.gap for row in self.rows for entry in row.entries if entry.gap is not None and entry.gap.own_verdict]
-        other = sum(gap.verdict != gap.own_verdict for gap in gaps)
-        if not gaps:
-            return ""
-        return f" ° another verdict by each cell's own variance ({other} of {len(gaps)})." if other else (
-            " Every verdict is the same by each cell's own variance."
-        )  # fmt: skip
 
 
 def leaderboard(
@@ -196,7 +186,6 @@ def leaderboard(
         notes=(
             *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
             *teacher_notes(results, name),
-            *spread_notes(own),
             *code_notes({result.key: result.provenance.code for result in counted}),
             *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
         ),
@@ -222,7 +211,7 @@ def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[st
     for place, value in list(stats.found.items()):
         _, family, _, arm, kind = place
         if kind == GAP and arm in elsewhere:
-            stats.found[place] = replace(value, simultaneous=None, unpooled=None)
+            stats.found[place] = replace(value, simultaneous=None)
         if kind == REVERSAL and inert(Arm.parse(arm), family, place[2]):
             del stats.found[place]
     return stats
@@ -318,7 +307,7 @@ def _shifted(found: pd.DataFrame, name: str) -> dict[tuple[str, str, str, str], 
         measured = as_estimates(estimates(Pool(own.assign(top1=own[column])), 1)) if len(own) else {}
         for (_, *place, kind), one in measured.items():
             if kind == GAP:  # no verdict is drawn from it
-                gaps[*place, column.removeprefix("shift:")] = replace(one, simultaneous=None, unpooled=None)
+                gaps[*place, column.removeprefix("shift:")] = replace(one, simultaneous=None)
     return gaps
 
 
@@ -361,7 +350,7 @@ def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFra
 
 def _gap_columns(gap: Estimate | None) -> dict[str, Any]:
     columns: dict[str, Any] = {name: getattr(gap, field, None) for name, field in GAP_FIELDS.items()}
-    for label in ("plain", "simultaneous", "unpooled"):
+    for label in ("plain", "simultaneous"):
         half = getattr(gap, label, None)
         for sign, end in ((-1, "low"), (1, "high")):
             columns[f"{label}95_{end}"] = None if gap is None or half is None else gap.value + sign * half

@@ -5,23 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-import pandas as pd
-
 import families
-from benchmark.analysis.statistics import unequal_spread
 from benchmark.storage.result_file import Result
-
-UNEQUAL = 0.01  # p below which spreads are called unequal
-
-
-def spread_notes(found: pd.DataFrame) -> list[str]:
-    """Arms whose runs spread unequally between teachers, against the assumption of pooling."""
-    unequal = {arm: p for arm, p in (unequal_spread(found) if len(found) else {}).items() if p < UNEQUAL}
-    return [
-        f"{arm}: runs spread unequally between teachers (Brown-Forsythe p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}), so that"
-        " its pooled intervals are too narrow for the noisiest teachers and too wide for the quietest"
-        for arm, p in unequal.items()
-    ]
 
 
 def teacher_notes(results: Sequence[Result], name: str) -> list[str]:

@@ -4,13 +4,15 @@ gap(arm) = mean top-1 of the arm - mean top-1 of the same student at the same bu
 transfer, in percentage points. Several teachers share one baseline, so arms are not paired by seed:
 a difference of means has
 
-    se^2 = sum over arms of s^2 x sum over its cells of weight^2 / n,
+    se^2 = sum over cells of weight^2 x max(s^2, S^2) / n,
 
-s^2 pooled over the arm's cells, n runs in a cell (a matched student that is the standard one is a
-cell of the standard arm). The degrees of freedom of that sum are Satterthwaite's (Biometrics
-Bulletin 2, 1946; for two arms Welch, Biometrika 34, 1947): se^4 / sum(term^2 / df of its s^2).
-Intervals are two-sided Student's t: plain ones at 95 %, and simultaneous ones at 95 % over m
-comparisons (Bonferroni, in Dunn, JASA 56, 1961). The simultaneous one is shown and decides.
+s^2 the variance of a cell's n runs, S^2 the mean variance of its arm's cells (a matched student
+that is the standard one is a cell of the standard arm): each cell gets the larger of its own
+variance and its arm's. Intervals are two-sided Student's t with 2 (n - 1) degrees of freedom, n the
+fewest runs of a cell; n - 1 where an arm has a single cell, as is safe whatever the variances are
+(Hsu, Statistical Research Memoirs 2, 1938; Mickey and Brown, Annals of Mathematical Statistics 37,
+1966). Plain ones are at 95 %, simultaneous ones at 95 % over m comparisons of a table (Bonferroni,
+in Dunn, JASA 56, 1961). The simultaneous one is shown and decides.
 """
 
 from __future__ import annotations
@@ -38,15 +40,13 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True)
 class Estimate:
     """A difference of means in percentage points, with its standard error, degrees of freedom and
-    half-widths (plain, simultaneous); these are None where an arm has one run only or no variance
-    can be pooled. `unpooled` is the simultaneous one from each cell's own variance."""
+    half-widths (plain, simultaneous); these are None where a cell has one run only."""
 
     value: float
     se: float | None = None
     df: float | None = None
     plain: float | None = None
     simultaneous: float | None = None
-    unpooled: float | None = None
 
     @property
     def verdict(self) -> str | None:
@@ -56,16 +56,6 @@ class Estimate:
         if self.value - self.simultaneous > 0:
             return SUCCESS
         return FAILURE if self.value + self.simultaneous < 0 else INCONCLUSIVE
-
-    @property
-    def own_verdict(self) -> str | None:
-        """The verdict by each cell's own variance; None without one."""
-        return Estimate(self.value, simultaneous=self.unpooled).verdict
-
-    @property
-    def weak(self) -> str:
-        """° where each cell's own variance gives another verdict."""
-        return "°" if self.own_verdict not in (None, self.verdict) else ""
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
@@ -103,26 +93,25 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def pooled(table: pd.DataFrame) -> pd.DataFrame:
-    """By (protocol, group): the arm whose runs they are (`home`), and variance `s2` pooled over
-    that arm's cells with its degrees of freedom `df`.
+def arms_variances(table: pd.DataFrame) -> pd.DataFrame:
+    """By (protocol, group): the arm whose runs they are (`home`), the mean variance `s2` of that
+    arm's cells, and their number.
 
     Cells that share their runs count once, as the arm's with the fewest variants; a matched
-    student's that are the standard one's belong to the standard arm.
+    student's that are the standard one's belong to the standard arm. Cells of one run have no
+    variance and do not count.
     """
     table = table[_first(table["protocol"], table["arm"], table["key"])]
     group = _codes(table["protocol"], table["arm"], table["group"])
-    by = table["top1"].groupby(group, sort=False)
     groups = table.loc[_first(group), ["protocol", "group", "arm"]].rename(columns={"arm": "home"}).reset_index(drop=True)
-    groups["df"] = by.count() - 1
-    groups["ss"] = (by.var() * groups["df"]).fillna(0.0)
+    groups["own"] = table["top1"].groupby(group, sort=False).var().to_numpy()
     rank = {arm: (Arm.parse(arm).student == "matched", arm.count("+")) for arm in groups["home"].unique()}
     ranks = [rank[arm] for arm in groups["home"]]
     groups = groups.iloc[sorted(range(len(ranks)), key=ranks.__getitem__)]
     groups = groups[_first(groups["protocol"], groups["group"])]
-    total = groups[["ss", "df"]].groupby(_codes(groups["protocol"], groups["home"]), sort=False).transform("sum")
-    groups = groups.assign(df=total["df"], s2=total["ss"] / total["df"].where(total["df"] > 0))
-    return groups[["protocol", "group", "home", "s2", "df"]].reset_index(drop=True)
+    by = groups["own"].groupby(_codes(groups["protocol"], groups["home"]), sort=False)
+    groups = groups.assign(s2=by.transform("mean"), cells=by.transform("count"))
+    return groups[["protocol", "group", "home", "s2", "cells"]].reset_index(drop=True)
 
 
 def _codes(*columns: Any) -> Ints:
@@ -145,15 +134,17 @@ Part = tuple[Any, tuple[Any, ...], float]  # of a contrast (any id) a cell (prot
 
 
 class Pool:
-    """The cells of a table and their pooled variances, computed once for every sum of means."""
+    """The cells of a table and their variances, computed once for every sum of means."""
 
     def __init__(self, table: pd.DataFrame) -> None:
         self.cells = cells(table)
-        found = self.cells.merge(pooled(table), how="left", on=["protocol", "group"])
+        found = self.cells.merge(arms_variances(table), how="left", on=["protocol", "group"])
         self.places = list(zip(*(found[key].tolist() for key in KEYS), strict=True))
         self.at = {place: number for number, place in enumerate(self.places)}
-        self.group, self.home = _codes(found["group"]), _codes(found["home"])
-        self.mean, self.n, self.sd, self.s2, self.df = (found[name].to_numpy() for name in ("mean", "n", "sd", "s2", "df"))
+        self.group = _codes(found["group"])
+        self.mean, self.n = found["mean"].to_numpy(), found["n"].to_numpy()
+        self.variance = np.maximum(found["sd"].to_numpy() ** 2, found["s2"].to_numpy())  # missing for one run
+        self.alone = found["cells"].to_numpy() < 2
 
 
 def contrasts(pool: Pool, parts: Sequence[Part], comparisons: int | pd.Series) -> pd.DataFrame:
@@ -165,9 +156,9 @@ def contrasts(pool: Pool, parts: Sequence[Part], comparisons: int | pd.Series) -
         comparisons: m of the simultaneous intervals; or that of each contrast, by its id.
 
     Returns a row a contrast whose cells all have results, in the order of their ids' first parts:
-    value, se, df, plain, simultaneous, unpooled (half-widths) and verdict, missing where Estimate's
-    are None. Cells that are the same runs (matched = standard) count as one, with the sum of their
-    weights: what cancels is no estimate of anything and gets no interval.
+    value, se, df, plain, simultaneous (half-widths) and verdict, missing where Estimate's are None.
+    Cells that are the same runs (matched = standard) count as one, with the sum of their weights:
+    what cancels is no estimate of anything and gets no interval.
     """
     lacking = {name for name, place, _ in parts if place not in pool.at}
     known = [part for part in parts if part[0] not in lacking]
@@ -176,13 +167,15 @@ def contrasts(pool: Pool, parts: Sequence[Part], comparisons: int | pd.Series) -
     of = np.array([number[name] for name, _, _ in known], dtype=np.int64)
     at = np.array([pool.at[place] for _, place, _ in known], dtype=np.int64)
     of, at, weight = _merged(of, at, np.array([weight for _, _, weight in known], dtype=float), pool)
-    mean, n, sd = pool.mean[at], pool.n[at], pool.sd[at]
-    table = pd.DataFrame({"value": pd.Series(weight * mean).groupby(of).sum().reindex(every, fill_value=0.0)})
-    table["se"], table["df"] = _combined(*_arms_terms(of, pool.home[at], weight**2 / n, n, pool.s2[at], pool.df[at]), every)
-    own_se, own_df = _combined(weight**2 * sd**2 / n, n - 1, of, every)
+    count, n = len(every), pool.n[at]
+    table = pd.DataFrame({"value": np.bincount(of, weight * pool.mean[at], count)}, index=every)
+    fewest = pd.Series(n).groupby(of).min().reindex(every)  # missing where all cancels
+    table["se"] = np.sqrt(np.bincount(of, weight**2 * pool.variance[at] / n, count))  # missing where a variance is
+    table["se"] = table["se"].where(fewest.notna())
+    alone = np.bincount(of, pool.alone[at], count) > 0
+    table["df"] = ((fewest - 1) * np.where(alone, 1, 2)).where(table["se"] > 0)
     m = comparisons.reindex(ids).to_numpy() if isinstance(comparisons, pd.Series) else comparisons
-    table["plain"] = _half_width(table["se"], table["df"], 1)
-    table["simultaneous"], table["unpooled"] = _half_width(table["se"], table["df"], m), _half_width(own_se, own_df, m)
+    table["plain"], table["simultaneous"] = (_half_width(table["se"], table["df"], each) for each in (1, m))
     table["verdict"] = _verdicts(table["value"], table["simultaneous"])
     return table.set_index(ids)
 
@@ -192,25 +185,6 @@ def _merged(of: Ints, at: Ints, weight: Floats, pool: Pool) -> tuple[Ints, Ints,
     same = _codes(of, pool.group[at])
     first, total = _first(same), np.bincount(same, weight)
     return of[first][total != 0], at[first][total != 0], total[total != 0]
-
-
-def _arms_terms(of: Ints, home: Ints, share: Floats, n: Ints, s2: Floats, df: Ints) -> tuple[Floats, Ints, Ints]:
-    """By arm and contrast: variance added, missing where a cell has one run, and its df."""
-    arm = _codes(of, home)
-    first = _first(arm)
-    shares, fewest = (pd.Series(values).groupby(arm) for values in (share, n))
-    usable = (fewest.min().to_numpy() > 1) & (df[first] > 0)
-    return np.where(usable, shares.sum().to_numpy() * s2[first], np.nan), df[first], of[first]
-
-
-def _combined(term: Floats, df: Ints, of: Ints, every: range) -> tuple[pd.Series, pd.Series]:
-    """Of each contrast the standard error of a sum of independent terms with these variances, and
-    Satterthwaite's degrees of freedom."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        unknown, variance, spread = (pd.Series(each).groupby(of) for each in (np.isnan(term), term, term**2 / df))
-        sums = variance.sum().where(~unknown.any())
-        found = np.sqrt(sums), (sums**2 / spread.sum()).where(sums > 0)
-    return found[0].reindex(every), found[1].reindex(every)
 
 
 def _half_width(se: pd.Series, df: pd.Series, m: Any) -> pd.Series:
@@ -304,24 +278,6 @@ class Comparisons:
     def gap(self, protocol: str, family: str, size: str, arm: str) -> Estimate | None:
         """The arm against the same student and budget without transfer; None without results."""
         return self.estimate(protocol, family, size, arm, GAP)
-
-
-def unequal_spread(table: pd.DataFrame) -> dict[str, float]:
-    """By arm: p of Brown and Forsythe's test (JASA 69, 1974) that its cells' runs spread equally,
-    which pooling takes them to; of cells with three runs or more, where there are at least two."""
-    found, homes = pooled(table), dict[str, dict[tuple[str, str], dict[str, float]]]()
-    home = dict(zip(zip(found["protocol"], found["group"], strict=True), found["home"], strict=True))
-    for protocol, arm, group, key, top1 in zip(
-        *(table[name] for name in ("protocol", "arm", "group", "key", "top1")), strict=True
-    ):
-        if home[protocol, group] == arm:
-            homes.setdefault(arm, {}).setdefault((protocol, group), {}).setdefault(key, top1)
-    unequal = {}
-    for arm, groups in homes.items():
-        samples = [list(runs.values()) for runs in groups.values() if len(runs) > 2]
-        if len(samples) > 1 and any(len(set(sample)) > 1 for sample in samples):
-            unequal[arm] = float(stats.levene(*samples, center="median").pvalue)
-    return unequal
 
 
 def family_verdict(verdicts: Sequence[str | None]) -> str | None:

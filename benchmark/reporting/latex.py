@@ -57,9 +57,7 @@ def spread(key: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Verdict):
         return {key: value.word, f"{key}_lowest": min(value.gaps, default=None), f"{key}_highest": max(value.gaps, default=None)}
     if isinstance(value, Difference):
-        half = value.estimate.unpooled
-        own = (None, None) if half is None else (value.estimate.value - half, value.estimate.value + half)
-        return spread(key, value.estimate) | dict(zip((f"{key}_own95_low", f"{key}_own95_high"), own, strict=True))
+        return spread(key, value.estimate)
     if isinstance(value, Gap):
         return spread(key, value.estimate) | {f"{key}_n": value.n, f"{key}_verdict": value.estimate.verdict}
     if isinstance(value, Estimate):

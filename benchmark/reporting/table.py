@@ -47,7 +47,7 @@ class Gap:
         if half is None or verdict is None:
             why = "n=1" if self.n == 1 else "baseline n=1" if self.estimate.plain is None else "plain 95 %"
             return f"{shown(self.estimate)} ({why})"
-        return f"{signed(self.estimate.value)} ± {rounded(half):.1f} {MARKS[verdict]} {verdict}{self.estimate.weak}"
+        return f"{signed(self.estimate.value)} ± {rounded(half):.1f} {MARKS[verdict]} {verdict}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Difference:
         half, value = self.estimate.simultaneous, signed(self.estimate.value, self.digits)
         if half is None:
             return f"{value} ({'n=1' if self.n == 1 else 'no interval'})"
-        return f"{value} ± {rounded(half):.{self.digits}f}{self.estimate.weak}"
+        return f"{value} ± {rounded(half):.{self.digits}f}"
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from benchmark.analysis.statistics import (
     Comparisons,
     Estimate,
     Pool,
+    arms_variances,
     as_estimates,
     cells,
     contrasts,
     family_verdict,
-    pooled,
 )
 
 
@@ -42,53 +42,68 @@ def rows(arm, top1s, family="f", size="base", group=None, start=0):
 
 
 def test_a_gap_by_hand():
-    """Baseline 20, 22, 24 (variance 4), Copy 80, 81, 82 (variance 1): se^2 = 5/3, df = (5/3)^2 / ((4/3)^2/2 + (1/3)^2/2)."""
+    """Baseline 20, 22, 24 (variance 4), Copy 80, 81, 82 (variance 1), the only cells of their arms: se^2 = 5/3 with 2 degrees."""
     board = Comparisons(pd.DataFrame(rows("standard-none", [20, 22, 24]) + rows("standard-copy", [80, 81, 82])), 4)
     gap = board.gap("p", "f", "base", "standard-copy")
     assert gap.value == pytest.approx(59)
-    assert gap.se == pytest.approx(math.sqrt(5 / 3))
-    df = (25 / 9) / ((16 / 9) / 2 + (1 / 9) / 2)
-    assert gap.df == pytest.approx(df)
-    assert gap.plain == pytest.approx(stats.t.ppf(0.975, df) * math.sqrt(5 / 3))
-    assert gap.simultaneous == pytest.approx(stats.t.ppf(1 - 0.05 / 8, df) * math.sqrt(5 / 3))
+    assert (gap.se, gap.df) == (pytest.approx(math.sqrt(5 / 3)), 2)
+    assert gap.plain == pytest.approx(stats.t.ppf(0.975, 2) * math.sqrt(5 / 3))
+    assert gap.simultaneous == pytest.approx(stats.t.ppf(1 - 0.05 / 8, 2) * math.sqrt(5 / 3))
     assert gap.verdict == "success"
 
 
-def test_one_pair_is_welchs_t_test():
-    """With a single teacher, nothing is pooled beyond the arm: scipy's Welch test must agree on p and interval."""
-    a, b = [71.0, 74.5, 73.2, 70.1], [69.0, 72.5, 68.8, 70.2, 66.1]
-    board = Comparisons(pd.DataFrame(rows("standard-none", b) + rows("standard-copy", a)), 1)
-    gap = board.gap("p", "f", "base", "standard-copy")
-    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+def test_each_cell_gets_the_larger_of_its_own_variance_and_its_arms():
+    """Copy's cells have variances 1 and 9, mean 5: 5 and 9 count. The baselines have 4 and 4. 2 x (3 - 1) degrees."""
+    table = [row for family, top1s in (("f", [80, 81, 82]), ("g", [77, 80, 83])) for row in rows("standard-copy", top1s, family)]
+    table += [row for family in "fg" for row in rows("standard-none", [20, 22, 24], family)]
+    board = Comparisons(pd.DataFrame(table), 2)
+    for family, variance in (("f", 5), ("g", 9)):
+        gap = board.gap("p", family, "base", "standard-copy")
+        assert (gap.se, gap.df) == (pytest.approx(math.sqrt((variance + 4) / 3)), 4)
+        assert gap.simultaneous == pytest.approx(stats.t.ppf(1 - 0.05 / 4, 4) * gap.se)
+
+
+def test_equal_variances_give_the_two_sample_t_test():
+    """Where no cell's variance is below its arm's mean, scipy's test with pooled variance has the same interval."""
+    a, b = [71.0, 74.0, 73.0, 70.0], [69.0, 72.0, 71.0, 68.0]
+    table = [row for family in "fg" for row in rows("standard-none", b, family) + rows("standard-copy", a, family)]
+    gap = Comparisons(pd.DataFrame(table), 1).gap("p", "f", "base", "standard-copy")
+    low, high = stats.ttest_ind(a, b).confidence_interval(0.95)
     assert (gap.value - gap.plain, gap.value + gap.plain) == pytest.approx((low, high))
     assert gap.plain == pytest.approx(gap.simultaneous)
 
 
-def test_variance_is_pooled_over_the_cells_of_an_arm():
-    """Cells with variances 1 (df 2) and 4 (df 1): pooled (2 x 1 + 1 x 4) / 3 = 2."""
-    table = pd.DataFrame(rows("standard-copy", [1, 2, 3], "f") + rows("standard-copy", [10, 10 + math.sqrt(8)], "g"))
-    found = pooled(table)
-    assert found["home"].tolist() == ["standard-copy"] * 2
-    assert found["s2"].tolist() == pytest.approx([2, 2])
-    assert found["df"].tolist() == [3, 3]
+def test_the_fewest_runs_give_the_degrees_of_freedom():
+    table = [row for family in "fg" for row in rows("standard-none", [1, 2, 3, 4, 5], family)]
+    table += rows("standard-copy", [11, 12, 13], "f") + rows("standard-copy", [11, 12, 13, 14], "g")
+    board = Comparisons(pd.DataFrame(table), 1)
+    assert [board.gap("p", family, "base", "standard-copy").df for family in "fg"] == [4, 6]
+
+
+def test_an_arms_variance_is_the_mean_of_its_cells():
+    """Variances 1 and 4, whatever their numbers of runs; a cell of one run has none."""
+    table = rows("standard-copy", [1, 2, 3], "f") + rows("standard-copy", [10, 10 + math.sqrt(8)], "g")
+    found = arms_variances(pd.DataFrame(table + rows("standard-copy", [5], "h")))
+    assert found["home"].tolist() == ["standard-copy"] * 3
+    assert found["s2"].tolist() == pytest.approx([2.5] * 3) and found["cells"].tolist() == [2] * 3
 
 
 def test_shared_runs_count_once():
-    """Two families that share their runs add no degrees of freedom, and each still has its own cell."""
+    """Two families that share their runs are one cell of the arm, and each still has its own."""
     once = pd.DataFrame(rows("standard-none", [1, 2, 3], "f", group="g"))
     twice = pd.concat([once, pd.DataFrame(rows("standard-none", [1, 2, 3], "h", group="g"))])
-    assert pooled(twice).to_dict("records") == pooled(once).to_dict("records")
+    assert arms_variances(twice).to_dict("records") == arms_variances(once).to_dict("records")
     assert cells(twice)["n"].tolist() == [3, 3]
 
 
 def test_a_baseline_that_two_cells_share_cancels_between_their_gaps():
-    """What is left are Copy's cells, with variances 1 and 4 (pooled 2.5 with 4 degrees of freedom): se^2 = 2.5 x 2/3."""
+    """What is left are Copy's cells, with variances 1 and 4 (mean 2.5): se^2 = (2.5 + 4) / 3."""
     table = rows("standard-none", [20, 22, 24], "f", group="g") + rows("standard-none", [20, 22], "h", group="g")
     table += rows("standard-copy", [80, 81, 82], "f") + rows("standard-copy", [70, 72, 74], "h")
     signs = {("f", "standard-copy"): 1, ("f", "standard-none"): -1, ("h", "standard-copy"): -1, ("h", "standard-none"): 1}
     parts = [("change", ("p", family, "base", arm), sign) for (family, arm), sign in signs.items()]
     found = as_estimates(contrasts(Pool(pd.DataFrame(table)), parts, 1))["change"]
-    assert (found.value, found.se, found.df) == (9, pytest.approx(math.sqrt(5 / 3)), pytest.approx(4))
+    assert (found.value, found.se, found.df) == (9, pytest.approx(math.sqrt(6.5 / 3)), 4)
 
 
 def test_what_else_is_asked_for_changes_no_contrast():

@@ -172,7 +172,7 @@ def test_values_are_those_worked_out_by_hand():
     only = drawn(**given)
     found = {name: figure.data for name, figure in only.items()}
     assert list(found) == ["gaps", "native", "control", "curves", "match"]
-    se, df = math.sqrt(2 / 3), 4
+    se, df = math.sqrt(2 / 3), 2
     gaps = found["gaps"].set_index("arm")
     half = stats.t.ppf(1 - 0.05 / 2 / 4, df) * se
     assert gaps["gap"].to_dict() == {"standard-copy": 50, "standard-distill": 0, "matched-copy": -50, "matched-distill": 0}
@@ -182,7 +182,7 @@ def test_values_are_those_worked_out_by_hand():
     assert set(gaps["comparisons"]) == {4} and set(gaps["n"]) == {3}
     native = found["native"].set_index("method")
     assert native[["standard", "matched", "reversal"]].loc["copy"].tolist() == [50, -50, -100]
-    assert native["reversal_plain95"]["copy"] == pytest.approx(stats.t.ppf(0.975, 8) * math.sqrt(4 / 3), abs=1e-4)
+    assert native["reversal_plain95"]["copy"] == pytest.approx(stats.t.ppf(0.975, 2) * math.sqrt(4 / 3), abs=1e-4)
     (control,) = found["control"].to_dict("records")
     assert control["control"] == 50
     assert control["high"] - 50 == pytest.approx(stats.t.ppf(0.975, df) * se, abs=1e-4)

@@ -11,7 +11,7 @@ from scipy import stats
 
 import families
 from benchmark.analysis.leaderboard import SAME, leaderboard
-from benchmark.analysis.statistics import Estimate, unequal_spread
+from benchmark.analysis.statistics import Estimate
 from benchmark.reporting.csv import frame, to_csv
 from benchmark.reporting.gather import gather
 from benchmark.reporting.latex import latex
@@ -31,14 +31,14 @@ from .. import hostile, made
 # Arms of DeiT III base: variances 4, 1, 1, 4, 1, 1 over three seeds.
 DEIT3 = {
     ("deit3", "base", "standard-none"): [68, 70, 72],
-    ("deit3", "base", "standard-copy"): [79, 80, 81],
-    ("deit3", "base", "standard-distill"): [59, 60, 61],
+    ("deit3", "base", "standard-copy"): [89, 90, 91],
+    ("deit3", "base", "standard-distill"): [49, 50, 51],
     ("deit3", "base", "matched-none"): [58, 60, 62],
     ("deit3", "base", "matched-copy"): [84, 85, 86],
     ("deit3", "base", "matched-distill"): [59, 60, 61],
 }
 TERM = math.sqrt(4 / 3 + 1 / 3)  # standard error of each gap
-DF = (5 / 3) ** 2 / ((4 / 3) ** 2 / 2 + (1 / 3) ** 2 / 2)
+DF = 2  # of arms with one cell
 COMPARISONS = 4
 HALF = stats.t.ppf(1 - 0.05 / COMPARISONS / 2, DF) * TERM
 PLAIN = stats.t.ppf(0.975, DF) * TERM
@@ -61,12 +61,12 @@ def only_row(table):
 def test_the_leaderboard_by_hand():
     row = only_row(by_name(board_of(DEIT3))["leaderboard"])
     assert (row["family"], row["teachers"]) == ("deit3", 1)
-    assert row["standard-copy"] == Verdict("success", (10.0,))
-    assert row["standard-distill"] == Verdict("failure", (-10.0,))
+    assert row["standard-copy"] == Verdict("success", (20.0,))
+    assert row["standard-distill"] == Verdict("failure", (-20.0,))
     assert row["matched-copy"] == Verdict("success", (25.0,))
     assert row["matched-distill"] == Verdict("inconclusive", (0.0,))
     assert [shown(row[arm]) for arm in ("standard-copy", "standard-distill", "matched-distill")] == [
-        "✓ success (+10.0)", "✗ failure (-10.0)", "~ inconclusive (+0.0)",
+        "✓ success (+20.0)", "✗ failure (-20.0)", "~ inconclusive (+0.0)",
     ]  # fmt: skip
 
 
@@ -75,10 +75,8 @@ def test_teachers_by_hand():
     assert row["standard-none"] == 70 and row["matched-none"] == 60
     gap = row["standard-copy"]
     assert isinstance(gap, Gap) and gap.n == 3
-    assert (gap.estimate.value, gap.estimate.simultaneous, gap.estimate.plain) == pytest.approx((10, HALF, PLAIN))
-    assert shown(gap) == f"+10.0 ± {HALF:.1f} ✓ success"
-    own = stats.t.ppf(1 - 0.05 / 8, DF) * TERM  # one teacher: its own variances are the pooled ones
-    assert gap.estimate.unpooled == pytest.approx(own)
+    assert (gap.estimate.value, gap.estimate.simultaneous, gap.estimate.plain) == pytest.approx((20, HALF, PLAIN))
+    assert shown(gap) == f"+20.0 ± {HALF:.1f} ✓ success"
 
 
 def test_native_components_by_hand():
@@ -86,16 +84,15 @@ def test_native_components_by_hand():
     assert row["components"] == "layer_scale, patch_pos_embed"
     values = {key: row[key].value for key in ("control", "reversal_copy", "reversal_distill", "total_copy", "total_distill")}
     assert values == pytest.approx(
-        {"control": -10, "reversal_copy": 25 - 10, "reversal_distill": 0 - -10, "total_copy": 15, "total_distill": -10}
+        {"control": -10, "reversal_copy": 25 - 20, "reversal_distill": 0 - -20, "total_copy": 15, "total_distill": -10}
     )
     four = math.sqrt(2 * (4 / 3 + 1 / 3))
-    df = four**4 / (2 * ((4 / 3) ** 2 / 2 + (1 / 3) ** 2 / 2))
-    assert row["reversal_copy"].plain == pytest.approx(stats.t.ppf(0.975, df) * four)
-    assert row["control"].plain == pytest.approx(stats.t.ppf(0.975, 4) * math.sqrt(8 / 3))
+    assert row["reversal_copy"].plain == pytest.approx(stats.t.ppf(0.975, DF) * four)
+    assert row["control"].plain == pytest.approx(stats.t.ppf(0.975, DF) * math.sqrt(8 / 3))
 
 
 def test_a_family_without_native_components_is_its_own_match():
-    """The same runs under two names: shown as such, counted as no test, and pooled with the standard arms alone."""
+    """The same runs under two names: shown as such, counted as no test, and cells of the standard arms alone."""
     deit = {("deit", "base", arm.replace("matched", "standard")): tops for (_, _, arm), tops in list(DEIT3.items())[:3]}
     twins = {("deit", size, arm.replace("standard", "matched")): tops for (_, size, arm), tops in deit.items()}
     board = board_of(deit | twins)
@@ -106,8 +103,8 @@ def test_a_family_without_native_components_is_its_own_match():
         ("control", "reversal_copy", "reversal_distill", "total_copy", "total_distill"), SAME
     )
     both = board_of(deit | twins | {("deit3", "base", "matched-none"): [10, 30, 50]})
-    pooled = both.comparisons_of.gap("mini", "deit", "base", "matched-copy")
-    assert pooled == board.comparisons_of.gap("mini", "deit", "base", "standard-copy")
+    twin = both.comparisons_of.gap("mini", "deit", "base", "matched-copy")
+    assert twin == board.comparisons_of.gap("mini", "deit", "base", "standard-copy")
 
 
 def test_what_copy_bypasses_is_marked():
@@ -136,16 +133,16 @@ def test_a_tie_is_inconclusive():
 
 
 def test_teachers_that_share_a_baseline():
-    """DeiT III and CLIP base have one standard student: its runs' variance counts once, each gap has its own Copy runs."""
+    """DeiT III and CLIP base have one standard student, the only cell of its arm; each gap has its own Copy runs."""
     base = [68, 70, 72]
     cells = {(family, "base", "standard-none"): base for family in ("deit3", "clip")}
     cells |= {("deit3", "base", "standard-copy"): [79, 80, 81], ("clip", "base", "standard-copy"): [60, 64, 65]}
     rows = {row["teacher"]: row["standard-copy"].estimate for row in by_name(board_of(cells))["teachers"].rows}
     assert rows["deit3 base"].value == 10 and rows["clip base"].value == pytest.approx(-7)
-    pooled = (2 * 1 + 2 * 7) / 4  # variances 1 and 7
-    assert rows["deit3 base"].se == rows["clip base"].se == pytest.approx(math.sqrt(4 / 3 + pooled / 3))
-    df = (4 / 3 + pooled / 3) ** 2 / ((4 / 3) ** 2 / 2 + (pooled / 3) ** 2 / 4)  # 2 of the one baseline, 4 of two Copy arms
-    assert rows["deit3 base"].df == pytest.approx(df)
+    # Copy's variances are 1 and 7, mean 4.
+    assert rows["deit3 base"].se == pytest.approx(math.sqrt((4 + 4) / 3))
+    assert rows["clip base"].se == pytest.approx(math.sqrt((4 + 7) / 3))
+    assert rows["deit3 base"].df == rows["clip base"].df == 2
 
 
 def test_families_that_share_their_runs_share_rows():
@@ -168,8 +165,7 @@ def test_sizes_that_contradict_each_other():
     assert (row["standard-copy"], row["standard-distill"], row["matched-copy"]) == ("contradicting", "consistent", None)
     change = row["standard-copy_change"]
     assert change.value == pytest.approx(-40)
-    # Variance 1 in every cell, pooled over two: each arm's term is 1 x (1/3 + 1/3) on 4 degrees of freedom.
-    assert change.se == pytest.approx(math.sqrt(4 / 3)) and change.df == pytest.approx(8)
+    assert change.se == pytest.approx(math.sqrt(4 / 3)) and change.df == 4  # of four cells with variance 1
     lead = only_row(by_name(board_of(at("base", 20, 25) | at("large", -20, 20)))["leaderboard"])
     assert shown(lead["standard-copy"]) == "± mixed (-20.0 to +20.0)"
     assert only_row(by_name(board_of(at("base", 20, 0) | at("large", 20, 20)))["sizes"])["standard-distill"] == "undecided"
@@ -186,29 +182,17 @@ def test_the_leaderboard_is_ranked():
     assert [row["family"] for row in ranked.rows] == ["deit3", "mae", "clip"]
 
 
-def test_a_verdict_that_pooling_carries_is_marked():
-    """CLIP's own seeds lie far apart; pooled with many quiet teachers its gap passes, by its own variance it does not."""
-    quiet = ["deit3", "mae", "mocov3", "dinov2", "beitv2"]
-    cells = {(family, "base", "standard-none"): [69.9, 70, 70.1] for family in (*quiet, "clip")}
+def test_a_noisy_teacher_is_judged_by_its_own_variance():
+    """CLIP's seeds lie far apart: among many quiet teachers its gap of 8 is no success, theirs of 10 are."""
+    quiet = ["deit3", "mae", "mocov3", "beitv2"]
+    cells = {("dinov2", "small", "standard-none"): [69.9, 70, 70.1]}  # so that the arm has two cells
+    cells |= {(family, "base", "standard-none"): [69.9, 70, 70.1] for family in (*quiet, "clip")}
     cells |= {(family, "base", "standard-copy"): [79.9, 80, 80.1] for family in quiet}
     cells |= {("clip", "base", "standard-copy"): [73, 78, 83]}
     board = board_of(cells)
     rows = {row["teacher"]: row["standard-copy"] for row in by_name(board)["teachers"].rows}
-    assert shown(rows["clip base"]).endswith("✓ success°") and shown(rows["deit3 base"]).endswith("✓ success")
-    assert "another verdict by each cell's own variance (1 of 6)" in board.footnote
-
-
-def test_arms_whose_teachers_spread_unequally_are_named():
-    """p is that of scipy's Brown-Forsythe test."""
-    spread = {"deit3": 1, "mae": 1, "clip": 9}
-    samples = {family: [80 + by * step for step in (-2, -1, 0, 1, 2)] for family, by in spread.items()}
-    cells = {(family, "base", "standard-copy"): tops for family, tops in samples.items()}
-    cells |= {(family, "base", "standard-none"): [69, 70, 71] for family in samples}
-    found = unequal_spread(made.table(cells))
-    assert found == {"standard-copy": pytest.approx(stats.levene(*samples.values(), center="median").pvalue)}
-    (note,) = board_of(cells).notes
-    assert note.startswith("standard-copy: runs spread unequally between teachers (Brown-Forsythe p ")
-    assert not board_of(DEIT3).notes
+    assert shown(rows["clip base"]).endswith("~ inconclusive") and shown(rows["deit3 base"]).endswith("✓ success")
+    assert "all 4 comparisons of this table at once" in board.footnote
 
 
 def test_groups_with_other_sets_share_a_board(tmp_path):
@@ -309,17 +293,15 @@ def test_other_checkpoints_are_no_sizes():
 
 
 def test_arms_of_another_board_have_no_verdict_and_bring_no_teacher():
-    cells = DEIT3 | {("deit3", "base", "standard-copy+teacher=s1"): [79, 80, 81]}
+    cells = DEIT3 | {("deit3", "base", "standard-copy+teacher=s1"): [89, 90, 91]}
     cells |= {("clip", "base", arm): tops for (_, _, arm), tops in DEIT3.items()}
     results = made.results(cells)
     elsewhere = {"standard-copy", "standard-distill", "matched-copy", "matched-distill"}
     board = leaderboard(("mini", ""), load_study("teachers"), results, 4, elsewhere=elsewhere)
     assert [row.label for row in board.rows] == ["deit3 base"]
     gaps = {entry.arm.name: entry.gap for entry in board.rows[0].entries}
-    df = (5 / 3) ** 2 / ((4 / 3) ** 2 / 2 + (1 / 3) ** 2 / 4)  # two teachers' Copy arms, one baseline
-    plain = stats.t.ppf(0.975, df) * TERM
     assert gaps["standard-copy"].verdict is None
-    assert shown(Gap(gaps["standard-copy"], 3)) == f"+10.0 ± {plain:.1f} (plain 95 %)"
+    assert shown(Gap(gaps["standard-copy"], 3)) == f"+20.0 ± {PLAIN:.1f} (plain 95 %)"
     assert gaps["standard-copy+teacher=s1"].verdict == "success"
     assert board.runs == 3 * 7
 
@@ -340,7 +322,7 @@ def test_a_family_of_inert_components_shows_no_reversal_by_copy(monkeypatch):
     row = only_row(by_name(board)["native"])
     assert row["reversal_copy"] == "inert under Copy" and isinstance(row["reversal_distill"], Estimate)
     table = board.table.set_index("arm")
-    assert math.isnan(table.loc["matched-copy", "reversal"]) and table.loc["matched-distill", "reversal"] == 10
+    assert math.isnan(table.loc["matched-copy", "reversal"]) and table.loc["matched-distill", "reversal"] == 20
 
 
 def test_a_baseline_of_one_run():
@@ -452,7 +434,7 @@ def test_a_study_without_the_students_that_others_have():
     """What is measured beside it has no place on its board."""
     study = Study(title="Mine", arms=("standard-copy", "standard-distill"))
     found = by_name(board_of(dict(list(DEIT3.items())[:3]), study))
-    assert "cost" not in found and only_row(found["teachers"])["standard-distill"].estimate.value == -10
+    assert "cost" not in found and only_row(found["teachers"])["standard-distill"].estimate.value == -20
 
 
 def test_a_study_of_ones_own():

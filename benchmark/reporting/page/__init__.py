@@ -187,18 +187,10 @@ def _entry(entry: Entry) -> dict[str, Any]:
 
 
 def _estimate(estimate: Estimate | None) -> list[Any] | None:
-    """Value, half-widths (plain, simultaneous), verdict, and the verdict by each cell's own
-    variance where it is another."""
+    """Value, half-widths (plain, simultaneous) and verdict."""
     if estimate is None:
         return None
-    numbers = [_number(estimate.value), _number(estimate.plain), _number(estimate.simultaneous)]
-    return [*numbers, estimate.verdict, _other_verdict(estimate)]
-
-
-def _other_verdict(estimate: Estimate | None) -> str:
-    """The verdict by each cell's own variance, where it is another."""
-    own = None if estimate is None else estimate.own_verdict
-    return own if own and estimate and own != estimate.verdict else ""
+    return [_number(estimate.value), _number(estimate.plain), _number(estimate.simultaneous), estimate.verdict]
 
 
 def _family(name: str) -> dict[str, Any]:
@@ -214,7 +206,7 @@ def _cells(board: Leaderboard, arms: Mapping[str, Arm]) -> dict[str, Any]:
     table = board.table
     columns = [*(name for name in CELLS if name in table), *sorted(name for name in table if name.startswith("shift:"))]
     if not len(table):
-        return {"columns": [*CELLS, "own_verdict"], "rows": []}
+        return {"columns": list(CELLS), "rows": []}
     groups = {(family, size, arm): group for family, size, arm, group in _tuples(table, ("family", "size", "arm", "group"))}
     standard = {name: arm.standard.name for name, arm in arms.items() if arm.student == "matched"}
     rows = []
@@ -223,9 +215,8 @@ def _cells(board: Leaderboard, arms: Mapping[str, Arm]) -> dict[str, Any]:
         family, size, arm = row["family"], row["size"], row["arm"]
         if arm in standard and groups[family, size, arm] == groups.get((family, size, standard[arm])):
             row |= dict.fromkeys(name for name in GAPS if name in row) | {"verdict": SAME}
-        weak = _other_verdict(board.comparisons_of.gap(board.protocol, family, size, arm))
-        rows.append([*(_number(value) if isinstance(value, float) else value for value in row.values()), weak])
-    return {"columns": [*columns, "own_verdict"], "rows": rows}
+        rows.append([_number(value) if isinstance(value, float) else value for value in row.values()])
+    return {"columns": columns, "rows": rows}
 
 
 def _tuples(table: Any, columns: Sequence[str]) -> Iterable[tuple[Any, ...]]:

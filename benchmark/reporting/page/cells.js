@@ -88,11 +88,11 @@ function cellRow(cell) {
 }
 
 function tableCell(cell, column) {
-  if (column.name === "verdict") return td(verdictText(cell.kind, cell.own_verdict));
+  if (column.name === "verdict") return td(verdictText(cell.kind));
   return td(column.text(cell), column.right ? "right" : column.mono ? "mono" : null);
 }
 
-const verdictText = (kind, weak) => (kind === "baseline" ? el("span", { class: "soft" }, kind) : badge(kind, weak));
+const verdictText = (kind) => (kind === "baseline" ? el("span", { class: "soft" }, kind) : badge(kind));
 
 // ---- CSV
 

@@ -137,7 +137,7 @@ const MEASURED = [
   { head: () => "teacher", name: "of", cell: (one) => one.teacher },
   { head: () => "on", cell: (one) => one.on.replaceAll("_", " "), told: "on", shown: ({ on }) => on !== "test" },
   { head: (_, scale) => [el("span", { class: "hidden" }, "drawn"), axis(scale)], name: "drawn", cell: drawnDifference },
-  { head: (unit) => unit.name, name: "right", cell: measuredText },
+  { head: (unit) => unit.name, name: "right", cell: (one, unit) => gapText(one.estimate, unit.digits) },
   { head: () => "n", name: "right", cell: (one) => String(one.n), told: "n" },
   { head: () => "m", name: "right", cell: (one) => String(one.m), told: "m" },
   { head: () => "claimed", name: "number", cell: (one) => one.expect ?? "–", told: "claimed", shown: ({ expect }) => expect },
@@ -187,13 +187,6 @@ function differenceText(difference) {
     const [, sign, arm] = term.match(/^(?:([-+]) )?(.*)$/);
     return [i ? " " : null, sign ? whole(`${sign === "-" ? "−" : sign}\u00a0`) : null, armText(arm)];
   });
-}
-
-const SIDES = { success: "above 0", failure: "below 0", inconclusive: "contains 0" };
-
-function measuredText({ estimate }, unit) {
-  const other = SIDES[estimate[4]];
-  return [gapText(estimate, unit.digits), other ? el("div", { class: "small soft" }, `° own variance: ${other}`) : null];
 }
 
 function drawnDifference({ estimate, outcome }, unit, scale) {

@@ -100,7 +100,7 @@ function signed(value, digits = 1) {
 
 function gapText(gap, digits = 1) {
   if (!gap) return "–";
-  return signed(gap[0], digits) + (known(gap[2]) ? ` ± ${fixed(gap[2], digits)}${gap[4] ? "°" : ""}` : "");
+  return signed(gap[0], digits) + (known(gap[2]) ? ` ± ${fixed(gap[2], digits)}` : "");
 }
 
 const plainText = (estimate) => (estimate ? signed(estimate[0]) + (known(estimate[1]) ? ` ± ${fixed(estimate[1])}` : "") : "–");
@@ -163,9 +163,9 @@ function shape(kind, x = "50%", size = 1) {
   return at(x, svg("path", { class: `shape ${name}`, d: SHAPES[name] ?? SHAPES.none, transform: `scale(${size})` }));
 }
 
-function badge(kind, weak = false) {
+function badge(kind) {
   const mark = kind in DATA.marks ? el("span", { class: "mark", "aria-hidden": "true" }, DATA.marks[kind]) : null;
-  return el("span", { class: `badge ${classOf(kind)}` }, mark, weak ? `${kind}°` : kind);
+  return el("span", { class: `badge ${classOf(kind)}` }, mark, kind);
 }
 
 // The outcome of a claim, and how many of its differences have it. The word begins with the sign.

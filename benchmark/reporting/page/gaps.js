@@ -164,17 +164,16 @@ const MEANS = {
   success: "The whole simultaneous interval lies above 0.",
   failure: "The whole simultaneous interval lies below 0.",
   inconclusive: "The simultaneous interval contains 0.",
-  "no verdict": "A single run, no variance to pool, or judged on another leaderboard: a number without a verdict.",
+  "no verdict": "A single run, or judged on another leaderboard: a number without a verdict.",
 };
 
 function gapTip(row, arm, entry, kind) {
   const [value, plain] = entry.gap;
-  const weak = entry.gap[4] ? ` By each cell's own variance it would be: ${entry.gap[4]} (°).` : "";
   const narrow = known(plain) ? ` Plain interval: ${signed(value)} ± ${fixed(plain)}.` : "";
   return [
     tipTitle(row, mono(arm)),
     el("p", {}, badge(kind), ` ${gapText(entry.gap)} points`),
-    el("p", { class: "soft" }, MEANS[kind] + weak + narrow),
+    el("p", { class: "soft" }, MEANS[kind] + narrow),
     el("p", { class: "soft" }, `Mean top-1 ${fixed(entry.top1)} %, baseline ${fixed(entry.top1 - value)} %.`),
     el("div", { class: "lines", tabindex: "-1" }, seedTable(runsOf(board, row.families[0], row.size, arm))),
   ];

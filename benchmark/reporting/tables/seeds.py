@@ -31,6 +31,6 @@ def of_board(board: Leaderboard) -> Table:
     note = (
         "Gap in percentage points with its plain 95 % interval, by the seed that trained the teacher. Verdicts elsewhere are"
         " conditional on the teacher of seed 0: their intervals cover the variation between student seeds, not between teachers."
-        " Each arm has its own variance, which also makes the intervals of one row differ."
+        " Intervals of one row differ, since cells have variances of their own."
     )
     return Table("teacher-seeds", "Teachers of one family from other seeds", tuple(columns), tuple(rows), (note,), printed=True)
