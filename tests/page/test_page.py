@@ -65,7 +65,7 @@ def count(browser):
 
 
 def number(text):
-    text = text.replace("−", "-").removesuffix("°")
+    text = text.replace("−", "-")
     return None if text == "–" else float(text.split(" … ")[0])
 
 
@@ -153,7 +153,7 @@ def test_every_column_sorts_both_ways(browser, small, column):
         "family": lambda row: row[0],
         "size": lambda row: SIZES.index(row[1]),
         "arm": lambda row: arms.index(row[2]),
-        "verdict": lambda row: next((i for i, v in enumerate(VERDICTS) if row[8].removesuffix("°").endswith(v)), None),
+        "verdict": lambda row: next((i for i, v in enumerate(VERDICTS) if row[8].endswith(v)), None),
     }.get(column, lambda row: number(row[COLUMNS.index(column)]))
     seen = set()
     for _ in range(2):
@@ -377,12 +377,12 @@ def of_mini(made):
 
 def tells(text, one):
     """Whether an estimate stands there with its simultaneous half-width, to the digits of its unit."""
-    value, _, simultaneous, _, other = one["estimate"]
+    value, _, simultaneous, _ = one["estimate"]
     digits = 3 if one["on"] == "kl" else 1
-    parts = text.replace("−", "-").partition("°")[0].split(" ± ")
+    parts = text.replace("−", "-").split(" ± ")
     expected = [value] if simultaneous is None else [value, simultaneous]
     assert [float(part) for part in parts] == pytest.approx(expected, abs=0.501 * 10**-digits)
-    assert {len(part.partition(".")[2]) for part in parts} == {digits} and ("own variance" in text) == bool(other)
+    assert {len(part.partition(".")[2]) for part in parts} == {digits}
     return True
 
 
@@ -396,7 +396,7 @@ def test_every_claim_has_its_word(browser, claimed):
     opened(browser, claimed.url + AT_CLAIMS)
     assert find(browser, "h2").text == "Claims and measurements"
     expected = [(finding, claim) for finding in of_mini(claimed) for claim in finding["claims"]]
-    assert {claim["outcome"] for _, claim in expected} == {"as claimed", "contradicted", "open", "no failure", None}
+    assert {claim["outcome"] for _, claim in expected} >= {"as claimed", "contradicted", "open", "no failure", None}
     rows = all_of(browser, "#claims tbody tr")
     assert len(rows) == len(expected)
     for row, (finding, claim) in zip(rows, expected, strict=True):
