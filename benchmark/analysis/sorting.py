@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from benchmark.spec.arm import with_evaluation
+from benchmark.spec.data_sets import FEATURE_SCORES, TEACHER_SCORES
 from benchmark.spec.definitions import Definitions, is_teacher
-from benchmark.spec.evaluations import on_set
+from benchmark.spec.evaluations import of_features, of_teacher_features, on_set
+from benchmark.spec.run import Run
 from benchmark.storage.result_file import EvaluationRecord, Rejected, Result
 from families.spec import UserError
 
@@ -69,6 +71,16 @@ def _counted(result: Result, defined: Definitions) -> list[Result]:
             evaluation = defined.evaluation_of(replace(result.cell, arm=arm))
             if evaluation is not None and result.has(evaluation):
                 named.append(result.of_arm(arm, evaluation))
-        elif name not in run.settings.data.shifted_sets or result.has(on_set(run, name)):
+        elif _is_current(result, run, name):
             kept[name] = record
     return [result.model_copy(update={"evaluations": kept}), *named]
+
+
+def _is_current(result: Result, run: Run, name: str) -> bool:
+    """Whether a score is of what the protocol says now; of a set that a command named, always."""
+    if name in FEATURE_SCORES:
+        return result.has(of_features(run))
+    if name in TEACHER_SCORES:
+        wanted = of_teacher_features(run)
+        return wanted is not None and result.has(wanted)
+    return name not in run.settings.data.shifted_sets or result.has(on_set(run, name))

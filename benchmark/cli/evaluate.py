@@ -16,8 +16,8 @@ from benchmark.cli.support.common import (
 from benchmark.cli.support.evaluation_sets import ALL
 from benchmark.cli.support.execution_options import ensure_folders, execution_options, launch_of
 from benchmark.cli.support.request import read_request
-from benchmark.cli.support.run_setup import checked_setup
-from benchmark.cli.support.torchrun import help_out, joined
+from benchmark.cli.support.run_setup import check_batches, checked_setup
+from benchmark.cli.support.torchrun import help_out, joined, process_count
 from families.spec import UserError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def execute(args: argparse.Namespace) -> int:
         raise UserError("--seeds goes with a request; RUN names its own seed")
     named = args.sets if args.sets is not None else "" if args.features else ALL
     sets = ",".join(filter(None, (named, "features,teacher_features" if args.features else "")))
-    asked = read_request(vars(args) | {"sets": sets, "runs": ",".join(args.runs) or None})
+    asked = read_request(vars(args) | {"sets": sets, "runs": "\n".join(args.runs) or None})
     launch = launch_of(args, asked)
     with joined(args.device, launch.backend.in_process) as ranks:
         if not ranks.first:
@@ -62,6 +62,7 @@ def _lead(args: argparse.Namespace, launch: Launch) -> int:
     from benchmark.execution.survey import Survey
 
     survey = Survey(launch, trains=False, retrains=args.retrain)
+    check_batches(survey.todo, launch.setup.processes * process_count(), None)
     check_device(args.device, here=not launch.backend.detached)
     ensure_folders(args, launch)
     console = make_console()

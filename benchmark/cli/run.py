@@ -54,7 +54,7 @@ def execute(args: argparse.Namespace) -> int:
     if args.json and not args.dry_run:
         raise UserError("--json goes with --dry-run; a finished run's numbers come from bench report --json")
     launch = launch_of(args, asked)
-    check_batches(asked.plan, launch.setup.processes * process_count(), args.micro_batch)
+    check_batches(asked.plan.items.values(), launch.setup.processes * process_count(), args.micro_batch)
     if args.dry_run:
         if args.device not in DEVICES:
             raise UnknownName("device", args.device, DEVICES)

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as Indexed
 
 from benchmark.data import Checked, DataLocation
 from benchmark.data.image_files import some, splits_of, where_of
-from benchmark.data.image_sources import Source, open_sources
+from benchmark.data.image_sources import Source, files_in, open_sources
 from benchmark.data.loading import loader
 from benchmark.data.streams import read_stream
 from families.spec import UserError
@@ -99,6 +99,13 @@ def _begun(settings: Settings, place: DataLocation, name: str, split: Split, pro
         raise UserError(f"{where_of(settings, split)}: no images")
     progress(name, 1, 1)
     return _digest([settings.source, split.split, split.images])
+
+
+def listed(path: Path) -> tuple[int, str]:
+    """The number of images in a folder or tar, and the digest of their names and sizes. Raises
+    UserError where timm finds none."""
+    reader = files_in(path)
+    return len(reader), _digest(_listing(reader))
 
 
 def _listing(reader: Any) -> list[tuple[str, int]]:

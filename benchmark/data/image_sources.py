@@ -129,7 +129,7 @@ def _shifted(name: str, shifted: ShiftedSet, settings: Settings, place: DataLoca
     if shifted.named_by == "class" and not names:
         raise UserError(f"shifted set {name}: the classes of {settings.source!r} have no names; it needs named_by: index")
     known = {str(number): number for number in range(settings.num_classes)} if shifted.named_by == "index" else names
-    source = _numbered(str(path), _files(path), known)
+    source = _numbered(str(path), files_in(path), known)
     ensure_equal(source.where, "classes", len(source.classes), shifted.classes)
     ensure_equal(source.where, "images", len(source), shifted.images)
     return source
@@ -139,24 +139,19 @@ def _reader(settings: Settings, place: DataLocation, split: Split) -> tuple[str,
     """(path or name, timm's reader) of a split with access by index."""
     if not kind_of(settings):
         path = _split_path(root_of(place), split.split)
-        return str(path), _files(path)
+        return str(path), files_in(path)
     with one_line_errors(where_of(settings, split)):
         reader = create_reader(settings.source, root=place.root and str(place.root), split=split.split)
     return where_of(settings, split), reader
 
 
-def _files(path: Path) -> Any:
+def files_in(path: Path) -> Any:
     """The reader of image folders, of a tar or of a folder of tars."""
     with one_line_errors(str(path)):
         if path.is_file() or any(path.glob("*.tar")):
             # Forked processes would share an open tar, and move each other's place in it.
             return ReaderImageInTar(str(path), cache_tarfiles=False, cache_tarinfo=False)
         return create_reader("", root=str(path))
-
-
-def count_images(path: Path) -> int:
-    """The images of a folder or tar. Raises UserError where timm finds none."""
-    return len(_files(path))
 
 
 def _labels(reader: Any) -> dict[Any, Any]:

@@ -9,7 +9,6 @@ from benchmark.spec.evaluations import measured_on
 from benchmark.spec.plan import Item
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.run import Cell
-from benchmark.storage.locks import locked
 from benchmark.storage.result_file import Rejected, Result
 from benchmark.storage.results import Results
 from benchmark.storage.work_folder import Workspace
@@ -19,7 +18,7 @@ def lost_requirement(workspace: Workspace, item: Item) -> str | None:
     """Why a run cannot begin: one that it needs left no weights. None if it can."""
     for key in item.requires:
         failed = workspace.payload(key) is None and workspace.progress(key).state == "failed"  # below its floor, say
-        if failed or not workspace.run(key).weights.exists():
+        if failed or (key in item.loads and not workspace.run(key).weights.exists()):
             return f"what it needs first has failed: {workspace.error(key) or f'run {key} has no weights'}"
     return None
 
@@ -48,12 +47,11 @@ def holds(result: Result | Rejected | None, item: Item) -> bool:
 
 def deliver(workspace: Workspace, results: Results, item: Item) -> None:
     """Write a finished run, or an evaluation's scores, into every cell that it serves and that has
-    it not yet. One process of a work folder at a time does so."""
+    it not yet."""
     payload = workspace.payload(item.key)
     assert payload is not None
-    with locked(workspace.delivery, wait=True):
-        for cell in item.cells:
-            put(workspace, results, item, cell, payload)
+    for cell in item.cells:
+        put(workspace, results, item, cell, payload)
     progress, steps = workspace.progress(item.key), max(1, item.steps)
     if progress.state != "finished":
         ended = {"state": "finished", "step": steps, "steps": steps, "updated": time.time()}

@@ -9,7 +9,8 @@ from benchmark.data import Checked
 from benchmark.execution.survey import Survey
 from benchmark.spec.plan import Item
 from benchmark.spec.run import Run
-from benchmark.storage.result_file import Labelled, Result, read_result
+from benchmark.spec.teacher_source import TeacherSource
+from benchmark.storage.result_file import Result, read_result
 from benchmark.storage.results import Results
 
 
@@ -18,7 +19,7 @@ def other_weights(results: Results, item: Item, sha256: str) -> Path | None:
     for folder in {results.path(cell).parent for cell in item.cells}:
         for path in sorted(folder.glob("*.json")):
             found = read_result(path)
-            if isinstance(found, Result) and found.teacher and _pretrained(found.run) == _pretrained(item.run):
+            if isinstance(found, Result) and found.teacher and pinned(found.run.teacher) == pinned(item.teacher):
                 first_hand = found.run.teacher is not None and found.run.teacher.run_key is None
                 if first_hand and found.teacher.sha256 != sha256:
                     return path
@@ -33,6 +34,6 @@ def other_images(survey: Survey, checked: Callable[[Run], Checked]) -> Path | No
     return None
 
 
-def _pretrained(run: Run | Labelled) -> dict[str, str]:
-    """The identity of a run's pre-trained teacher; empty without one."""
-    return {} if run.teacher is None else run.teacher.pinned
+def pinned(teacher: TeacherSource | None) -> dict[str, str]:
+    """The identity of a pre-trained teacher; empty without one."""
+    return {} if teacher is None else teacher.pinned

@@ -43,14 +43,19 @@ class Survey:
             if reason is not None:
                 outcome.failed[key] = reason
         self.trains, self.unmeasured, self.absent = trains, dict[str, list[Item]](), dict[str, str]()
-        missing = self.plan.items.keys() - {*outcome.found, *outcome.restored}
+        self.missing = self.plan.items.keys() - {*outcome.found, *outcome.restored}
         if not trains:
-            missing -= self._unfinished(missing)
+            self.missing -= self._unfinished(self.missing)
         if not retrains:
-            missing -= self._weightless(missing)
-        needed = self._needed_by(missing)
-        outcome.retrained = [key for key in needed if key not in missing and not self._has_weights(key)]
-        self.todo = [item for key, item in self.plan.items.items() if key in missing or key in outcome.retrained]
+            self.missing -= self._weightless(self.missing)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Complete what is missing by finished runs whose weights it needs and that are gone."""
+        needed = self._needed_by(self.missing)
+        retrained = [key for key in needed if key not in self.missing and not self._has_weights(key)]
+        self.launch.outcome.retrained = retrained
+        self.todo = [item for key, item in self.plan.items.items() if key in self.missing or key in retrained]
 
     @property
     def results(self) -> list[Result]:
@@ -64,11 +69,11 @@ class Survey:
             return found
         for key in (*self.launch.outcome.found, *self.launch.outcome.restored):
             item = self.plan.items[key]
-            result = self._as_result(item) if item.evaluation is None else None
-            if result is not None:
+            results = self._results_of(item) if item.evaluation is None else []
+            if results:
                 named = ("test", *item.run.settings.data.shifted_sets)
                 wanted = (on_set(item.run, name) for name in named)
-                found += [evaluated(item, each) for each in wanted if not result.has(each)]
+                found += [evaluated(item, each) for each in wanted if not all(result.has(each) for result in results)]
         return found
 
     def add(self, items: Iterable[Item], checked: Callable[[Run], Checked]) -> None:
@@ -76,8 +81,9 @@ class Survey:
         for item in items:
             if item.key not in self.plan.items and not self._is_absent(item, checked) and not self._without_weights(item):
                 self.plan.items[item.key] = item
-                self.todo.append(item)
-        self.todo = [item for item in self.todo if not self._is_absent(item, checked)]
+                self.missing |= {item.key}
+        self.missing -= {key for key in self.missing if self._is_absent(self.plan.items[key], checked)}
+        self._settle()
 
     def _is_absent(self, item: Item, checked: Callable[[Run], Checked]) -> bool:
         name, absent = item.evaluation.name if item.evaluation else "", checked(item.run).absent
@@ -113,18 +119,17 @@ class Survey:
 
     def _recorded(self, item: Item) -> Result | None:
         """The result that holds a run or its evaluation."""
-        for cell in item.cells:
-            result = self.launch.results.get(cell)
-            if isinstance(result, Result) and holds(result, item):
-                return result
-        return None
+        result = self.launch.results.of_run(item.cells, item.run)
+        return result if holds(result, item) else None
 
-    def _as_result(self, item: Item) -> Result | None:
-        """The result of a finished run, also one that is in the work folder alone."""
-        payload = self._payload(item.key)
-        return self.recorded.get(item.key) or (
-            None if payload is None else Result.model_validate(labelled(item.cells[0], item.run, payload))
-        )
+    def _results_of(self, item: Item) -> list[Result]:
+        """The results of a finished run in its cells, as they will be; also one that is in the work
+        folder alone."""
+        own, payload = self.recorded.get(item.key), self._payload(item.key)
+        if own is None:
+            return [] if payload is None else [Result.model_validate(labelled(item.cells[0], item.run, payload))]
+        there = [self.launch.results.get(cell) for cell in item.cells] if len(item.cells) > 1 else []
+        return [own, *(each.model_copy(update={"evaluations": own.evaluations}) for each in there if isinstance(each, Result))]
 
     def _payload(self, key: str) -> dict[str, Any] | None:
         """The record of a finished run or evaluation, without labels."""
@@ -148,7 +153,7 @@ class Survey:
         needed: dict[str, None] = {}
         queue = list(missing)
         while queue:
-            for key in self.plan.items[queue.pop()].requires:
+            for key in self.plan.items[queue.pop()].loads:
                 if key not in needed:
                     needed[key] = None
                     if not self._has_weights(key):
@@ -164,3 +169,5 @@ class Survey:
             for cell in item.cells:
                 if item.evaluation is None or payload["evaluations"]:
                     put(self.workspace, results, item, cell, payload)
+                if item.evaluation is None and len(item.cells) > 1 and payload["evaluations"]:
+                    results.add(cell, item.run, {"evaluations": payload["evaluations"]})

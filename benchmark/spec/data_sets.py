@@ -12,7 +12,9 @@ from families.spec import UnknownName, quoted
 
 EVALUATION_SETS = ("val", "test")
 FEATURE_SCORES = ("knn10", "knn20", "probe")  # of frozen features (benchmark/training/features.py)
+FEATURES, TEACHER_FEATURES = "features", "teacher_features"  # evaluations
 TEACHER_SCORES = tuple(f"teacher_{name}" for name in FEATURE_SCORES)  # the same of the teacher's
+RESERVED = {"all", "train", *EVALUATION_SETS, FEATURES, TEACHER_FEATURES, *FEATURE_SCORES, *TEACHER_SCORES}
 Described: TypeAlias = dict[str, str | int | float | bool]
 
 
@@ -91,13 +93,15 @@ class ShiftedSet(Record):
     It has `classes` of the training classes. Accuracy is over these alone: the model's other
     outputs are left out (ImageNet-A and -R: Hendrycks et al. 2021, arXiv 1907.07174 and
     2006.16241). `named_by`: whether its folders bear the training folders' names or their index in
-    sorted order.
+    sorted order. `digest` is of the files' names and sizes, of a set that a command names by its
+    path.
     """
 
     path: str
     images: ImageCount
     classes: ClassCount
     named_by: Literal["class", "index"] = "class"
+    digest: str | None = None
 
 
 class ImagesTraining(Record):
@@ -144,7 +148,7 @@ class Images(Record):
             raise ValueError("either held_out images of train are val, or val names a split")
         if self.held_out >= self.train.images:
             raise ValueError(f"held_out {self.held_out} leaves none of {self.train.images} training images")
-        if taken := {"train", *EVALUATION_SETS, *FEATURE_SCORES, *TEACHER_SCORES} & set(self.shifted):
+        if taken := RESERVED & set(self.shifted):
             raise ValueError(f"shifted: {', '.join(sorted(taken))} is a name of its own")
         if self.streamed and self.held_out:
             raise ValueError(f"source {quoted(self.source)} is streamed: nothing can be held out of it; val names a split")
@@ -183,7 +187,8 @@ class Images(Record):
         found: Described = {"crop_pct": self.crop_pct, "interpolation": self.interpolation}
         if name in self.shifted:
             given = self.shifted[name]
-            return found | {"set": name, "images": given.images, "classes": given.classes}
+            own: Described = {"set": name, "images": given.images, "classes": given.classes}
+            return found | own | ({} if given.digest is None else {"digest": given.digest})
         if name == "train":
             return found | {"set": self.train.split, "images": self.training_images}
         if name not in EVALUATION_SETS:

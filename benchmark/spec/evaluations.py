@@ -12,11 +12,11 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 
-from benchmark.spec.data_sets import FEATURE_SCORES, TEACHER_SCORES, Described
+from benchmark.spec.data_sets import FEATURE_SCORES, FEATURES, TEACHER_FEATURES, TEACHER_SCORES, Described
 from benchmark.spec.run import Run, Transfer
 from benchmark.spec.teacher_source import TeacherSource
 
-FEATURES, TEACHER_FEATURES = "features", "teacher_features"
+AT_START = "match=start"
 SCORES = {FEATURES: FEATURE_SCORES, TEACHER_FEATURES: TEACHER_SCORES}
 
 
@@ -42,10 +42,9 @@ class Evaluation:
 
     @cached_property
     def key(self) -> str:
-        """A digest: equal evaluations are made once. That of a teacher's features is of no student."""
-        own = None if self.name == TEACHER_FEATURES else self.run.key
+        """A digest: equal evaluations are made once."""
         compared = None if self.transfer is None else self.transfer.model_dump(mode="json", exclude_defaults=True)
-        text = json.dumps([own, self.name, self.on, self.beside, compared], sort_keys=True)
+        text = json.dumps([self.run.key, self.name, self.on, self.beside, compared], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -60,7 +59,7 @@ class Evaluation:
     def files(self) -> dict[str, str]:
         """Keys of the runs whose weights are loaded, by use: `student` (the run's own), `run` (the
         teacher's), `ensemble`."""
-        own = {} if self.name in (TEACHER_FEATURES, "match=start") else {"student": self.run.key}
+        own = {} if self.name in (TEACHER_FEATURES, AT_START) else {"student": self.run.key}
         taught = {} if self.read is None or self.read.run_key is None else {"run": self.read.run_key}
         return own | taught | ({"ensemble": str(self.beside)} if self.name.startswith("ensemble=") else {})
 

@@ -7,10 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from benchmark.spec.arm import Arm
+from benchmark.spec.data_sets import FEATURES, TEACHER_FEATURES
 from benchmark.spec.definitions import Definitions, needed
 from benchmark.spec.evaluations import (
-    FEATURES,
-    TEACHER_FEATURES,
     Evaluation,
     of_features,
     of_teacher_features,
@@ -19,6 +18,7 @@ from benchmark.spec.evaluations import (
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.run import Cell, Run
 from benchmark.spec.study import Study
+from benchmark.spec.teacher_source import TeacherSource
 from benchmark.spec.teachers import filled
 from families.spec import UnknownName, UserError
 
@@ -36,6 +36,16 @@ class Item:
 
     def __post_init__(self) -> None:
         self.key = self.run.key if self.evaluation is None else self.evaluation.key
+
+    @property
+    def teacher(self) -> TeacherSource | None:
+        """The teacher whose weights it reads; None where none are."""
+        return self.run.teacher if self.evaluation is None else self.evaluation.read
+
+    @property
+    def loads(self) -> tuple[str, ...]:
+        """Keys of the runs whose weights it needs."""
+        return self.requires if self.evaluation is None else tuple(self.evaluation.files.values())
 
     def __str__(self) -> str:
         """Its name in messages."""
@@ -127,11 +137,12 @@ def together(items: Iterable[Item]) -> list[list[Item]]:
         # All of a group read the same blocks in the same way, as each would alone.
         reader = (given.blocks, given.teacher_precision, given.compile_teacher, drop_path, given.needs_route)
         groups.setdefault((run.companions, which, reader), []).append(item)
+    students = {key: group for key, group in groups.items() if group[0].run.is_student and group[0].evaluation is None}
     hosts: dict[object, list[tuple[tuple[object, ...], frozenset[tuple[str, str]]]]] = {}
-    for key, group in groups.items():
-        if group[0].run.is_student and group[0].run.teacher is not None:
+    for key, group in students.items():
+        if group[0].run.teacher is not None:
             hosts.setdefault(key[0], []).append((key, _places(group)))
-    for key in [key for key, group in groups.items() if group[0].run.is_student and group[0].run.teacher is None]:
+    for key in [key for key, group in students.items() if group[0].run.teacher is None]:
         own = _places(groups[key])
         host = next((host for host, places in hosts.get(key[0], ()) if own & places), None)
         if host is not None:
@@ -161,7 +172,8 @@ class _Planner:
                 raise UserError(f"two different runs claim {cell.path}")
             item = self.items.setdefault(found.key, found)
             if item.run.task != found.run.task:
-                raise UserError(f"{cell} trains what {item.cells[0]} trains, and is measured on other sets; name them as shifted")
+                told = "are one training, but with other test sets: give these as data.shifted of one data set"
+                raise UserError(f"{cell} and {item.cells[0]} {told}")
             item.cells.append(cell)
             self.keys[cell] = found.key
         return self.keys[cell]

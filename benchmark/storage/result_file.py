@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from benchmark.storage.files import is_sealed, parsed, sealed
 from families.spec import MOST_SHOWN, one_line, quoted
 
 SCHEMA = 2
-CONVERSION = "bench check --convert RESULTS rewrites a folder's"
+CONVERSION = "rewrite this folder's files by bench check --convert RESULTS"
 
 
 class NamedConditions(Conditions):
@@ -85,14 +86,15 @@ class EvaluationRecord(Metrics):
     """An evaluation of a finished run (spec.evaluations).
 
     Attributes:
-        beside: what it was measured with (Evaluation.beside).
+        beside, transfer: what it was measured with (Evaluation's).
         shift: of an ensemble, scores on the shifted sets.
         date, code: when, and the digest of the code.
         data: digest of the set's images; None for embedded data.
     """
 
     beside: str | None = None
-    shift: dict[str, Score] = {}
+    transfer: Transfer | None = None
+    shift: dict[str, SetScore] = {}
     date: str
     code: str
     data: str | None = None
@@ -191,11 +193,10 @@ class Result(Payload):
             return False
         if evaluation.name == "test":
             return self.metrics.on == evaluation.on
-        found = [self.evaluations.get(name) for name in evaluation.scores]
-        return all(each and each.on == evaluation.on and each.beside == evaluation.beside for each in found)
+        return all(_answers(self.evaluations.get(name), evaluation) for name in evaluation.scores)
 
     @property
-    def shifted(self) -> dict[str, Score]:
+    def shifted(self) -> Mapping[str, Score]:
         """Scores on sets other than val and test, by name."""
         if isinstance(self.metrics, EvaluationRecord):
             return self.metrics.shift
@@ -220,6 +221,13 @@ class Result(Payload):
         """The cell that the labels name."""
         run = self.run
         return Cell(run.protocol.name, run.family, run.size, run.arm, run.seed)
+
+
+def _answers(record: EvaluationRecord | None, evaluation: Evaluation) -> bool:
+    if record is None or (record.on, record.beside, record.transfer) != (evaluation.on, evaluation.beside, evaluation.transfer):
+        return False
+    known = evaluation.run.settings.data.shifted_sets
+    return all(score.on == measured_on(evaluation.run, name) for name, score in record.shift.items() if name in known)
 
 
 @dataclass(frozen=True)

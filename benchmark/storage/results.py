@@ -6,7 +6,7 @@ import gc
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,17 @@ from typing import Any
 from benchmark.spec.arm import trained_arm
 from benchmark.spec.run import Cell, Run
 from benchmark.storage.files import replacing, sweep, write_json
-from benchmark.storage.result_file import EvaluationPayload, Metrics, Rejected, Result, labelled, read_result, written
+from benchmark.storage.locks import locked
+from benchmark.storage.result_file import (
+    EvaluationPayload,
+    EvaluationRecord,
+    Metrics,
+    Rejected,
+    Result,
+    labelled,
+    read_result,
+    written,
+)
 
 
 def read_results(folder: Path) -> tuple[list[Result], list[Rejected]]:
@@ -52,34 +62,54 @@ class Results:
         path = self.path(cell)
         return read_result(path) if os.path.lexists(path) else None
 
+    def of_run(self, cells: Iterable[Cell], run: Run) -> Result | None:
+        """The result of a run in some of these cells, with the evaluations of all of them; None
+        without one."""
+        found = [each for cell in cells if isinstance(each := self.get(cell), Result) and each.is_of(run)]
+        if len(found) < 2:
+            return found[0] if found else None
+        evaluations: dict[str, EvaluationRecord] = {}
+        for name, record in (pair for each in found for pair in each.evaluations.items()):
+            if name not in evaluations or record.date > evaluations[name].date:
+                evaluations[name] = record
+        return found[0].model_copy(update={"evaluations": evaluations})
+
     def put(self, cell: Cell, run: Run, payload: dict[str, Any], superseded: Path) -> None:
         """Write a finished run's payload for one cell. Another run's file in its place is kept
         below `superseded`."""
-        old = self.get(cell)
-        if isinstance(old, Result) and old.key == run.key and old.val.on == payload["val"]["on"]:
-            return
-        path, cell = self.path(cell), replace(cell, arm=trained_arm(cell.arm))
-        if old is not None:
-            keep = superseded / f"{cell.path}.{getattr(old, 'key', 'invalid')}"
-            keep.parent.mkdir(parents=True, exist_ok=True)
-            _keep(path, keep)
-        write_json(path, labelled(cell, run, payload), durable=True)
-        sweep(path.parent, path.name)
+        with self._alone():
+            old = self.get(cell)
+            if isinstance(old, Result) and old.key == run.key and old.val.on == payload["val"]["on"]:
+                return
+            path, cell = self.path(cell), replace(cell, arm=trained_arm(cell.arm))
+            if old is not None:
+                keep = superseded / f"{cell.path}.{getattr(old, 'key', 'invalid')}"
+                keep.parent.mkdir(parents=True, exist_ok=True)
+                _keep(path, keep)
+            write_json(path, labelled(cell, run, payload), durable=True)
+            sweep(path.parent, path.name)
 
     def add(self, cell: Cell, run: Run, payload: dict[str, Any]) -> bool:
         """Add a finished evaluation's scores to the result of a cell; False where there is no result
         of this run. Those on test take the place of its metrics."""
-        old = self.get(cell)
-        if not isinstance(old, Result) or old.key != run.key:
-            return False
-        found = EvaluationPayload.model_validate(payload).evaluations
-        update: dict[str, Any] = {"evaluations": old.evaluations | {name: found[name] for name in found if name != "test"}}
-        if "test" in found:
-            update["metrics"] = Metrics(**{name: getattr(found["test"], name) for name in Metrics.model_fields})
-        new = old.model_copy(update=update)
-        if new != old:
-            write_json(self.path(cell), written(new), durable=True)
-        return True
+        with self._alone():
+            old = self.get(cell)
+            if not isinstance(old, Result) or old.key != run.key:
+                return False
+            found = EvaluationPayload.model_validate(payload).evaluations
+            update: dict[str, Any] = {"evaluations": old.evaluations | {name: found[name] for name in found if name != "test"}}
+            if "test" in found:
+                update["metrics"] = Metrics(**{name: getattr(found["test"], name) for name in Metrics.model_fields})
+            new = old.model_copy(update=update)
+            if new != old:
+                write_json(self.path(cell), written(new), durable=True)
+            return True
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within: no other process reads a file of this folder to replace it."""
+        with locked(self.folder / ".lock", wait=True):
+            yield
 
 
 def _keep(path: Path, aside: Path) -> None:

@@ -84,7 +84,6 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
         self.jobs, self.code, self.superseded = self.folder / "jobs", self.folder / "code", self.folder / "superseded"
-        self.delivery = self.folder / "delivery"  # its lock
 
     def run(self, key: str) -> RunFolder:
         """The files of a run."""

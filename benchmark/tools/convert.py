@@ -13,12 +13,11 @@ from benchmark.spec.arm import Arm, trained_arm
 from benchmark.spec.data_sets import DataSettings, Described
 from benchmark.spec.definitions import is_teacher
 from benchmark.spec.evaluations import beside_of
+from benchmark.spec.run import Transfer
 from benchmark.spec.teacher_source import TeacherSource
 from benchmark.storage.files import read_json, write_json
-from benchmark.storage.result_file import EvaluationRecord, Labelled, Result, first_error, written
+from benchmark.storage.result_file import EvaluationRecord, Labelled, Rejected, Result, first_error, read_result, written
 from families.spec import UserError
-
-SCORES = ("top1", "top5", "loss")
 
 
 @dataclass
@@ -34,31 +33,43 @@ def convert(folder: Path) -> Conversion:
     """Rewrite the result files of schema 1 below a results folder.
 
     Ensembles and comparisons of maps become evaluations in their student's file. A file stays as it
-    is where it is damaged, or where the result of a run that it names is not there.
+    is where it is damaged, or where the result of a run that it names is not there. A conversion
+    that was interrupted goes on: what others need is written last.
     """
     found = {path: content for path in sorted(folder.glob("*/*/*/*.json")) if (content := _schema_1(path)) is not None}
     converter = _Converter({str(content.get("key")): content for content in found.values()})
-    done, results = Conversion([], [], {}), dict[Path, Result]()
-    named = {path: str(content.get("run", {}).get("arm")) for path, content in found.items()}
+    done, results, evaluations = Conversion([], [], {}), dict[Path, Result](), dict[Path, Path]()
     for path, content in found.items():
-        if is_teacher(named[path]) or not Arm.parse(named[path]).evaluation:
-            with _Told(done, path):
-                results[path] = converter.result(content)
-    for path in [path for path in found if path not in results and path not in done.left]:
         with _Told(done, path):
-            beside = path.with_name(path.name.replace(named[path], trained_arm(named[path])))
-            if beside not in results:
-                raise UserError(f"its student's result, {beside.name}, is not of schema 1 or not there")
-            name, record = converter.evaluation(found[path], results[beside])
-            kept = results[beside].evaluations | {name: record}
-            results[beside] = results[beside].model_copy(update={"evaluations": kept})
+            arm = content["run"]["arm"]
+            if is_teacher(arm) or not Arm.parse(arm).evaluation:
+                results[path] = converter.result(content)
+            else:
+                evaluations[path] = path.with_name(path.name.replace(arm, trained_arm(arm)))
+    for path, beside in evaluations.items():
+        with _Told(done, path):
+            student = results.get(beside) or _converted(beside)
+            name, record = converter.evaluation(found[path], student)
+            results[beside] = student.model_copy(update={"evaluations": student.evaluations | {name: record}})
             done.merged.append(path)
-    for path, result in results.items():
-        write_json(path, written(result), durable=True)
+    for path in sorted(results, key=lambda path: _needed_by_others(results[path])):
+        write_json(path, written(results[path]), durable=True)
         done.rewritten.append(path)
-    for path in done.merged:
-        path.unlink()
+        for merged in [each for each in done.merged if evaluations[each] == path]:
+            merged.unlink()
     return done
+
+
+def _needed_by_others(result: Result) -> int:
+    return 2 if is_teacher(result.run.arm) else int(Arm.parse(result.run.arm).is_finetuned)
+
+
+def _converted(path: Path) -> Result:
+    """A student's result that an earlier conversion has written. Raises UserError."""
+    found = read_result(path)
+    if isinstance(found, Rejected):
+        raise UserError(f"its student's result, {path.name}: {found.reason}")
+    return found
 
 
 class _Told:
@@ -96,9 +107,11 @@ class _Converter:
         metrics, made = dict(content["metrics"]), content["provenance"]
         stamp = {"date": made["finished"], "code": made["code"]}
         shift = {name: {**score, "on": self._on(content, name), **stamp} for name, score in metrics.pop("shift", {}).items()}
+        if shift and made.get("data") is not None:  # a digest that was of the shifted sets too
+            made = made | {"data": None}
         return Result.model_validate({
             **content, "schema": 2, "key": run.run.key, "run": run.model_dump(mode="json"), "evaluations": shift,
-            "teacher": None if run.teacher is None else self._taught(content["teacher"]),
+            "provenance": made, "teacher": None if run.teacher is None else self._taught(content["teacher"]),
             "metrics": {**metrics, "on": self._on(content, "test")}, "val": {**content["val"], "on": self._on(content, "val")},
         })  # fmt: skip
 
@@ -107,13 +120,15 @@ class _Converter:
         result `student`. Raises as `result`, and UserError where that is of another run."""
         teacher, metrics, made = dict(content["run"]["teacher"] or {}), content["metrics"], content["provenance"]
         name, finished = Arm.parse(content["run"]["arm"]).evaluation, teacher.pop("student", None)
-        if finished is not None and self._new_key(finished) != student.key:
+        if finished in self.contents and self._new_key(finished) != student.key:
             raise UserError(f"it evaluates run {finished}, which is not the one in its student's result")
         beside = self._new_key(teacher["ensemble"]) if "ensemble" in teacher else beside_of(self._teacher(teacher))
-        told = {"on": self._on(content, "test"), "beside": beside, "date": made["finished"], "code": made["code"]}
-        shift = metrics["shift"] if "ensemble" in teacher else {}
-        scores = {key: value for key, value in metrics.items() if key != "shift"}
-        return name, EvaluationRecord.model_validate(scores | told | {"shift": shift})
+        told: dict[str, Any] = {"on": self._on(content, "test"), "beside": beside, "date": made["finished"], "code": made["code"]}
+        if "ensemble" in teacher:
+            told["shift"] = {name: {**score, "on": self._on(content, name)} for name, score in metrics["shift"].items()}
+        else:
+            told["transfer"] = Transfer.model_validate(content["run"]["transfer"] | {"method": "none"})
+        return name, EvaluationRecord.model_validate({key: value for key, value in metrics.items() if key != "shift"} | told)
 
     def _taught(self, record: dict[str, Any] | None) -> dict[str, Any] | None:
         """A teacher's record, whose source is named by its new key."""

@@ -57,21 +57,26 @@ def fitted_probe(train: Labelled, classes: int, penalty: float) -> tuple[Tensor,
     return weights.detach(), bias.detach()
 
 
-def feature_scores(sets: dict[str, Labelled], classes: int, device: str) -> dict[str, dict[str, float | None]]:
+def feature_scores(
+    sets: dict[str, Labelled], classes: int, device: str, alive: Callable[[], None] = lambda: None
+) -> dict[str, dict[str, float | None]]:
     """`knn10`, `knn20` and `probe`: top1 and top5 in percent and (of the probe) mean cross-entropy
     on test.
 
     `sets`: features and labels of train, val and test. The probe gets features with the mean and
-    standard deviation of training taken out, and the penalty that is best on val.
+    standard deviation of training taken out, and the penalty that is best on val. `alive` is called
+    on the way.
     """
     train, val, test = ((x.to(device), y.to(device)) for x, y in (sets["train"], sets["val"], sets["test"]))
     found: dict[str, dict[str, float | None]] = {}
     for k in NEIGHBOURS:
+        alive()
         found[f"knn{k}"] = _ranked(knn_votes(train, test[0], classes, k), test[1]) | {"loss": None}
     centre, spread = train[0].mean(0), train[0].std(0).clamp_min(1e-6)
     train, val, test = (((x - centre) / spread, y) for x, y in (train, val, test))
     best, score = None, -math.inf
     for penalty in PENALTIES:
+        alive()
         weights, bias = fitted_probe(train, classes, penalty)
         top1 = float((val[0] @ weights + bias).argmax(1).eq(val[1]).double().mean())
         if top1 > score:

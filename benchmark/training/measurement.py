@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from benchmark import data
 from benchmark.data import DataLocation, Dataset
-from benchmark.spec.data_sets import EVALUATION_SETS
-from benchmark.spec.evaluations import SCORES, TEACHER_FEATURES, Evaluation
+from benchmark.spec.data_sets import EVALUATION_SETS, TEACHER_FEATURES
+from benchmark.spec.evaluations import SCORES, Evaluation, measured_on
 from benchmark.spec.run import Run
 from benchmark.training.distributed import Ranks
 from benchmark.training.evaluation import Tally
@@ -47,7 +47,8 @@ class Measurement:
         """The scores of an evaluation, by name. Raises WeightsError for weights that do not fit,
         UserError for images that are not there."""
         found = self._features(evaluation) if evaluation.name in SCORES else self._on_sets(evaluation)
-        told = {"on": evaluation.on} | ({} if evaluation.beside is None else {"beside": evaluation.beside})
+        told: dict[str, Any] = {"on": evaluation.on} | ({} if evaluation.beside is None else {"beside": evaluation.beside})
+        told |= {} if evaluation.transfer is None else {"transfer": evaluation.transfer.model_dump(mode="json")}
         return {name: score | told for name, score in found.items()}
 
     def _on_sets(self, evaluation: Evaluation) -> dict[str, dict[str, Any]]:
@@ -58,7 +59,14 @@ class Measurement:
         if subject.partner is None:
             return {named: score}
         shifted = [name for name in dataset.sets() if name not in EVALUATION_SETS]
-        return {named: score | {"shift": {name: self._score(subject, dataset, name) for name in shifted}}}
+        return {
+            named: score
+            | {
+                "shift": {
+                    name: self._score(subject, dataset, name) | {"on": measured_on(evaluation.run, name)} for name in shifted
+                }
+            }
+        }
 
     def _subject(self, evaluation: Evaluation, dataset: Dataset, everyone: Callable[[Any], list[Any]]) -> Subject:
         subject = subject_of(evaluation, self.files, self.device)
@@ -99,7 +107,7 @@ class Measurement:
                 return embed(Inputs(images.to(device)))
 
         sets = {name: embedded(each, features) for name, each in batches.items()}
-        found = feature_scores(sets, run.protocol.data.num_classes, self.device)
+        found = feature_scores(sets, run.protocol.data.num_classes, self.device, self.alive)
         return dict(zip(evaluation.scores, found.values(), strict=True))
 
     def _embed(self, evaluation: Evaluation, dataset: Dataset) -> Callable[[Inputs], Tensor]:

@@ -8,14 +8,12 @@ from pathlib import Path
 
 from torch import nn
 
-from benchmark.spec.evaluations import Evaluation
+from benchmark.spec.evaluations import AT_START, Evaluation
 from benchmark.spec.recipe import Normalisation, Recipe
 from benchmark.spec.run import Run
 from benchmark.training.models import finished_model, reader_of, student_of, teachers_input, trained
 from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.teacher_reader import Reader
-
-AT_START = "match=start"
 
 
 @dataclass

@@ -24,7 +24,8 @@ from ..conftest import command, tiny_protocol
 from ..training.test_train import digits
 
 ARMS = ["standard-none", "standard-copy", "matched-distill"]
-STUDY = {"title": "Few", "arms": [*ARMS, "standard-distill+ensemble=finetuned", "matched-none+match=end"]}
+NAMED = ["standard-distill+ensemble=finetuned", "matched-none+match=end", "standard-none+match=start"]
+STUDY = {"title": "Few", "arms": [*ARMS, "standard-copy+weights=finetuned", *NAMED]}
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +82,8 @@ def test_a_set_that_a_result_lacks_is_evaluated_without_training(again, site, be
     for verb in ("run", "evaluate"):
         without(again, "noise")
         code, out, err = bench(*words(verb, again))
-        assert code == 0 and "0 to train and 7 to evaluate" in out, err
-        assert "trained 0 runs and made 7 evaluations" in out
+        assert code == 0 and "0 to train and 8 to evaluate" in out, err
+        assert "trained 0 runs and made 8 evaluations" in out
         for arm, result in results_of(again).items():
             found, expected = result.evaluations["noise"], whole[arm].evaluations["noise"]
             assert (found.top1, found.top5, found.on) == (expected.top1, expected.top5, expected.on), arm
@@ -106,7 +107,7 @@ def test_another_test_set_is_measured_and_nothing_trained(again, bench):
     assert trainings(again) == before and "left out" not in out
     content["data"]["val_images"] = 40  # which the curve is of: that needs training
     (again / "tiny.yaml").write_text(yaml.safe_dump(content))
-    assert "7 to train" in bench(*words("run", again, "--dry-run"))[1]
+    assert "8 to train" in bench(*words("run", again, "--dry-run"))[1]
 
 
 def test_weights_that_are_gone(again, bench):
@@ -116,7 +117,7 @@ def test_weights_that_are_gone(again, bench):
         path.unlink()
     for verb in ("run", "evaluate"):
         code, out, err = bench(*words(verb, again))
-        assert code == 0 and "7 evaluations are not made: their weights are not in" in out and "--retrain" in out, err
+        assert code == 0 and "8 evaluations are not made: their weights are not in" in out and "--retrain" in out, err
         assert "0 to train on" in out
     assert "noise" not in results_of(again)["standard-copy"].evaluations
     code, out, err = bench(*words("evaluate", again, "dinov2_reg/base/standard-copy-s0", "--retrain", asked=False))
@@ -159,9 +160,14 @@ def test_studies_of_evaluations_train_nothing_of_their_own(site):
 
 def test_features_are_those_of_the_kept_weights(again, bench):
     """Of the student, guided by its teacher where it copies, and of the teacher: by hand from their weights."""
+    before = results_of(again)
     code, out, err = bench(*words("evaluate", again, "--features"))
     assert code == 0, err
     found = results_of(again)
+    assert found.keys() == before.keys()
+    for arm, result in before.items():  # each file is still that of its own run, with all that it had
+        assert (found[arm].key, found[arm].metrics) == (result.key, result.metrics)
+        assert result.evaluations.items() <= found[arm].evaluations.items()
     defined = Definitions(validated(Protocol, tiny_protocol(seeds=[0]), "tiny"))
     teacher, none = (found[arm] for arm in ("teacher", "standard-none"))
     work = again / "work" / "runs"
@@ -190,6 +196,47 @@ def test_features_are_those_of_the_kept_weights(again, bench):
     assert code == 0 and "0 to train on" in out
 
 
+def test_only_weights_that_are_read_are_needed(again, bench):
+    """A teacher's features, and the maps of a student as it starts, need nothing of the student's."""
+    kept = results_of(again)["teacher"].key
+    for path in again.glob("work/runs/*/weights.pt"):
+        if path.parent.name != kept:
+            path.unlink()
+    without(again, "match=start")
+    before = trainings(again)
+    code, out, err = bench(*words("run", again))
+    assert code == 0 and "0 to train and 1 to evaluate" in out, err
+    code, out, err = bench(*words("evaluate", again, "--features"))
+    assert code == 0 and "0 to train and 5 to evaluate" in out, err  # of the teacher, and beside four students
+    assert trainings(again) == before
+
+
+def test_maps_of_other_blocks_are_compared_again(again, bench):
+    content = tiny_protocol(seeds=[0])
+    content["transfer"]["blocks"] = 1
+    (again / "tiny.yaml").write_text(yaml.safe_dump(content))
+    code, out, err = bench(*words("evaluate", again, "dinov2_reg/base/matched-none+match=end-s0", asked=False))
+    assert code == 0 and "1 to evaluate" in out, err
+    assert len(results_of(again)["matched-none"].evaluations["match=end"].attention_kl) == 1
+
+
+def test_cells_that_share_a_run_share_its_evaluations(tmp_path, bench):
+    """An evaluation that one family's cell has got is written into the other's, without being made again."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_protocol(seeds=[0])))
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump({"title": "Few", "arms": ["standard-none"]}))
+    both = [word if word != "dinov2_reg" else "deit,dino" for word in words("run", tmp_path)]
+    assert bench(*both)[0] == 0
+    content = tiny_protocol(seeds=[0])
+    content["data"]["noise_std"] = 0.5
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
+    code, out, err = bench(*words("evaluate", tmp_path, "dino/base/standard-none-s0", asked=False))
+    assert code == 0 and "1 to evaluate" in out, err
+    code, out, err = bench(*both)
+    assert code == 0 and "0 to train on" in out, err
+    scores = [json.loads(path.read_text())["evaluations"]["noise"] for path in tmp_path.glob("results/*/*/*/*.json")]
+    assert len(scores) == 2 and scores[0] == scores[1] and scores[0]["on"]["noise_std"] == 0.5
+
+
 def test_single_runs(again, bench):
     without(again, "noise")
     code, out, err = bench(*words("evaluate", again, "dinov2_reg/base/matched-none-s0", asked=False, cluster="local"))
@@ -197,6 +244,7 @@ def test_single_runs(again, bench):
     assert [arm for arm, result in results_of(again).items() if "noise" in result.evaluations] == ["matched-none"]
     code, out, err = bench(*words("evaluate", again, "dinov2_reg/base/matched-none-s7", asked=False))
     assert code == 0 and "their runs are not finished: bench run trains them" in out, err
+    assert bench(*words("evaluate", again, "dinov2_reg/base/matched-none+native=layer_scale,registers-s0", asked=False))[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,17 @@ def test_what_runs_are_measured_on_changes_no_key():
     assert of_imagenet(average, crop_pct=0.9) != of_imagenet(average)
 
 
+def test_evaluations_do_not_train_with_students():
+    """Each is a unit of its own, though its run is a student's that others train beside."""
+    study = Study(
+        title="-", arms=["standard-none+ensemble=finetuned", "standard-copy+weights=finetuned", "matched-none+match=end"]
+    )
+    plan = make_plan("tiny", TINY, "s", study, [("deit3", "base")], [0])
+    groups = together(plan.items.values())
+    assert all(len(group) == 1 for group in groups if any(item.evaluation for item in group))
+    assert sum(any(item.evaluation for item in group) for group in groups) == 2
+
+
 def test_uniform_attention_has_no_teacher():
     """So it is one run for all families whose students are alike, and needs none first."""
     arm = "standard-copy+source=uniform"
@@ -184,7 +195,7 @@ def test_equal_runs_with_other_evaluation_sets_are_refused():
     content["datasets"] = {"harder": content["data"] | {"noise_std": 0.9}}
     protocol = validated(Protocol, content, "tiny")
     study = Study(title="-", arms=["standard-none", "standard-none+data=harder"])
-    with pytest.raises(UserError, match="is measured on other sets; name them as shifted"):
+    with pytest.raises(UserError, match="are one training, but with other test sets"):
         make_plan("tiny", protocol, "s", study, [("deit", "base")], [0])
 
 

@@ -115,7 +115,7 @@ def resealed(text):
         (lambda text: "", "not JSON"),
         (lambda text: "[1, 2]", "schema 'none'"),
         (lambda text: text.replace('"schema": 2', '"schema": 3'), "schema 3, not 2"),
-        (lambda text: text.replace('"schema": 2', '"schema": 1'), "schema 1, not 2: bench check --convert RESULTS"),
+        (lambda text: text.replace('"schema": 2', '"schema": 1'), "bench check --convert RESULTS"),
         (lambda text: re.sub(r'"top1": ([0-9.]+)', '"top1": 55.5', text), "edited, or damaged"),
         (lambda text: text.replace('"date": "2', '"date": "3'), "edited, or damaged"),
         (lambda text: re.sub(r'"top1": ([0-9.]+)', r'"top1": "\1"', text), "top1: Input should be a valid number"),

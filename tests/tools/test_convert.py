@@ -1,6 +1,7 @@
 """Result files of schema 1, written out here as they were, become those of schema 2."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -57,7 +58,7 @@ def old(tmp_path):
 
 def test_schema_1_is_named_with_the_command_that_converts_it(old):
     path = old / "standard-none-s0.json"
-    assert read_result(path).reason.startswith("schema 1, not 2: bench check --convert RESULTS")
+    assert read_result(path).reason == "schema 1, not 2: rewrite this folder's files by bench check --convert RESULTS"
 
 
 def test_what_was_measured_is_kept_under_new_keys(old, tmp_path, capsys):
@@ -84,9 +85,31 @@ def test_what_was_measured_is_kept_under_new_keys(old, tmp_path, capsys):
     assert {path: path.read_text() for path in old.glob("*.json")} == before
 
 
+def test_an_interrupted_conversion_goes_on(old, tmp_path, monkeypatch, capsys):
+    """Whenever it is killed: what others need is written last, and the same command again does the rest."""
+    from benchmark.tools import convert
+
+    whole = None
+    for many in range(1, 9):
+        for path in old.glob("*.json"):
+            path.unlink()
+        for number, arm in enumerate([*TRAINED, *EVALUATED]):
+            (old / f"{arm}-s0.json").write_text(json.dumps(old_content(arm, 50.0 + number)))
+        left = iter(range(many))
+        with monkeypatch.context() as patch, suppress(StopIteration):
+            real = convert.write_json
+            patch.setattr(convert, "write_json", lambda *given, real=real, left=left, **more: (next(left), real(*given, **more)))
+            main(["check", "--convert", str(tmp_path / "results")])
+        assert main(["check", "--convert", str(tmp_path / "results")]) == 0, capsys.readouterr().out
+        found = {path.name: path.read_text() for path in old.glob("*.json")}
+        whole = whole or found
+        assert found == whole and len(found) == len(TRAINED)
+
+
 def test_what_cannot_be_converted_is_left_and_named(old, tmp_path, capsys):
     """Without the teacher's result nothing is known of what its students' runs are called now."""
     (old / "teacher-s0.json").unlink()
+    (old / "standard-cpy-s0.json").write_text(json.dumps({"schema": 1, "run": {"arm": "standard-cpy"}}))
     broken = json.loads((old / "standard-none-s0.json").read_text())
     broken["metrics"]["top1"] = 101
     (old / "standard-none-s0.json").write_text(json.dumps(broken))
@@ -95,7 +118,7 @@ def test_what_cannot_be_converted_is_left_and_named(old, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "1 result files rewritten, 0 merged" in told  # that of uniform attention, which has no teacher
     assert told.count("the result of run") == 4 and "metrics.top1" in told
-    assert told.count("left as it is") == 7
+    assert told.count("left as it is") == 8
     after = {path.name: path.read_text() for path in old.glob("*.json")}
     assert [name for name in before if before[name] != after[name]] == ["standard-copy+source=uniform-s0.json"]
     code = main(["check", "--convert", str(tmp_path / "nowhere")])

@@ -30,7 +30,7 @@ def preview(launch: Launch) -> dict[str, Any]:
     plan, survey = launch.plan, Survey(launch)
     elsewhere = _elsewhere(launch)
     left = [item for item in survey.todo if item.key not in elsewhere]
-    wanted = {item.key for item in survey.todo}
+    done = {*launch.outcome.found, *launch.outcome.restored}
     rows = [
         {
             "key": item.key,
@@ -38,7 +38,7 @@ def preview(launch: Launch) -> dict[str, Any]:
             "cells": [cell.path for cell in item.cells],
             "steps": item.steps,
             "requires": list(item.requires),
-            "finished": item.key not in wanted,
+            "finished": item.key in done and item.key not in launch.outcome.retrained,
             "queued": item.key in elsewhere,
         }
         for number, stage in enumerate(plan.stages, start=1)

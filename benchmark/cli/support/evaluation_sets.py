@@ -25,6 +25,12 @@ def named_sets(protocol: Protocol, text: str | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def absolute(text: str) -> str:
+    """The text with its paths absolute, to be found from any folder later."""
+    words = (word.strip() for word in text.split(","))
+    return ",".join(str(Path(word).absolute()) if _is_path(word) else word for word in words)
+
+
 def with_sets(protocol: Protocol, text: str) -> Protocol:
     """The protocol with the sets that a text gives as PATH:CLASSES: image folders or tars of the
     protocol's classes. Raises UserError."""
@@ -55,7 +61,7 @@ def _name(word: str) -> str:
 
 def _set(word: str) -> ShiftedSet:
     """The set at PATH:CLASSES, with its images counted. Raises UserError."""
-    from benchmark.data.image_sources import count_images
+    from benchmark.data.image_checks import listed
     from benchmark.spec.data_sets import ShiftedSet
 
     path, _, classes = word.rpartition(":")
@@ -63,4 +69,5 @@ def _set(word: str) -> ShiftedSet:
     if not folder.exists():
         raise UserError(f"--sets {quoted(word)}: no such folder or tar")
     number = bounds.CLASSES.read("--sets PATH:CLASSES", classes)
-    return ShiftedSet(path=str(folder), images=count_images(folder), classes=number)
+    images, digest = listed(folder)
+    return ShiftedSet(path=str(folder), images=images, classes=number, digest=digest)

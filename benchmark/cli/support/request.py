@@ -42,7 +42,7 @@ class Request:
 
 def read_request(options: Mapping[str, Any]) -> Request:
     """The request of the options. Raises UserError."""
-    from benchmark.cli.support.evaluation_sets import named_sets, with_sets
+    from benchmark.cli.support.evaluation_sets import absolute, named_sets, with_sets
     from benchmark.spec.plan import joined, make_plan, with_evaluations
     from benchmark.spec.protocol import load_protocol
     from benchmark.spec.study import load_studies
@@ -52,6 +52,7 @@ def read_request(options: Mapping[str, Any]) -> Request:
     words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
     name, protocol = load_protocol(str(words["protocol"]))
     if words["sets"] is not None:
+        words["sets"] = absolute(words["sets"])
         protocol = with_sets(protocol, words["sets"])
     if words["runs"] is not None:
         return _single_runs(words, name, protocol)
@@ -78,9 +79,9 @@ def _single_runs(words: dict[str, str | None], name: str, protocol: Protocol) ->
     from benchmark.cli.support.evaluation_sets import named_sets
     from benchmark.spec.plan import plan_of_cells, with_evaluations
 
-    cells = [_cell(word, name) for word in str(words["runs"]).split(",")]
+    cells = [_cell(word, name) for word in str(words["runs"]).split("\n")]
     plan = plan_of_cells(protocol, cells)
-    own = {item.key for item in plan.items.values() if {*item.cells} & {*cells}}
+    own = {item.run.key for item in plan.items.values() if {*item.cells} & {*cells}}
     _make_absolute(words)
     return Request(words, protocol, [], with_evaluations(plan, named_sets(protocol, words["sets"]), own))
 

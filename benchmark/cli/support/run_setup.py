@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from benchmark.spec.plan import Item, Plan
 
 
-def check_batches(plan: Plan, processes: int, micro_batch: int | None) -> None:
+def check_batches(items: Iterable[Item], processes: int, micro_batch: int | None) -> None:
     """Raises UserError where processes or `micro_batch` cannot divide a batch."""
-    for item in plan.items.values():
+    for item in (each for each in items if each.evaluation is None):
         size = item.run.protocol.recipe.batch_size
         if processes > 1 and size % (2 * processes):
             raise UserError(f"a batch of {size} ({item}) is not a multiple of twice the {processes} processes that share it")
@@ -47,9 +47,9 @@ def checked_setup(args: argparse.Namespace, launch: Launch, survey: Survey, cons
 
     setup, lacking = _placed(args, launch, bool(survey.todo)), survey.lacking()
     if not survey.todo and (not lacking or _without_images(args, launch.plan)):
-        survey.add(lacking, lambda run: Checked(absent=dict.fromkeys(run.settings.data.shifted_sets, "")))
+        survey.add(lacking, lambda run: Checked(absent=dict.fromkeys(run.settings.data.shifted_sets, "no --data")))
         return setup
-    setup = replace(setup, data=_checked_data(launch.plan, setup, console))
+    setup = replace(_placed(args, launch, True), data=_checked_data(launch.plan, setup, console))
     other = other_images(survey, setup.checked)
     if other is not None:
         raise UserError(f"the images in {args.data} are not those that made {other}: choose another --results, or those images")
@@ -113,7 +113,7 @@ def _check_weights(survey: Survey, folder: Path, console: Console) -> None:
 
 def _pretrained(items: Sequence[Item]) -> dict[tuple[str, str], Item]:
     """(family, size) -> a run that learns from its pre-trained teacher."""
-    return {(item.cells[0].family, item.cells[0].size): item for item in items if item.run.teacher and item.run.teacher.pinned}
+    return {(item.cells[0].family, item.cells[0].size): item for item in items if item.teacher and item.teacher.pinned}
 
 
 def _check_tensorboard() -> None:
