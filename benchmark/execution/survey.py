@@ -8,10 +8,9 @@ from typing import Any
 from benchmark.data import Checked
 from benchmark.execution.delivery import below_floor, holds, payload_of, put
 from benchmark.execution.launcher import Launch, Outcome
-from benchmark.spec.evaluations import on_set
-from benchmark.spec.plan import Item, evaluated
+from benchmark.spec.plan import Item
 from benchmark.spec.run import Run
-from benchmark.storage.result_file import Result, labelled
+from benchmark.storage.result_file import Result
 
 
 class Survey:
@@ -35,7 +34,7 @@ class Survey:
         self.recorded: dict[str, Result] = {key: result for key, result in recorded.items() if result is not None}
         outcome = launch.outcome = Outcome()
         for key, item in self.plan.items.items():
-            payload = self._payload(key)
+            payload = self.payload(key)
             if payload is None:
                 continue
             (outcome.found if key in self.recorded else outcome.restored).append(key)
@@ -61,20 +60,6 @@ class Survey:
     def results(self) -> list[Result]:
         """The results of the plan that were found."""
         return list(self.recorded.values())
-
-    def lacking(self) -> list[Item]:
-        """Evaluations that finished runs lack: on sets of the protocol that are not in their results."""
-        found = list[Item]()
-        if not self.trains:
-            return found
-        for key in (*self.launch.outcome.found, *self.launch.outcome.restored):
-            item = self.plan.items[key]
-            results = self._results_of(item) if item.evaluation is None else []
-            if results:
-                named = ("test", *item.run.settings.data.shifted_sets)
-                wanted = (on_set(item.run, name) for name in named)
-                found += [evaluated(item, each) for each in wanted if not all(result.has(each) for result in results)]
-        return found
 
     def add(self, items: Iterable[Item], checked: Callable[[Run], Checked]) -> None:
         """Make these evaluations too. Of all, those on sets that are not there are left out."""
@@ -122,16 +107,7 @@ class Survey:
         result = self.launch.results.of_run(item.cells, item.run)
         return result if holds(result, item) else None
 
-    def _results_of(self, item: Item) -> list[Result]:
-        """The results of a finished run in its cells, as they will be; also one that is in the work
-        folder alone."""
-        own, payload = self.recorded.get(item.key), self._payload(item.key)
-        if own is None:
-            return [] if payload is None else [Result.model_validate(labelled(item.cells[0], item.run, payload))]
-        there = [self.launch.results.get(cell) for cell in item.cells] if len(item.cells) > 1 else []
-        return [own, *(each.model_copy(update={"evaluations": own.evaluations}) for each in there if isinstance(each, Result))]
-
-    def _payload(self, key: str) -> dict[str, Any] | None:
+    def payload(self, key: str) -> dict[str, Any] | None:
         """The record of a finished run or evaluation, without labels."""
         if key not in self.recorded:
             return payload_of(self.workspace, self.plan.items[key])
@@ -164,7 +140,7 @@ class Survey:
         """Write every cell that a finished run serves."""
         outcome, results = self.launch.outcome, self.launch.results
         for key in (*outcome.found, *outcome.restored):
-            item, payload = self.plan.items[key], self._payload(key)
+            item, payload = self.plan.items[key], self.payload(key)
             assert payload is not None
             for cell in item.cells:
                 if item.evaluation is None or payload["evaluations"]:

@@ -44,16 +44,17 @@ def checked_setup(args: argparse.Namespace, launch: Launch, survey: Survey, cons
         _check_tensorboard()
     from benchmark.data import Checked
     from benchmark.execution.earlier_results import other_images
+    from benchmark.execution.lacking import lacking
 
-    setup, lacking = _placed(args, launch, bool(survey.todo)), survey.lacking()
-    if not survey.todo and (not lacking or _without_images(args, launch.plan)):
-        survey.add(lacking, lambda run: Checked(absent=dict.fromkeys(run.settings.data.shifted_sets, "no --data")))
+    setup, more = _placed(args, launch, bool(survey.todo)), lacking(survey)
+    if not survey.todo and (not more or _without_images(args, launch.plan)):
+        survey.add(more, lambda run: Checked(absent=dict.fromkeys(run.settings.data.shifted_sets, "no --data")))
         return setup
     setup = replace(_placed(args, launch, True), data=_checked_data(launch.plan, setup, console))
     other = other_images(survey, setup.checked)
     if other is not None:
         raise UserError(f"the images in {args.data} are not those that made {other}: choose another --results, or those images")
-    survey.add(lacking, setup.checked)
+    survey.add(more, setup.checked)
     _check_weights(survey, setup.weights, console)
     return setup
 
