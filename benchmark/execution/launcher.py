@@ -75,7 +75,7 @@ class Launch:
         try:
             deliver(self.workspace, self.results, item)
             self.outcome.finished.append(item.key)
-        except OSError as error:
+        except (OSError, UserError) as error:
             self.outcome.failed[item.key] = f"trained, but its result could not be written: {error}"
 
     def alone(self, items: Iterable[Item]) -> set[str]:

@@ -202,7 +202,7 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
     words = ("--family", "deit3,mae", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0,1")
     code, out, _ = bench("run", *words, "--results", tmp_path / "results", "--work", tmp_path / "work")
     assert code == 0
-    assert "simultaneous 95 % interval over 8 comparisons" in " ".join(out.split())
+    assert "95 % interval, which holds for all 8 comparisons of this table at once" in " ".join(out.split())
     reports = tmp_path / "reports"
     names = {path.name for path in reports.iterdir()}
     assert {"index.html", "leaderboard.md", "tiny-main.csv", "tiny-main.tex", "tiny-main-leaderboard.csv"} <= names
