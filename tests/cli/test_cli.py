@@ -217,7 +217,7 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
     row = next(row for row in board["rows"] if "deit3" in row["families"])
     gap = row["arms"]["standard-copy"]["gap"]
     page = (reports / "leaderboard.md").read_text()
-    assert f"{gap:+.1f} ± " in page and f"over {board['comparisons']} comparisons" in page
+    assert f"{gap:+.1f} ± " in page and f"for all {board['comparisons']} comparisons of this table" in page
     csv = (reports / "tiny-main.csv").read_text().splitlines()
     line = next(line for line in csv if line.startswith("tiny,deit3,base,standard-copy,"))
     assert f",{gap:.4f}," in line
