@@ -9,7 +9,7 @@ from benchmark.spec.evaluations import measured_on
 from benchmark.spec.plan import Item
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.run import Cell
-from benchmark.storage.result_file import Rejected, Result
+from benchmark.storage.result_file import EvaluationPayload, Rejected, Result, answers
 from benchmark.storage.results import Results
 from benchmark.storage.work_folder import Workspace
 
@@ -30,12 +30,15 @@ def finished(workspace: Workspace, item: Item) -> bool:
 
 
 def payload_of(workspace: Workspace, item: Item) -> dict[str, Any] | None:
-    """The record of a finished run or evaluation; None without one, and for a run that was validated
-    on another set."""
-    payload = workspace.payload(item.key)
-    if payload is not None and item.evaluation is None and payload["val"]["on"] != measured_on(item.run, "val"):
+    """The record of a finished run or evaluation; None without one, for a run that was validated on
+    another set, and for an evaluation on other sets."""
+    payload, evaluation = workspace.payload(item.key), item.evaluation
+    if payload is None:
         return None
-    return payload
+    if evaluation is None:
+        return payload if payload["val"]["on"] == measured_on(item.run, "val") else None
+    records = EvaluationPayload.model_validate(payload).evaluations
+    return payload if all(answers(records.get(name), evaluation) for name in evaluation.scores) else None
 
 
 def holds(result: Result | Rejected | None, item: Item) -> bool:

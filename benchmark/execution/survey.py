@@ -115,7 +115,7 @@ class Survey:
         if evaluation is None:
             parts = {"metrics", "evaluations", "val", "curve", "teacher", "cost", "provenance"}
             return self.recorded[key].model_dump(mode="json", include=parts)
-        if evaluation.name == "test":
+        if evaluation.name == "test":  # its scores are the result's metrics already
             return {"evaluations": {}}
         found = self.recorded[key].evaluations
         return {"evaluations": {name: found[name].model_dump(mode="json") for name in evaluation.scores}}

@@ -193,7 +193,7 @@ class Result(Payload):
             return False
         if evaluation.name == "test":
             return self.metrics.on == evaluation.on
-        return all(_answers(self.evaluations.get(name), evaluation) for name in evaluation.scores)
+        return all(answers(self.evaluations.get(name), evaluation) for name in evaluation.scores)
 
     @property
     def shifted(self) -> Mapping[str, Score]:
@@ -223,7 +223,8 @@ class Result(Payload):
         return Cell(run.protocol.name, run.family, run.size, run.arm, run.seed)
 
 
-def _answers(record: EvaluationRecord | None, evaluation: Evaluation) -> bool:
+def answers(record: EvaluationRecord | None, evaluation: Evaluation) -> bool:
+    """Whether a record is of this evaluation: on the same sets, and beside the same model."""
     if record is None or (record.on, record.beside, record.transfer) != (evaluation.on, evaluation.beside, evaluation.transfer):
         return False
     known = evaluation.run.settings.data.shifted_sets

@@ -58,15 +58,12 @@ class Measurement:
         score = self._score(subject, dataset, on, attention=on == "test")
         if subject.partner is None:
             return {named: score}
-        shifted = [name for name in dataset.sets() if name not in EVALUATION_SETS]
-        return {
-            named: score
-            | {
-                "shift": {
-                    name: self._score(subject, dataset, name) | {"on": measured_on(evaluation.run, name)} for name in shifted
-                }
-            }
+        shifted = {
+            name: self._score(subject, dataset, name) | {"on": measured_on(evaluation.run, name)}
+            for name in dataset.sets()
+            if name not in EVALUATION_SETS
         }
+        return {named: score | {"shift": shifted}}
 
     def _subject(self, evaluation: Evaluation, dataset: Dataset, everyone: Callable[[Any], list[Any]]) -> Subject:
         subject = subject_of(evaluation, self.files, self.device)

@@ -110,6 +110,22 @@ def test_another_test_set_is_measured_and_nothing_trained(again, bench):
     assert "8 to train" in bench(*words("run", again, "--dry-run"))[1]
 
 
+def test_an_ensemble_on_other_sets_is_made_again(again, bench):
+    """Also where the work folder has the old one under the same name."""
+    content = tiny_protocol(seeds=[0])
+    content["data"]["noise_std"] = 0.7
+    (again / "tiny.yaml").write_text(yaml.safe_dump(content))
+    before, old = trainings(again), results_of(again)["standard-distill"]
+    code, out, err = bench(*words("run", again))
+    assert code == 0 and "0 to train and 10 to evaluate" in out, err  # eight runs on noise, and two ensembles
+    new = results_of(again)["standard-distill"]
+    name = "ensemble=finetuned"
+    assert new.evaluations[name].shift["noise"].on["noise_std"] == new.evaluations["noise"].on["noise_std"] == 0.7
+    assert new.evaluations[name].shift["noise"].loss != old.evaluations[name].shift["noise"].loss
+    assert new.evaluations[name].top1 == old.evaluations[name].top1 and trainings(again) == before
+    assert "0 to train on" in bench(*words("run", again))[1]
+
+
 def test_weights_that_are_gone(again, bench):
     """It says so, and trains again only if asked."""
     without(again, "noise")
