@@ -336,7 +336,7 @@ def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFra
     shifted = [column for column in found.columns if column.startswith("shift:")]
     means = found.groupby(["family", "size", "arm"], sort=False)[shifted].mean()
     rows = []
-    for place, own in zip(means.index, means.to_dict("records"), strict=True):
+    for place, own in means.to_dict("index").items():  # "records" of a frame without columns is empty in pandas 2
         arm, cell = Arm.parse(place[2]), stats.cells[name, *place]
         same = _is_standard(stats, name, place[0], place[1], arm)
         gap = None if same or not arm.transfers else stats.gap(name, *place)
