@@ -70,14 +70,14 @@ class Runs:
 
 class Tables:
     """One protocol's results as one table a test set (statistics.frame), its scores in the column
-    top1; and the gaps that leaderboards judge."""
+    score; and the gaps that leaderboards judge."""
 
     def __init__(self, results: Sequence[Result], boards: Sequence[Leaderboard], table: pd.DataFrame) -> None:
-        self.top1 = table
+        self.table = table
         kl = [fmean(result.metrics.attention_kl) if result.metrics.attention_kl else None for result in results]
-        self.shifted = [column for column in self.top1.columns if column.startswith("shift:")]
-        by_set = {"test": self.top1, "kl": self._of(pd.Series(kl, dtype=float))}
-        by_set |= {column.removeprefix("shift:"): self._of(self.top1[column]) for column in self.shifted}
+        self.shifted = [column for column in self.table.columns if column.startswith("shift:")]
+        by_set = {"score": self.table, "kl": self._of(pd.Series(kl, dtype=float))}
+        by_set |= {column.removeprefix("shift:"): self._of(self.table[column]) for column in self.shifted}
         self.pools = {on: Pool(table) for on, table in by_set.items() if len(table)}
         self.cells = {on: self._cells(self.pools.get(on)) for on in by_set}
         self.keys: dict[Teacher, dict[str, dict[int, str]]] = {}  # of each teacher's arms by seed
@@ -94,8 +94,8 @@ class Tables:
         }
 
     def _of(self, values: pd.Series) -> pd.DataFrame:
-        table = self.top1.assign(top1=values.to_numpy())
-        return table[table["top1"].notna()]
+        table = self.table.assign(score=values.to_numpy())
+        return table[table["score"].notna()]
 
     @staticmethod
     def _cells(pool: Pool | None) -> dict[tuple[str, ...], dict[str, Any]]:
@@ -106,4 +106,4 @@ class Tables:
     def sets(self, metric: str) -> list[str]:
         """The test sets of a metric."""
         shifted = [column.removeprefix("shift:") for column in self.shifted]
-        return {"top1": ["test"], "shifted": shifted, "kl": ["kl"]}[metric]
+        return {"score": ["score"], "shifted": shifted, "kl": ["kl"]}[metric]

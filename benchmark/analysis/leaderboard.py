@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 import families
+from benchmark.analysis.measures import MEASURES, Measure
 from benchmark.analysis.notes import code_notes, component_notes, teacher_notes
 from benchmark.analysis.statistics import (
     CONTROL,
@@ -38,10 +39,11 @@ GAP_FIELDS = {"gap": "value", "se": "se", "df": "df", "verdict": "verdict"}
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell of the leaderboard: an arm's mean top-1 and number of runs, its gap where it
-    transfers, or why it has none."""
+    """One cell of the leaderboard: an arm's mean score by the leaderboard's measure, mean top-1 on
+    test and number of runs, its gap where it transfers, or why it has none."""
 
     arm: Arm
+    score: float | None
     top1: float | None
     n: int
     gap: Estimate | None
@@ -69,6 +71,7 @@ class Leaderboard:
 
     Attributes:
         description: of the numbers, from the protocol's file.
+        measure: what gaps are differences of.
         sizes: families with several sizes: by transfer arm the agreement of their verdicts, and the
             change of the gap from the first size to the last.
         shifted: gaps on shifted test sets by (family, size, arm, set).
@@ -82,6 +85,7 @@ class Leaderboard:
     study: str
     title: str
     description: str
+    measure: Measure
     arms: tuple[str, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[tuple[str, int, dict[str, str | None]], ...]
@@ -98,7 +102,7 @@ class Leaderboard:
     results: tuple[Result, ...]
 
     def difference(self, row: Row, arm: str, other: str) -> Estimate | None:
-        """Mean top-1 of an arm minus that of another, plain interval only; None without results."""
+        """Mean score of an arm minus that of another, plain interval only; None without results."""
         place, pool = (self.protocol, row.families[0], row.size), self.comparisons_of.pool
         parts = [((), (*place, arm), 1.0), ((), (*place, other), -1.0)]
         found = as_estimates(contrasts(pool, parts, 1)) if pool is not None else {}
@@ -130,7 +134,7 @@ class Leaderboard:
     def footnote(self) -> str:
         """The meaning of every number and sign."""
         return (
-            "none: mean top-1 in % on the test set. Others: gap in percentage points to the same student without transfer,"
+            f"none: {self.measure.meaning}. Others: gap in percentage points to the same student without transfer,"
             f" ± half the simultaneous 95 % interval, which holds for all {self.comparisons or 'no'} comparisons of this table"
             " at once (Bonferroni; Student's t; each cell has the larger of its own variance and its arm's mean variance)."
             " ✓ success: the interval lies above 0; ✗ failure: below; ~ inconclusive."
@@ -146,6 +150,7 @@ def leaderboard(
     teachers: Sequence[tuple[str, str]] | None = None,
     elsewhere: Collection[str] = (),
     table: pd.DataFrame | None = None,
+    measure: str = "top1",
 ) -> Leaderboard:
     """The leaderboard of a study from one protocol's results.
 
@@ -158,9 +163,10 @@ def leaderboard(
         elsewhere: arms that another leaderboard judges: they get no verdict here, and no teacher
             gets a row by them.
         table: students_table of the results, where the caller has it already.
+        measure: the protocol's.
     """
     (name, description), (study_name, listed) = protocol, study
-    found = students_table(results, name) if table is None else table
+    found = students_table(results, name, measure) if table is None else table
     needed = dict.fromkeys(arm for text in listed.arms for arm in (Arm.parse(text).baseline.name, text))
     found = found[found["arm"].isin(list(needed))]
     stats = _comparisons(found, comparisons, elsewhere)
@@ -177,6 +183,7 @@ def leaderboard(
         study=study_name,
         title=listed.title,
         description=" ".join(description.split()),
+        measure=MEASURES[measure],
         arms=listed.arms,
         rows=rows,
         verdicts=_family_verdicts(rows, listed),
@@ -199,9 +206,10 @@ def leaderboard(
     )
 
 
-def students_table(results: Iterable[Result], name: str) -> pd.DataFrame:
+def students_table(results: Iterable[Result], name: str, measure: str = "top1") -> pd.DataFrame:
     """One protocol's results without its teachers' (statistics.frame)."""
-    return frame(result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
+    own = (result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
+    return frame(own, measure)
 
 
 def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[str]) -> Comparisons:
@@ -248,11 +256,12 @@ def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> 
     arm = Arm.parse(text)
     cell = stats.cell(name, family, size, text)
     if cell is None:
-        return Entry(arm, None, 0, None)
+        return Entry(arm, None, None, 0, None)
+    score, top1 = float(cell["mean"]), float(cell["top1"])
     if _is_standard(stats, name, family, size, arm):
-        return Entry(arm, float(cell["mean"]), int(cell["n"]), None, SAME)
+        return Entry(arm, score, top1, int(cell["n"]), None, SAME)
     gap = None if not arm.transfers else stats.gap(name, family, size, text)
-    return Entry(arm, float(cell["mean"]), int(cell["n"]), gap)
+    return Entry(arm, score, top1, int(cell["n"]), gap)
 
 
 def _is_standard(stats: Comparisons, name: str, family: str, size: str, arm: Arm) -> bool:
@@ -304,7 +313,7 @@ def _shifted(found: pd.DataFrame, name: str) -> dict[tuple[str, str, str, str], 
     gaps = {}
     for column in (each for each in found.columns if each.startswith("shift:")):
         own = found[found[column].notna()]
-        measured = as_estimates(estimates(Pool(own.assign(top1=own[column])), 1)) if len(own) else {}
+        measured = as_estimates(estimates(Pool(own.assign(score=own[column])), 1)) if len(own) else {}
         for (_, *place, kind), one in measured.items():
             if kind == GAP:  # no verdict is drawn from it
                 gaps[*place, column.removeprefix("shift:")] = replace(one, simultaneous=None)
@@ -325,7 +334,7 @@ def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int,
 
 
 def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One row a cell, for the CSV: steps, n, mean, sd and range of top-1, shifted sets, gap with
+    """One row a cell, for the CSV: steps, n, mean, sd and range of the score, top-1, shifted sets, gap with
     both intervals, verdict; total (matched against the standard baseline), reversal and control
     with their plain intervals' half-widths.
 
@@ -341,7 +350,8 @@ def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFra
         same = _is_standard(stats, name, place[0], place[1], arm)
         gap = None if same or not arm.transfers else stats.gap(name, *place)
         row: dict[str, Any] = {"protocol": name, "family": place[0], "size": place[1], "arm": place[2], "steps": cell["steps"]}
-        row |= {"n": cell["n"], "top1": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
+        row |= {"n": cell["n"], "score": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
+        row["top1"] = cell["top1"]
         row |= own | {column: cell[column] for column in ("val", "val_sd", "val_min", "val_max")}
         row |= _gap_columns(gap) | _native_columns(stats, name, None if same else place)
         rows.append(row | {"comparisons": stats.comparisons, "group": cell["group"], "note": SAME if same else None})

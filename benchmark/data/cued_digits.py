@@ -2,8 +2,8 @@
 download).
 
 An image is a 3x3 grid of 8x8 cells. Eight cells hold one handwritten digit each (UCI digits), each
-in a colour of its own; the first cell is filled with one of these colours, the cue. The label is
-the class of the digit in that colour. Source images are split, so val and test show unseen
+in a colour of its own; the ninth, at a place drawn for each image, is filled with one of these
+colours: the cue. The label is the class of the digit in that colour. Source images are split, so val and test show unseen
 handwriting. The shifted test sets are the same task in hues half way between the trained ones, and
 with pixel noise.
 """
@@ -103,6 +103,7 @@ class CuedDigits:
         cells = torch.empty(count, GRID * GRID, 3, CELL, CELL)
         cells[:, 0] = colours[rows, cued][:, :, None, None]
         cells[:, 1:] = self.digits[which][:, :, None] * colours[:, :, :, None, None]
+        cells = cells[rows[:, None], torch.rand(count, GRID * GRID, generator=draw).argsort(dim=1)]
         grid = cells.view(count, GRID, GRID, 3, CELL, CELL).permute(0, 3, 1, 4, 2, 5)
         return grid.reshape(count, 3, GRID * CELL, GRID * CELL), self.answers[which[rows, cued]]
 

@@ -152,9 +152,9 @@ def transfer_arms(board: Leaderboard) -> list[str]:
 
 
 def value_of(entry: Any, alone: bool = False) -> Any:
-    """A cell of the leaderboard as a table's value; `alone`: its top-1 has a column of its own."""
-    if entry.note or entry.top1 is None:
+    """A cell of the leaderboard as a table's value; `alone`: its score has a column of its own."""
+    if entry.note or entry.score is None:
         return entry.note or None
     if not entry.arm.transfers:
-        return None if alone else entry.top1 if entry.n > 1 else f"{entry.top1:.1f} (n=1)"
-    return Gap(entry.gap, entry.n) if entry.gap is not None else f"top-1 {entry.top1:.1f}, no baseline"
+        return None if alone else entry.score if entry.n > 1 else f"{entry.score:.1f} (n=1)"
+    return Gap(entry.gap, entry.n) if entry.gap is not None else f"{entry.score:.1f}, no baseline"

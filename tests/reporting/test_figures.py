@@ -130,7 +130,6 @@ def svg_of(figure, folder, data=None):
         ("mini", "main", MAIN),
         ("mini", "nulls", ["gaps"]),
         ("mini", "budget", ["budgets"]),
-        ("mini", "teachers", ["teachers"]),
         ("imagenet", "finetuned", ["gaps"]),
     ],
 )
@@ -265,7 +264,7 @@ def test_what_is_missing_is_named_where_each_teacher_has_a_panel():
     assert overlapping(gaps) == []
 
 
-@pytest.mark.parametrize(("study", "name"), [("main", name) for name in MAIN] + [("budget", "budgets"), ("teachers", "teachers")])
+@pytest.mark.parametrize(("study", "name"), [("main", name) for name in MAIN] + [("budget", "budgets")])
 def test_drawn_from_the_data_alone(study, name, tmp_path):
     """What the CSV holds gives the same bytes, whatever the user's settings of matplotlib are."""
     figure = dataclasses.replace(drawn("mini", study, seeds=2)[name], png=False)
