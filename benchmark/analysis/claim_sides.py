@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.claims import Teacher
-from benchmark.analysis.leaderboard import Leaderboard, inert
+from benchmark.analysis.inert import inert
+from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.analysis.statistics import GAP, Pool
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import Definitions
@@ -48,7 +49,7 @@ class Runs:
 
     def filled(self, text: str, teacher: Teacher) -> list[str]:
         """A difference with each value that this teacher has for its `*`; without those between
-        equal runs, and without the effect on Copy of components that Copy bypasses."""
+        equal runs, and without the effect on Copy of components that are inert."""
         if (teacher, text) not in self._filled:
             every = filled(self.protocol, text, *teacher)
             self._filled[teacher, text] = [each for each in every if self._compares(each, teacher)]
@@ -63,9 +64,14 @@ class Runs:
             return False
         for arm in map(Arm.parse, terms):
             other = arm.standard.name
-            if arm.name != other and (keys[arm.name] == self.key(teacher, other) or (other in terms and inert(arm, *teacher))):
+            if arm.name != other and (
+                keys[arm.name] == self.key(teacher, other) or (other in terms and self._inert(arm, teacher))
+            ):
                 return False
         return bool(self.weighted(teacher, terms))
+
+    def _inert(self, arm: Arm, teacher: Teacher) -> bool:
+        return inert(arm, *teacher, self._defined.run_of(Cell(self.name, *teacher, arm.name, 0)))
 
 
 class Tables:

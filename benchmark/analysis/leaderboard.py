@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 import families
+from benchmark.analysis.inert import inert, inert_components
 from benchmark.analysis.measures import MEASURES, Measure
 from benchmark.analysis.notes import code_notes, component_notes, teacher_notes
 from benchmark.analysis.statistics import (
@@ -28,13 +29,15 @@ from benchmark.analysis.statistics import (
     frame,
 )
 from benchmark.spec.arm import Arm
-from benchmark.spec.definitions import components_of, is_teacher
+from benchmark.spec.definitions import is_teacher
+from benchmark.spec.run import Run
 from benchmark.spec.study import Study
 from benchmark.storage.result_file import Result
 
 MARKS = {"success": "✓", "failure": "✗", "inconclusive": "~", "mixed": "±"}
 SAME = "= standard"
 GAP_FIELDS = {"gap": "value", "se": "se", "df": "df", "verdict": "verdict"}
+Runs = Mapping[tuple[str, str, str], Run]  # by family, size and arm
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """Teachers of one size that share every run of the study, with their cells."""
+    """Teachers of one size that share every run of the study, with their cells; `inert`: native
+    components that are inert in its Copy arms."""
 
     families: tuple[str, ...]
     size: str
     entries: tuple[Entry, ...]
+    inert: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -169,12 +174,13 @@ def leaderboard(
     found = students_table(results, name, measure) if table is None else table
     needed = dict.fromkeys(arm for text in listed.arms for arm in (Arm.parse(text).baseline.name, text))
     found = found[found["arm"].isin(list(needed))]
-    stats = _comparisons(found, comparisons, elsewhere)
+    runs = {(r.cell.family, r.cell.size, r.cell.arm): r.run.run for r in results if r.cell.protocol == name}
+    stats = _comparisons(found, comparisons, elsewhere, runs)
     transfers = {arm for arm in listed.arms if Arm.parse(arm).transfers} - set(elsewhere)
     own = found[found["arm"].isin(transfers)] if transfers else found
     present = list(dict.fromkeys(zip(own["family"], own["size"], strict=True)))
     shown = present if teachers is None else list(teachers)
-    rows = _rows(stats, name, listed.arms, shown)
+    rows = _rows(stats, name, listed.arms, shown, runs)
     counts = sorted({entry.n for row in rows for entry in row.entries if entry.n})
     counted = _counted(results, name, set(needed), set(shown))
     own = found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)]
@@ -191,7 +197,7 @@ def leaderboard(
         shifted=_shifted(found, name),
         comparisons_of=stats,
         notes=(
-            *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
+            *component_notes((family, row.inert) for row in rows for family in row.families),
             *teacher_notes(results, name),
             *code_notes({result.key: result.provenance.code for result in counted}),
             *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
@@ -212,26 +218,20 @@ def students_table(results: Iterable[Result], name: str, measure: str = "top1") 
     return frame(own, measure)
 
 
-def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[str]) -> Comparisons:
+def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[str], runs: Runs) -> Comparisons:
     """The estimates, without verdicts of arms that another leaderboard judges, and without
-    reversals that Copy bypasses."""
+    reversals by components that are inert."""
     stats = Comparisons(found, comparisons)
     for place, value in list(stats.found.items()):
-        _, family, _, arm, kind = place
+        _, family, size, arm, kind = place
         if kind == GAP and arm in elsewhere:
             stats.found[place] = replace(value, simultaneous=None)
-        if kind == REVERSAL and inert(Arm.parse(arm), family, place[2]):
+        if kind == REVERSAL and inert(Arm.parse(arm), family, size, runs[family, size, arm]):
             del stats.found[place]
     return stats
 
 
-def inert(arm: Arm, family: str, size: str) -> bool:
-    """Whether an arm is Copy into a student with native components, all of which Copy bypasses."""
-    native = components_of(arm, family, size).values() if arm.method == "copy" else ()
-    return bool(native) and all(component.inert_under_copy for component in native)
-
-
-def _rows(stats: Comparisons, name: str, arms: Sequence[str], shown: Sequence[tuple[str, str]]) -> tuple[Row, ...]:
+def _rows(stats: Comparisons, name: str, arms: Sequence[str], shown: Sequence[tuple[str, str]], runs: Runs) -> tuple[Row, ...]:
     """A row a teacher; teachers of one size that share every run, of transfers too, are one."""
     transfers = [arm for arm in arms if Arm.parse(arm).transfers]
     own = stats.table[stats.table["protocol"] == name].groupby(["family", "size", "arm"], sort=False)["key"].agg(frozenset)
@@ -241,10 +241,15 @@ def _rows(stats: Comparisons, name: str, arms: Sequence[str], shown: Sequence[tu
         known = tuple(keys.get((family, size, arm)) for arm in arms)
         alone = () if any((family, size, arm) in keys for arm in transfers or arms) else (family,)
         groups.setdefault((size, known, alone), []).append(family)
-    return tuple(
-        Row(tuple(members), size, tuple(_entry(stats, name, members[0], size, arm) for arm in arms))
-        for (size, _, _), members in groups.items()
-    )
+    rows = []
+    for (size, _, _), members in groups.items():
+        first = (members[0], size)
+        copies = [
+            (arm, runs[*first, arm.name]) for arm in map(Arm.parse, arms) if arm.method == "copy" and (*first, arm.name) in runs
+        ]
+        entries = tuple(_entry(stats, name, *first, arm) for arm in arms)
+        rows.append(Row(tuple(members), size, entries, inert_components(*first, copies)))
+    return tuple(rows)
 
 
 def _counted(results: Iterable[Result], name: str, arms: set[str], shown: set[tuple[str, str]]) -> tuple[Result, ...]:

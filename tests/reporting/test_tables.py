@@ -305,15 +305,50 @@ def test_teachers_share_a_row_by_their_transfers_alone():
     assert [row.label for row in board.rows] == ["deit3 base", "clip base"]
 
 
-def test_a_family_of_inert_components_shows_no_reversal_by_copy(monkeypatch):
+@pytest.fixture
+def of_bias(monkeypatch):
+    """A family whose one native component is BEiT v2's bias."""
     spec = families.spec("beitv2")
     bias = tuple(component for component in spec.native if component.inert_under_copy)
     monkeypatch.setattr(families, "spec", lambda name: replace(spec, native=bias))
+
+
+def test_a_family_of_inert_components_shows_no_reversal_by_copy(of_bias):
+    """On mini, where all blocks are copied."""
     board = board_of(DEIT3)
     row = only_row(by_name(board)["native"])
+    assert row["components"] == "rel_pos_bias†" and board.notes == ("deit3: rel_pos_bias is inert under Copy",)
     assert row["reversal_copy"] == "inert under Copy" and isinstance(row["reversal_distill"], Estimate)
     table = board.table.set_index("arm")
     assert math.isnan(table.loc["matched-copy", "reversal"]) and table.loc["matched-distill", "reversal"] == 20
+
+
+def test_what_acts_in_a_block_that_is_not_copied_is_not_inert(of_bias):
+    """In imagenet's last three blocks."""
+    board = board_of(DEIT3, protocol="imagenet")
+    row = only_row(by_name(board)["native"])
+    assert row["components"] == "rel_pos_bias" and board.notes == () and board.rows[0].inert == ()
+    assert row["reversal_copy"].value == pytest.approx(5)
+    assert board.table.set_index("arm").loc["matched-copy", "reversal"] == pytest.approx(5)
+
+
+def test_an_arm_of_some_blocks_has_no_inert_component():
+    some = {("beitv2", "base", "matched-copy+blocks=first-2+native=rel_pos_bias"): [84, 85, 86]}
+    some |= {("beitv2", "base", "standard-copy+blocks=first-2"): [89, 90, 91]}
+    every = {
+        ("beitv2", "base", "standard-none"): [68, 70, 72],
+        ("beitv2", "base", "matched-none+native=rel_pos_bias"): [58, 60, 62],
+    }
+    every |= {
+        ("beitv2", "base", "standard-copy"): [89, 90, 91],
+        ("beitv2", "base", "matched-copy+native=rel_pos_bias"): [84, 85, 86],
+    }
+    board = board_of(every | some, Study(title="Mine", arms=tuple(arm for _, _, arm in every | some)))
+    rows = {row["arm"]: row for row in by_name(board)["components"].rows}
+    assert rows["matched-copy+native=rel_pos_bias"]["reversal"] is None and board.rows[0].inert == () and board.notes == ()
+    assert rows["matched-copy+blocks=first-2+native=rel_pos_bias"]["reversal"].value == pytest.approx(5)
+    board = board_of(every, Study(title="Mine", arms=tuple(arm for _, _, arm in every)))
+    assert board.rows[0].inert == ("rel_pos_bias",) and len(board.notes) == 1
 
 
 def test_a_baseline_of_one_run():

@@ -181,6 +181,7 @@ def _row(board: Leaderboard, row: Row) -> dict[str, Any]:
         "size": row.size,
         "entries": {name: _entry(entry) | {"shifted": shifted.get(name, {})} for name, entry in entries.items()},
         "native": native if any(native.values()) else None,
+        "inert": list(row.inert),
     }
 
 
@@ -199,7 +200,7 @@ def _family(name: str) -> dict[str, Any]:
     if name not in families.names():
         return {"title": name, "paper": "", "native": []}
     spec = families.spec(name)
-    native = [[component.name, component.description, component.inert_under_copy] for component in spec.native]
+    native = [[component.name, component.description] for component in spec.native]
     return {"title": spec.title, "paper": spec.paper, "native": native}
 
 

@@ -45,7 +45,7 @@ function aboutTeacher(row, family, runs) {
   return el("div", {},
     el("p", { class: "soft small" }, paper, `Protocol ${board.protocol}, study ${board.study}.`),
     others.length ? el("p", { class: "small" }, `Shares every run of the study with ${others.map(title).join(", ")}.`) : null,
-    el("h4", {}, "Native components"), nativeList([family]),
+    el("h4", {}, "Native components"), nativeList([family], row),
     el("h4", {}, teachers.length === 1 ? "Teacher" : "Teachers"),
     el("ul", { class: "list small" }, teachers.map(teacherItem)));
 }
