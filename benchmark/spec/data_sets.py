@@ -22,7 +22,7 @@ class CuedDigitsTraining(Record):
     """What the embedded task (benchmark/data/cued_digits.py) trains on.
 
     Attributes:
-        edition: of the images: 2, since the cue lies in a random cell.
+        edition: of the images: 2, since digits and cue lie in random cells.
         imbalance: ratio of the first class's frequency in training to the last one's, falling
             geometrically in between; evaluation is balanced.
         hues: share of the colour circle that the eight colours are spread over.
