@@ -14,7 +14,9 @@ from benchmark.analysis.measures import MEASURES, Measure
 from benchmark.analysis.notes import code_notes, component_notes, teacher_notes
 from benchmark.analysis.statistics import (
     CONTROL,
+    FAILURE,
     GAP,
+    INCONCLUSIVE,
     REVERSAL,
     TOTAL,
     Comparisons,
@@ -36,6 +38,10 @@ from benchmark.storage.result_file import Result
 
 MARKS = {"success": "✓", "failure": "✗", "inconclusive": "~", "mixed": "±"}
 SAME = "= standard"
+REVERSED = (
+    " reversal: gap(matched) - gap(standard), ± half its plain 95 % interval, beside an inconclusive gap where the simultaneous"
+    " interval (whose comparisons do not count it) lies below 0 too."
+)
 GAP_FIELDS = {"gap": "value", "se": "se", "df": "df", "verdict": "verdict"}
 Runs = Mapping[tuple[str, str, str], Run]  # by family, size and arm
 
@@ -43,7 +49,8 @@ Runs = Mapping[tuple[str, str, str], Run]  # by family, size and arm
 @dataclass(frozen=True)
 class Entry:
     """One cell of the leaderboard: an arm's mean score by the leaderboard's measure, mean top-1 on
-    test and number of runs, its gap where it transfers, or why it has none."""
+    test and number of runs, its gap where it transfers, or why it has none; `reversal`: beside an
+    inconclusive gap, where it is below 0."""
 
     arm: Arm
     score: float | None
@@ -51,6 +58,7 @@ class Entry:
     n: int
     gap: Estimate | None
     note: str = ""
+    reversal: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -138,12 +146,14 @@ class Leaderboard:
     @property
     def footnote(self) -> str:
         """The meaning of every number and sign."""
+        beside = any(entry.reversal for row in self.rows for entry in row.entries)
         return (
             f"none: {self.measure.meaning}. Others: gap in percentage points to the same student without transfer,"
             f" ± half the simultaneous 95 % interval, which holds for all {self.comparisons or 'no'} comparisons of this table"
             " at once (Bonferroni; Student's t; each cell has the larger of its own variance and its arm's mean variance)."
             " ✓ success: the interval lies above 0; ✗ failure: below; ~ inconclusive."
             f" Runs per arm: {self.seeds}. Copy runs its teacher at test time too."
+            f"{REVERSED if beside else ''}"
         )
 
 
@@ -266,7 +276,9 @@ def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> 
     if _is_standard(stats, name, family, size, arm):
         return Entry(arm, score, top1, int(cell["n"]), None, SAME)
     gap = None if not arm.transfers else stats.gap(name, family, size, text)
-    return Entry(arm, score, top1, int(cell["n"]), gap)
+    reversal = stats.estimate(name, family, size, text, REVERSAL) if gap and gap.verdict == INCONCLUSIVE else None
+    beside = reversal if reversal and reversal.verdict == FAILURE else None
+    return Entry(arm, score, top1, int(cell["n"]), gap, reversal=beside)
 
 
 def _is_standard(stats: Comparisons, name: str, family: str, size: str, arm: Arm) -> bool:

@@ -3,9 +3,9 @@ download).
 
 An image is a 3x3 grid of 8x8 cells. Four cells, drawn for each image, hold one handwritten digit
 each (UCI digits), each in a colour of its own; a fifth is filled with one of these colours, the
-cue; the others are black. The label is the class of the digit in that colour. Source images are split, so val and test show unseen
-handwriting. The shifted test sets are the same task in hues half way between the trained ones, and
-with pixel noise.
+cue; the others are black. The label is the class of the digit in that colour. Source images are
+split, so val and test show unseen handwriting. The shifted test sets are the same task in hues half
+way between the trained ones, and with pixel noise.
 """
 
 from __future__ import annotations

@@ -91,6 +91,38 @@ def test_native_components_by_hand():
     assert row["control"].plain == pytest.approx(stats.t.ppf(0.975, DF) * math.sqrt(8 / 3))
 
 
+def lost(standard):
+    """DeiT III, with Distillation that gives the matched student nothing."""
+    return DEIT3 | {("deit3", "base", "standard-distill"): [standard - 1, standard, standard + 1]}
+
+
+def test_a_reversal_stands_beside_an_inconclusive_gap():
+    """With its plain interval, as in the table of native components; in each form."""
+    board = board_of(lost(90))
+    table = by_name(board)["teachers"]
+    gap = only_row(table)["matched-distill"]
+    half = stats.t.ppf(0.975, DF) * math.sqrt(2) * TERM
+    assert gap.reversal == board.native(board.rows[0])["reversal_distill"] and gap.reversal.plain == pytest.approx(half)
+    assert shown(gap) == f"+0.0 ± {HALF:.1f} ~ inconclusive; reversal -20.0 ± {half:.1f}"
+    assert shown(only_row(table)["matched-copy"]).endswith("✓ success") and board.footnote.count("reversal: gap(matched)") == 1
+    assert f"~ inconclusive; reversal -20.0 ± {half:.1f} |" in markdown(table)
+    assert rf"$\sim$ inconclusive; reversal $-$20.0 $\pm$ {half:.1f} \\" in latex(table, "x")
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(printed(table))
+    assert f"reversal -20.0 ± {half:.1f}" in console.export_text()
+    long = by_name(board_of(lost(90), "init"))["teachers"].rows[-1]
+    assert long["arm"] == "matched-distill" and long["gap"] == gap
+
+
+@pytest.mark.parametrize(("standard", "comparisons"), [(50, 4), (80, 4), (90, 40)])
+def test_a_reversal_that_is_not_below_0_stands_nowhere(standard, comparisons):
+    """Above 0; below it by the plain interval alone; and where the table has more comparisons."""
+    board = board_of(lost(standard), comparisons=comparisons)
+    gap = only_row(by_name(board)["teachers"])["matched-distill"]
+    assert gap.estimate.verdict == "inconclusive" and gap.reversal is None
+    assert "reversal" not in board.footnote + shown(gap)
+
+
 def test_a_family_without_native_components_is_its_own_match():
     """The same runs under two names: shown as such, counted as no test, and cells of the standard arms alone."""
     deit = {("deit", "base", arm.replace("matched", "standard")): tops for (_, _, arm), tops in list(DEIT3.items())[:3]}

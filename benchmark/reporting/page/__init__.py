@@ -186,7 +186,8 @@ def _row(board: Leaderboard, row: Row) -> dict[str, Any]:
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
-    return {"score": _number(entry.score), "n": entry.n, "gap": _estimate(entry.gap), "note": entry.note}
+    known = {"score": _number(entry.score), "n": entry.n, "gap": _estimate(entry.gap), "note": entry.note}
+    return known | ({"reversal": _estimate(entry.reversal)} if entry.reversal else {})
 
 
 def _estimate(estimate: Estimate | None) -> list[Any] | None:

@@ -89,11 +89,14 @@ function cellRow(cell) {
 }
 
 function tableCell(cell, column) {
-  if (column.name === "verdict") return td(verdictText(cell.kind));
+  if (column.name === "verdict") return td(verdictText(cell.kind, rowOf(board, cell.family, cell.size)?.entries[cell.arm]));
   return td(column.text(cell), column.right ? "right" : column.mono ? "mono" : null);
 }
 
-const verdictText = (kind) => (kind === "baseline" ? el("span", { class: "soft" }, kind) : badge(kind));
+function verdictText(kind, entry) {
+  if (kind === "baseline") return el("span", { class: "soft" }, kind);
+  return [badge(kind), entry?.reversal ? el("div", { class: "small soft whole" }, reversalText(entry)) : null];
+}
 
 // ---- CSV
 

@@ -57,7 +57,8 @@ function gapCell(row, arm) {
   const { gap } = entry;
   if (!gap) return missing(arm, entry.note || (known(entry.score) ? `${board.measure} ${fixed(entry.score)}, no baseline` : "not run"));
   const kind = entryKind(entry);
-  const told = `${label(row)}, ${arm}: gap ${gapText(gap)}, ${kind}, ${plural(entry.n, "run")}`;
+  const beside = entry.reversal ? `${reversalText(entry)}, ` : "";
+  const told = `${label(row)}, ${arm}: gap ${gapText(gap)}, ${kind}, ${beside}${plural(entry.n, "run")}`;
   const drawing = strip(board.scale, kind, interval(board.scale, gap), shape(kind, inside(board.scale, gap[0])));
   return tipped(row, arm, told, drawing, gapText(gap), () => {
     seedDots(drawing, row, arm);
@@ -173,6 +174,7 @@ function gapTip(row, arm, entry, kind) {
   return [
     tipTitle(row, mono(arm)),
     el("p", {}, badge(kind), ` ${gapText(entry.gap)} points`),
+    entry.reversal ? el("p", {}, `${reversalText(entry)} (plain)`) : null,
     el("p", { class: "soft" }, MEANS[kind] + narrow),
     el("p", { class: "soft" }, `Mean ${board.measure} ${fixed(entry.score)} %, baseline ${fixed(entry.score - value)} %.`),
     el("div", { class: "lines", tabindex: "-1" }, seedTable(runsOf(board, row.families[0], row.size, arm))),

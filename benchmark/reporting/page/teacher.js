@@ -66,6 +66,6 @@ function armTable(row, family, arms, picked) {
 function armLine(name, entry, cell, sets, picked) {
   const verdict = entry?.note || (cell?.kind ?? "baseline");
   return el("tr", { class: name === picked ? "picked" : null }, rowHead(armText(name)), right(String(cell?.n ?? "–")),
-    right(fixed(cell?.score)), right(gapText(entry?.gap)), td(verdictText(verdict)),
+    right(fixed(cell?.score)), right(gapText(entry?.gap)), td(verdictText(verdict, entry)),
     sets.map((set) => td(plainText(entry?.shifted[set]), "right soft")));
 }
