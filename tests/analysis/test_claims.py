@@ -134,16 +134,6 @@ def test_one_side_of_teachers_that_share_some_runs():
     assert outcomes(found(cells, asking({"of": gaps, "expect": "same"}))) == ["contradicted"] * 3
 
 
-def test_what_is_claimed_of_failing_transfers():
-    """Nothing of one that does not fail."""
-    test = {"of": ["matched-copy - matched-none"], "expect": "above", "failing": GAP}
-    for copy, outcome in ((70, "no failure"), (50, "no failure"), (30, "as claimed")):
-        arms = {"standard-none": 50, "standard-copy": copy, "matched-none": 50, "matched-copy": 80}
-        study = asking(test, teachers={"families": ["dinov2"]})
-        finding = found({("dinov2", "base", arm): [v, v + 1.0, v + 2.0] for arm, v in arms.items()}, study)
-        assert outcomes(finding) == [outcome] and finding.comparisons == (4,) and finding.runs == 12
-
-
 def test_a_single_run_beside_is_no_agreement():
     """One decided difference and one of a single run are nothing to compare."""
     arms = {"standard-none": [50.0, 51.0, 52.0], "standard-copy": [70.0, 71.0, 72.0], "standard-distill": [80.0]}
@@ -258,6 +248,9 @@ def test_a_study_is_about_teachers_that_have_what_it_adds():
         ({"description": "so", "tests": [{"of": ["standard-copi - standard-none"]}]}, "standard-copi"),
         ({"description": "so", "tests": [{"of": [GAP], "expect": "upwards"}]}, "expect"),
         ({"tests": []}, "description"),
+        ({"description": "so", "needs": "pretraind"}, "claims.0.needs.0: Input should be 'pretrained' or 'unsaturated'"),
+        ({"description": "so", "needs": ["pretrained", "big"]}, "claims.0.needs.1: Input should be 'pretrained' or 'unsat"),
+        ({"description": "so", "need": "pretrained"}, "unknown key 'claims.0.need'; did you mean 'needs'"),
         ({"description": "so", "asks": "why"}, "unknown key 'claims.0.asks'"),
         (
             {"description": "so", "tests": [{"of": [GAP], "expects": "above"}]},
