@@ -44,6 +44,9 @@ HALF = stats.t.ppf(1 - 0.05 / COMPARISONS / 2, DF) * TERM
 PLAIN = stats.t.ppf(0.975, DF) * TERM
 
 
+OTHER_TEACHERS = Study(title="-", arms=[*(arm for *_, arm in DEIT3), *(f"standard-copy+teacher=s{seed}" for seed in (1, 2))])
+
+
 def board_of(cells, study="main", comparisons=COMPARISONS, protocol="mini", **metrics):
     listed = load_study(study) if isinstance(study, str) else ("mine", study)
     return leaderboard((protocol, "A test."), listed, made.results(cells, protocol, **metrics), comparisons)
@@ -237,7 +240,7 @@ def test_other_teachers_by_hand():
     cells = {("deit3", "base", "standard-none"): [69, 70, 71]}
     for seed, level in ((0, 80), (1, 83), (2, 77)):
         cells["deit3", "base", "standard-copy" + (f"+teacher=s{seed}" if seed else "")] = [level - 1, level, level + 1]
-    row = only_row(by_name(board_of(cells, "teachers"))["teacher-seeds"])
+    row = only_row(by_name(board_of(cells, OTHER_TEACHERS))["teacher-seeds"])
     assert [row[f"s{seed}"].value for seed in range(3)] == pytest.approx([10, 13, 7])
     assert (row["sd"], row["range"]) == pytest.approx((3, 6))
 
@@ -297,7 +300,7 @@ def test_arms_of_another_board_have_no_verdict_and_bring_no_teacher():
     cells |= {("clip", "base", arm): tops for (_, _, arm), tops in DEIT3.items()}
     results = made.results(cells)
     elsewhere = {"standard-copy", "standard-distill", "matched-copy", "matched-distill"}
-    board = leaderboard(("mini", ""), load_study("teachers"), results, 4, elsewhere=elsewhere)
+    board = leaderboard(("mini", ""), ("mine", OTHER_TEACHERS), results, 4, elsewhere=elsewhere)
     assert [row.label for row in board.rows] == ["deit3 base"]
     gaps = {entry.arm.name: entry.gap for entry in board.rows[0].entries}
     assert gaps["standard-copy"].verdict is None
