@@ -10,6 +10,8 @@ from benchmark.reporting.figures import claims_figures
 from benchmark.reporting.gather import gather
 from benchmark.reporting.page import finding_data
 from benchmark.reporting.text_files import texts
+from benchmark.spec.study import load_study
+from benchmark.spec.yaml_files import shipped
 
 from .. import made
 from ..reporting.test_figures import texts_of
@@ -68,6 +70,17 @@ def test_what_a_protocol_lacks_leaves_numbers_without_a_judgement(needs, protoco
     else:
         assert limited.measured == free.measured and (limited.outcome, limited.word) == (free.outcome, free.word)
         assert unmeasured.word == "not measured"
+
+
+def test_mini_judges_no_claim_of_a_paper():
+    """Only questions of our own, all of them; the shipped protocols with pre-trained teachers judge every claim."""
+    claims = [claim for name in shipped("studies") for claim in load_study(name)[1].claims]
+    for claim in claims:
+        judges = not made.PROTOCOLS["mini"].lacks(claim.needs)
+        if any(test.expect for test in claim.tests):
+            assert judges == (claim.by is None), claim.description
+        assert not made.PROTOCOLS["imagenet"].lacks(claim.needs)
+    assert {needed for claim in claims for needed in claim.needs} == {"pretrained", "unsaturated"}
 
 
 def test_what_is_not_testable_has_one_word_everywhere(tmp_path):

@@ -32,6 +32,8 @@ from benchmark.spec.study import load_study
 from benchmark.spec.teachers import spelt_out, teachers_of
 from benchmark.storage.result_file import Result, labelled
 
+from ..made import without_needs
+
 SCORE = {"top5": 90.0, "loss": 1.0}
 MADE = {
     "teacher": None,
@@ -130,7 +132,6 @@ def svg_of(figure, folder, data=None):
         ("mini", "main", MAIN),
         ("mini", "nulls", ["gaps"]),
         ("mini", "budget", ["budgets"]),
-        ("mini", "teachers", ["teachers"]),
         ("imagenet", "finetuned", ["gaps"]),
     ],
 )
@@ -210,7 +211,7 @@ def test_a_claim_without_outcome_hides_none_that_has_one():
     name, content = load_protocol("mini")
     pairs = [("deit", "base"), ("dinov2_reg", "base")]
     given = parts(study="recipes", teachers=pairs, top1=lambda cell: levels.get(cell.arm, NONE)[cell.seed])
-    (finding,) = findings(name, content, given[2], dict([load_study("recipes")]))
+    (finding,) = findings(name, content, given[2], {"recipes": without_needs(load_study("recipes")[1])})
     (figure,) = claims_figures(finding)
     words = [text for text, *_ in texts_of(figure)[0]]
     assert "" in set(figure.data["outcome"]) and "open: an interval holds 0" in words
@@ -265,7 +266,7 @@ def test_what_is_missing_is_named_where_each_teacher_has_a_panel():
     assert overlapping(gaps) == []
 
 
-@pytest.mark.parametrize(("study", "name"), [("main", name) for name in MAIN] + [("budget", "budgets"), ("teachers", "teachers")])
+@pytest.mark.parametrize(("study", "name"), [("main", name) for name in MAIN] + [("budget", "budgets")])
 def test_drawn_from_the_data_alone(study, name, tmp_path):
     """What the CSV holds gives the same bytes, whatever the user's settings of matplotlib are."""
     figure = dataclasses.replace(drawn("mini", study, seeds=2)[name], png=False)
