@@ -38,8 +38,8 @@ from ..training.test_train import WEIGHTS, fit, item_of, numbers
 NATIVE = [name for name in families.names() if families.spec(name).native]
 OTHERS = len([name for name in NATIVE if name != "dinov2"])  # families whose components a student of DINOv2 can have
 MINI, IMAGENET = (load_protocol(name)[1] for name in ("mini", "imagenet"))
-# Runs of `bench run --study NAME --family FAMILY --sizes base`, three seeds: arms x 3, and on mini the teacher (of `recipes` two,
-# of `teachers` three). What differs between the protocols is said beside it.
+# Runs of `bench run --study NAME --family FAMILY --sizes base`, three seeds: arms x 3, and on mini the teacher (of `recipes`
+# two). What differs between the protocols is said beside it.
 RUNS = {
     "main": ("dinov2_reg", 6 * 3 + 1, 6 * 3),
     "sizes": ("dinov2_reg", 3 * 3 + 1, 3 * 3),
@@ -62,10 +62,9 @@ RUNS = {
     "foreign": ("dinov2", (6 + OTHERS * 3) * 3 + 1, (6 + OTHERS * 3) * 3),
     "init": ("dinov2_reg", (3 + 2 + 3 + 3 * 3) * 3 + 1, (3 + 2 + 3 + 3 * 3) * 3),  # 1e-5 is where it starts anyhow
     "sinks": ("dinov2_reg", 11 * 3 + 1, 11 * 3),
-    "nulls": ("dinov2_reg", 10 * 3 + 1, 10 * 3),
+    "nulls": ("dinov2_reg", 18 * 3 + 1, 18 * 3),
     "tuning": ("dinov2_reg", 18 * 3 + 1, 18 * 3),
-    "budget": ("dinov2_reg", 21 * 3 + 1, 21 * 3),
-    "teachers": ("dinov2_reg", 14 * 3 + 3, None),  # of the pre-trained there is one of each
+    "budget": ("dinov2_reg", 45 * 3 + 1, 45 * 3),
 }
 
 
@@ -81,12 +80,9 @@ def test_what_each_study_trains(study, bench, tmp_path):
     for protocol, runs in zip(("mini", "imagenet"), expected, strict=True):
         words = ["--study", study, "--family", family, "--sizes", "base", "--protocol", protocol, "--dry-run", "--json"]
         code, out, err = bench("run", *words, "--results", tmp_path / "results", "--work", tmp_path / "work")
-        if runs is None:
-            assert code == 2 and "there is one of each" in err
-        else:
-            assert code == 0, err
-            assert json.loads(out)["runs"] == runs, protocol
-            assert json.loads(out)["evaluations"] == {"match": 4 * 3, "ensemble": 3 * 3}.get(study, 0)
+        assert code == 0, err
+        assert json.loads(out)["runs"] == runs, protocol
+        assert json.loads(out)["evaluations"] == {"match": 4 * 3, "ensemble": 3 * 3}.get(study, 0)
 
 
 def test_studies_share_their_runs():
@@ -97,7 +93,7 @@ def test_studies_share_their_runs():
             content = load_study(study)[1]
             keys[study] = set(make_plan("mini", MINI, study, content, [(family, "base")], [0, 1, 2]).items)
     assert keys["main"] == keys["native"]
-    for study in ("components", "init", "tuning", "teachers"):
+    for study in ("components", "init", "tuning"):
         assert keys["main"] < keys[study]
     assert keys["sizes"] < keys["main"] and keys["control"] < keys["main"]
     assert keys["reinit"] & keys["shift"] & keys["ensemble"] & keys["finetuned"]
