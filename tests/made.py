@@ -30,7 +30,7 @@ def content_of(cell, top1, shift=None, **metrics):
     on = {name: measured_on(run, name) if name in known else {"set": name} for name in shift or ()}
     sets = {name: score | {"top1": value, "on": on[name]} | STAMP for name, value in (shift or {}).items()}
     steps = run.protocol.recipe.steps
-    curve = [{"step": steps * part // 2, "loss": 2.0 / part, "val_top1": top1 * part / 2} for part in (1, 2)]
+    curve = [{"step": steps * part // 2, "loss": 2.0 / part, "val_top1": top1} for part in (1, 2)]
     return labelled(cell, run, {
         **MADE, "metrics": score | {"top1": top1, "on": measured_on(run, "test")} | metrics, "evaluations": sets,
         "val": score | {"top1": top1, "on": measured_on(run, "val")}, "curve": curve,

@@ -49,7 +49,8 @@ def design(protocol: str, seeds: int) -> Design:
     numbers = {key: number for number, key in enumerate(plan.items)}
     for key, item in plan.items.items():
         if item.run.role == "student":
-            group = groups.setdefault(item.run.model_copy(update={"seed": 0}).key, len(groups))
+            cell = item.cells[0]
+            group = groups.setdefault((cell.family, cell.size, cell.arm), len(groups))
             rows += [(c.family, c.size, c.arm, c.seed, numbers[key], group) for c in item.cells]
     cells = pd.DataFrame(rows, columns=["family", "size", "arm", "seed", "key", "group"])
     runs = cells.drop_duplicates("key")[["key", "group", "family", "size", "arm"]].reset_index(drop=True)
@@ -76,8 +77,8 @@ def tables(of, sds, reports, rng, gap=0.0, uneven=1.0):
     table = pd.concat([of.cells] * reports, ignore_index=True)
     for name in ("family", "size", "arm"):
         table[name] = pd.Categorical(table[name])
-    top1 = 70 + drawn[:, column].ravel()
-    return table.assign(protocol=np.repeat(np.arange(reports), len(of.cells)), steps=1, top1=top1, val=top1)
+    score = 70 + drawn[:, column].ravel()
+    return table.assign(protocol=np.repeat(np.arange(reports), len(of.cells)), steps=1, score=score, top1=score, val=score)
 
 
 def simulated(of, sds, reports, seed, chunk=500, **given):

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from benchmark.analysis.claims import Teacher
-from benchmark.analysis.leaderboard import Leaderboard, inert
+from benchmark.analysis.inert import inert
+from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.analysis.statistics import GAP, Pool
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import Definitions
@@ -48,7 +49,7 @@ class Runs:
 
     def filled(self, text: str, teacher: Teacher) -> list[str]:
         """A difference with each value that this teacher has for its `*`; without those between
-        equal runs, and without the effect on Copy of components that Copy bypasses."""
+        equal runs, and without the effect on Copy of components that are inert."""
         if (teacher, text) not in self._filled:
             every = filled(self.protocol, text, *teacher)
             self._filled[teacher, text] = [each for each in every if self._compares(each, teacher)]
@@ -63,21 +64,26 @@ class Runs:
             return False
         for arm in map(Arm.parse, terms):
             other = arm.standard.name
-            if arm.name != other and (keys[arm.name] == self.key(teacher, other) or (other in terms and inert(arm, *teacher))):
+            if arm.name != other and (
+                keys[arm.name] == self.key(teacher, other) or (other in terms and self._inert(arm, teacher))
+            ):
                 return False
         return bool(self.weighted(teacher, terms))
+
+    def _inert(self, arm: Arm, teacher: Teacher) -> bool:
+        return inert(arm, *teacher, self._defined.run_of(Cell(self.name, *teacher, arm.name, 0)))
 
 
 class Tables:
     """One protocol's results as one table a test set (statistics.frame), its scores in the column
-    top1; and the gaps that leaderboards judge."""
+    score; and the gaps that leaderboards judge."""
 
     def __init__(self, results: Sequence[Result], boards: Sequence[Leaderboard], table: pd.DataFrame) -> None:
-        self.top1 = table
+        self.table = table
         kl = [fmean(result.metrics.attention_kl) if result.metrics.attention_kl else None for result in results]
-        self.shifted = [column for column in self.top1.columns if column.startswith("shift:")]
-        by_set = {"test": self.top1, "kl": self._of(pd.Series(kl, dtype=float))}
-        by_set |= {column.removeprefix("shift:"): self._of(self.top1[column]) for column in self.shifted}
+        self.shifted = [column for column in self.table.columns if column.startswith("shift:")]
+        by_set = {"score": self.table, "kl": self._of(pd.Series(kl, dtype=float))}
+        by_set |= {column.removeprefix("shift:"): self._of(self.table[column]) for column in self.shifted}
         self.pools = {on: Pool(table) for on, table in by_set.items() if len(table)}
         self.cells = {on: self._cells(self.pools.get(on)) for on in by_set}
         self.keys: dict[Teacher, dict[str, dict[int, str]]] = {}  # of each teacher's arms by seed
@@ -94,8 +100,8 @@ class Tables:
         }
 
     def _of(self, values: pd.Series) -> pd.DataFrame:
-        table = self.top1.assign(top1=values.to_numpy())
-        return table[table["top1"].notna()]
+        table = self.table.assign(score=values.to_numpy())
+        return table[table["score"].notna()]
 
     @staticmethod
     def _cells(pool: Pool | None) -> dict[tuple[str, ...], dict[str, Any]]:
@@ -106,4 +112,4 @@ class Tables:
     def sets(self, metric: str) -> list[str]:
         """The test sets of a metric."""
         shifted = [column.removeprefix("shift:") for column in self.shifted]
-        return {"top1": ["test"], "shifted": shifted, "kl": ["kl"]}[metric]
+        return {"score": ["score"], "shifted": shifted, "kl": ["kl"]}[metric]

@@ -37,7 +37,7 @@ class Measured:
     Attributes:
         difference: as the claim writes it, `*` filled in.
         teachers: (family, size) of each.
-        on: the test set, or `kl`.
+        on: `score`, a shifted test set, or `kl`.
         arms: with their weights, after what a study sweeps was chosen on val.
         n: runs of the arm that has fewest.
         expect: the claim; None where nothing is claimed.
@@ -83,7 +83,7 @@ class Measured:
             two = [(arm, Arm.parse(arm).baseline.name) for arm in arms[::2]]
             are_gaps = self.terms == {two[0][0]: 1.0, two[0][1]: -1.0, two[-1][0]: -1.0, two[-1][1]: 1.0}
             name = f"{arms[0]} - {arms[2]} (gaps)" if are_gaps else self.difference
-        return name if self.on in ("test", "kl") else f"{name} on {self.on}"
+        return name if self.on in ("score", "kl") else f"{name} on {self.on}"
 
     @property
     def label(self) -> str:
@@ -194,11 +194,12 @@ class Finding:
     def footnote(self) -> str:
         """The meaning of the numbers."""
         return (
-            "Differences of mean top-1 in percentage points, of kl in nats, ± half the simultaneous 95 % interval over m"
-            " comparisons (Bonferroni; Student's t): those of the leaderboard that judges a gap, else those"
-            f" that this study's claims add ({' or '.join(map(str, self.comparisons)) or 'none'}). {HOLDS}: the whole interval"
-            f" lies on the claimed side of 0; {CONTRADICTED}: on the other; {OPEN}: it contains 0. A claim that denies a side is"
-            f" {CONTRADICTED}, {NOT_CONTRADICTED} or {HOLDS}. {EXPECTED['same']}: the lines of a teacher (a family, a size) are"
+            "Differences of mean scores (the protocol's measure, or top-1 on a shifted set) in percentage points, of kl in nats,"
+            " ± half the simultaneous 95 % interval over m comparisons (Bonferroni; Student's t): those of the leaderboard that"
+            f" judges a gap, else those that this study's claims add"
+            f" ({' or '.join(map(str, self.comparisons)) or 'none'}). {HOLDS}: the whole interval lies on the claimed side of 0;"
+            f" {CONTRADICTED}: on the other; {OPEN}: it contains 0. A claim that denies a side is {CONTRADICTED},"
+            f" {NOT_CONTRADICTED} or {HOLDS}. {EXPECTED['same']}: the lines of a teacher (a family, a size) are"
             f" judged together: {OPEN} as soon as one contains 0. {NOT_TESTABLE}: the protocol lacks what the claim needs, or the"
             " claim is about failing transfers and this one is not shown to fail. n: runs of the arm with fewest."
         )

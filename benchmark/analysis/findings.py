@@ -57,7 +57,7 @@ def findings(
     own = [result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm)]
     if not own:
         return ()
-    tables = Tables(own, boards, students_table(own, name) if table is None else table)
+    tables = Tables(own, boards, students_table(own, name, protocol.measure) if table is None else table)
     runs, usual = Runs(name, defined or Definitions(protocol)), load_study("main")[1].arms
     asked = [_Asked(study, tables, runs, usual) for study in studies.items() if study[1].claims]
     counts = dict[Place, int]()
@@ -91,7 +91,7 @@ class _Asked:
         found = set[Place]()
         for test in (test for claim in self.study.claims for test in claim.tests):
             for on, teacher, text, premise in self._differences(test, self.planned):
-                every = [(on, text)] if premise is None else [(on, text), ("test", premise)]
+                every = [(on, text)] if premise is None else [(on, text), ("score", premise)]
                 found |= {self._place(on, teacher, each) for on, each in every if not self._on_board(on, each)}
         return found
 
@@ -142,7 +142,7 @@ class _Asked:
                 yield from ((on, teacher, text, premise) for text in self.runs.filled(of, teacher))
 
     def _on_board(self, on: str, text: str) -> bool:
-        return self.tables.judged and on == "test" and self.study.choose is None and kind_of(signed_terms(text)) == GAP
+        return self.tables.judged and on == "score" and self.study.choose is None and kind_of(signed_terms(text)) == GAP
 
     def _place(self, on: str, teacher: Teacher, text: str) -> Place:
         return on, self.study.choose, self.runs.weighted(teacher, signed_terms(text))
@@ -150,7 +150,7 @@ class _Asked:
     def _measured(self, test: Test, counts: Mapping[Place, int]) -> list[Measured]:
         found: dict[Any, Measured] = {}
         for on, teacher, text, premise in self._differences(test, self.teachers):
-            below = None if premise is None else self._one("test", teacher, premise, None, counts)
+            below = None if premise is None else self._one("score", teacher, premise, None, counts)
             one = self._one(on, teacher, text, test, counts)
             if one is None or (premise is not None and below is None):
                 continue
@@ -168,7 +168,7 @@ class _Asked:
         known = [self.tables.cells[on].get((*teacher, arm)) for arm in arms]
         if not arms or None in known:
             return None
-        judged = self.tables.gaps.get((*teacher, next(iter(arms)))) if on == "test" and kind_of(arms) == GAP else None
+        judged = self.tables.gaps.get((*teacher, next(iter(arms)))) if on == "score" and kind_of(arms) == GAP else None
         found, m = judged or (PENDING, counts.get(self._place(on, teacher, text), 0))
         n = min(int(cell["n"]) for cell in known if cell is not None)
         expect, per = (test.expect, test.per) if test else (None, "teacher")
@@ -185,7 +185,7 @@ class _Asked:
         for text, weight in terms.items():
             wanted = Arm.parse(text).default(self.study.choose)
             tried = [arm for arm in listed if Arm.parse(arm).default(self.study.choose) == wanted]
-            known = [self.tables.cells["test"].get((*teacher, arm)) for arm in tried]
+            known = [self.tables.cells["score"].get((*teacher, arm)) for arm in tried]
             if not known or None in known:
                 return {}
             _, best = max((cell["val"], arm) for cell, arm in zip(known, tried, strict=True) if cell is not None)

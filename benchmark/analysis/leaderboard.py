@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 import families
+from benchmark.analysis.inert import inert, inert_components
+from benchmark.analysis.measures import MEASURES, Measure
 from benchmark.analysis.notes import code_notes, component_notes, teacher_notes
 from benchmark.analysis.statistics import (
     CONTROL,
+    FAILURE,
     GAP,
+    INCONCLUSIVE,
     REVERSAL,
     TOTAL,
     Comparisons,
@@ -27,34 +31,45 @@ from benchmark.analysis.statistics import (
     frame,
 )
 from benchmark.spec.arm import Arm
-from benchmark.spec.definitions import components_of, is_teacher
+from benchmark.spec.definitions import is_teacher
+from benchmark.spec.run import Run
 from benchmark.spec.study import Study
 from benchmark.storage.result_file import Result
 
 MARKS = {"success": "✓", "failure": "✗", "inconclusive": "~", "mixed": "±"}
 SAME = "= standard"
+REVERSED = (
+    " reversal: gap(matched) - gap(standard), ± half its plain 95 % interval, beside an inconclusive gap where the simultaneous"
+    " interval (whose comparisons do not count it) lies below 0 too."
+)
 GAP_FIELDS = {"gap": "value", "se": "se", "df": "df", "verdict": "verdict"}
+Runs = Mapping[tuple[str, str, str], Run]  # by family, size and arm
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell of the leaderboard: an arm's mean top-1 and number of runs, its gap where it
-    transfers, or why it has none."""
+    """One cell of the leaderboard: an arm's mean score by the leaderboard's measure, mean top-1 on
+    test and number of runs, its gap where it transfers, or why it has none; `reversal`: beside an
+    inconclusive gap, where it is below 0."""
 
     arm: Arm
+    score: float | None
     top1: float | None
     n: int
     gap: Estimate | None
     note: str = ""
+    reversal: Estimate | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """Teachers of one size that share every run of the study, with their cells."""
+    """Teachers of one size that share every run of the study, with their cells; `inert`: native
+    components that are inert in its Copy arms."""
 
     families: tuple[str, ...]
     size: str
     entries: tuple[Entry, ...]
+    inert: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -69,6 +84,7 @@ class Leaderboard:
 
     Attributes:
         description: of the numbers, from the protocol's file.
+        measure: what gaps are differences of.
         sizes: families with several sizes: by transfer arm the agreement of their verdicts, and the
             change of the gap from the first size to the last.
         shifted: gaps on shifted test sets by (family, size, arm, set).
@@ -82,6 +98,7 @@ class Leaderboard:
     study: str
     title: str
     description: str
+    measure: Measure
     arms: tuple[str, ...]
     rows: tuple[Row, ...]
     verdicts: tuple[tuple[str, int, dict[str, str | None]], ...]
@@ -98,7 +115,7 @@ class Leaderboard:
     results: tuple[Result, ...]
 
     def difference(self, row: Row, arm: str, other: str) -> Estimate | None:
-        """Mean top-1 of an arm minus that of another, plain interval only; None without results."""
+        """Mean score of an arm minus that of another, plain interval only; None without results."""
         place, pool = (self.protocol, row.families[0], row.size), self.comparisons_of.pool
         parts = [((), (*place, arm), 1.0), ((), (*place, other), -1.0)]
         found = as_estimates(contrasts(pool, parts, 1)) if pool is not None else {}
@@ -129,12 +146,14 @@ class Leaderboard:
     @property
     def footnote(self) -> str:
         """The meaning of every number and sign."""
+        beside = any(entry.reversal for row in self.rows for entry in row.entries)
         return (
-            "none: mean top-1 in % on the test set. Others: gap in percentage points to the same student without transfer,"
+            f"none: {self.measure.meaning}. Others: gap in percentage points to the same student without transfer,"
             f" ± half the simultaneous 95 % interval, which holds for all {self.comparisons or 'no'} comparisons of this table"
             " at once (Bonferroni; Student's t; each cell has the larger of its own variance and its arm's mean variance)."
             " ✓ success: the interval lies above 0; ✗ failure: below; ~ inconclusive."
             f" Runs per arm: {self.seeds}. Copy runs its teacher at test time too."
+            f"{REVERSED if beside else ''}"
         )
 
 
@@ -146,6 +165,7 @@ def leaderboard(
     teachers: Sequence[tuple[str, str]] | None = None,
     elsewhere: Collection[str] = (),
     table: pd.DataFrame | None = None,
+    measure: str = "top1",
 ) -> Leaderboard:
     """The leaderboard of a study from one protocol's results.
 
@@ -158,17 +178,19 @@ def leaderboard(
         elsewhere: arms that another leaderboard judges: they get no verdict here, and no teacher
             gets a row by them.
         table: students_table of the results, where the caller has it already.
+        measure: the protocol's.
     """
     (name, description), (study_name, listed) = protocol, study
-    found = students_table(results, name) if table is None else table
+    found = students_table(results, name, measure) if table is None else table
     needed = dict.fromkeys(arm for text in listed.arms for arm in (Arm.parse(text).baseline.name, text))
     found = found[found["arm"].isin(list(needed))]
-    stats = _comparisons(found, comparisons, elsewhere)
+    runs = {(r.cell.family, r.cell.size, r.cell.arm): r.run.run for r in results if r.cell.protocol == name}
+    stats = _comparisons(found, comparisons, elsewhere, runs)
     transfers = {arm for arm in listed.arms if Arm.parse(arm).transfers} - set(elsewhere)
     own = found[found["arm"].isin(transfers)] if transfers else found
     present = list(dict.fromkeys(zip(own["family"], own["size"], strict=True)))
     shown = present if teachers is None else list(teachers)
-    rows = _rows(stats, name, listed.arms, shown)
+    rows = _rows(stats, name, listed.arms, shown, runs)
     counts = sorted({entry.n for row in rows for entry in row.entries if entry.n})
     counted = _counted(results, name, set(needed), set(shown))
     own = found[pd.Index(zip(found["family"], found["size"], strict=True)).isin(shown)]
@@ -177,6 +199,7 @@ def leaderboard(
         study=study_name,
         title=listed.title,
         description=" ".join(description.split()),
+        measure=MEASURES[measure],
         arms=listed.arms,
         rows=rows,
         verdicts=_family_verdicts(rows, listed),
@@ -184,7 +207,7 @@ def leaderboard(
         shifted=_shifted(found, name),
         comparisons_of=stats,
         notes=(
-            *component_notes(dict.fromkeys(family for row in rows for family in row.families)),
+            *component_notes((family, row.inert) for row in rows for family in row.families),
             *teacher_notes(results, name),
             *code_notes({result.key: result.provenance.code for result in counted}),
             *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
@@ -199,31 +222,26 @@ def leaderboard(
     )
 
 
-def students_table(results: Iterable[Result], name: str) -> pd.DataFrame:
+def students_table(results: Iterable[Result], name: str, measure: str = "top1") -> pd.DataFrame:
     """One protocol's results without its teachers' (statistics.frame)."""
-    return frame(result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
+    own = (result for result in results if result.cell.protocol == name and not is_teacher(result.cell.arm))
+    return frame(own, measure)
 
 
-def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[str]) -> Comparisons:
+def _comparisons(found: pd.DataFrame, comparisons: int, elsewhere: Collection[str], runs: Runs) -> Comparisons:
     """The estimates, without verdicts of arms that another leaderboard judges, and without
-    reversals that Copy bypasses."""
+    reversals by components that are inert."""
     stats = Comparisons(found, comparisons)
     for place, value in list(stats.found.items()):
-        _, family, _, arm, kind = place
+        _, family, size, arm, kind = place
         if kind == GAP and arm in elsewhere:
             stats.found[place] = replace(value, simultaneous=None)
-        if kind == REVERSAL and inert(Arm.parse(arm), family, place[2]):
+        if kind == REVERSAL and inert(Arm.parse(arm), family, size, runs[family, size, arm]):
             del stats.found[place]
     return stats
 
 
-def inert(arm: Arm, family: str, size: str) -> bool:
-    """Whether an arm is Copy into a student with native components, all of which Copy bypasses."""
-    native = components_of(arm, family, size).values() if arm.method == "copy" else ()
-    return bool(native) and all(component.inert_under_copy for component in native)
-
-
-def _rows(stats: Comparisons, name: str, arms: Sequence[str], shown: Sequence[tuple[str, str]]) -> tuple[Row, ...]:
+def _rows(stats: Comparisons, name: str, arms: Sequence[str], shown: Sequence[tuple[str, str]], runs: Runs) -> tuple[Row, ...]:
     """A row a teacher; teachers of one size that share every run, of transfers too, are one."""
     transfers = [arm for arm in arms if Arm.parse(arm).transfers]
     own = stats.table[stats.table["protocol"] == name].groupby(["family", "size", "arm"], sort=False)["key"].agg(frozenset)
@@ -233,10 +251,15 @@ def _rows(stats: Comparisons, name: str, arms: Sequence[str], shown: Sequence[tu
         known = tuple(keys.get((family, size, arm)) for arm in arms)
         alone = () if any((family, size, arm) in keys for arm in transfers or arms) else (family,)
         groups.setdefault((size, known, alone), []).append(family)
-    return tuple(
-        Row(tuple(members), size, tuple(_entry(stats, name, members[0], size, arm) for arm in arms))
-        for (size, _, _), members in groups.items()
-    )
+    rows = []
+    for (size, _, _), members in groups.items():
+        first = (members[0], size)
+        copies = [
+            (arm, runs[*first, arm.name]) for arm in map(Arm.parse, arms) if arm.method == "copy" and (*first, arm.name) in runs
+        ]
+        entries = tuple(_entry(stats, name, *first, arm) for arm in arms)
+        rows.append(Row(tuple(members), size, entries, inert_components(*first, copies)))
+    return tuple(rows)
 
 
 def _counted(results: Iterable[Result], name: str, arms: set[str], shown: set[tuple[str, str]]) -> tuple[Result, ...]:
@@ -248,11 +271,14 @@ def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> 
     arm = Arm.parse(text)
     cell = stats.cell(name, family, size, text)
     if cell is None:
-        return Entry(arm, None, 0, None)
+        return Entry(arm, None, None, 0, None)
+    score, top1 = float(cell["mean"]), float(cell["top1"])
     if _is_standard(stats, name, family, size, arm):
-        return Entry(arm, float(cell["mean"]), int(cell["n"]), None, SAME)
+        return Entry(arm, score, top1, int(cell["n"]), None, SAME)
     gap = None if not arm.transfers else stats.gap(name, family, size, text)
-    return Entry(arm, float(cell["mean"]), int(cell["n"]), gap)
+    reversal = stats.estimate(name, family, size, text, REVERSAL) if gap and gap.verdict == INCONCLUSIVE else None
+    beside = reversal if reversal and reversal.verdict == FAILURE else None
+    return Entry(arm, score, top1, int(cell["n"]), gap, reversal=beside)
 
 
 def _is_standard(stats: Comparisons, name: str, family: str, size: str, arm: Arm) -> bool:
@@ -304,7 +330,7 @@ def _shifted(found: pd.DataFrame, name: str) -> dict[tuple[str, str, str, str], 
     gaps = {}
     for column in (each for each in found.columns if each.startswith("shift:")):
         own = found[found[column].notna()]
-        measured = as_estimates(estimates(Pool(own.assign(top1=own[column])), 1)) if len(own) else {}
+        measured = as_estimates(estimates(Pool(own.assign(score=own[column])), 1)) if len(own) else {}
         for (_, *place, kind), one in measured.items():
             if kind == GAP:  # no verdict is drawn from it
                 gaps[*place, column.removeprefix("shift:")] = replace(one, simultaneous=None)
@@ -325,7 +351,7 @@ def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int,
 
 
 def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFrame:
-    """One row a cell, for the CSV: steps, n, mean, sd and range of top-1, shifted sets, gap with
+    """One row a cell, for the CSV: steps, n, mean, sd and range of the score, top-1, shifted sets, gap with
     both intervals, verdict; total (matched against the standard baseline), reversal and control
     with their plain intervals' half-widths.
 
@@ -341,7 +367,8 @@ def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFra
         same = _is_standard(stats, name, place[0], place[1], arm)
         gap = None if same or not arm.transfers else stats.gap(name, *place)
         row: dict[str, Any] = {"protocol": name, "family": place[0], "size": place[1], "arm": place[2], "steps": cell["steps"]}
-        row |= {"n": cell["n"], "top1": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
+        row |= {"n": cell["n"], "score": cell["mean"], "sd": cell["sd"], "min": cell["low"], "max": cell["high"]}
+        row["top1"] = cell["top1"]
         row |= own | {column: cell[column] for column in ("val", "val_sd", "val_min", "val_max")}
         row |= _gap_columns(gap) | _native_columns(stats, name, None if same else place)
         rows.append(row | {"comparisons": stats.comparisons, "group": cell["group"], "note": SAME if same else None})

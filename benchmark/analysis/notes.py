@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-import families
 from benchmark.storage.result_file import Result
 
 
@@ -34,11 +33,6 @@ def code_notes(made: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
-def component_notes(names: Iterable[str]) -> list[str]:
-    """The native components of these families that Copy bypasses."""
-    return [
-        f"{name}: {component.name} is inert under Copy"
-        for name in names
-        for component in families.spec(name).native
-        if component.inert_under_copy
-    ]
+def component_notes(inert: Iterable[tuple[str, Iterable[str]]]) -> list[str]:
+    """The inert components, given by family; sizes of one family repeat them."""
+    return list(dict.fromkeys(f"{family}: {name} is inert under Copy" for family, names in inert for name in names))

@@ -1,8 +1,8 @@
 """The rules of comparison, as pure functions of a table of results (one row a run and cell).
 
-gap(arm) = mean top-1 of the arm - mean top-1 of the same student at the same budget without
-transfer, in percentage points. Several teachers share one baseline, so arms are not paired by seed:
-a difference of means has
+gap(arm) = mean score of the arm - mean score of the same student at the same budget without
+transfer, in percentage points; the score is the protocol's measure (analysis/measures.py). Several
+teachers share one baseline, so arms are not paired by seed: a difference of means has
 
     se^2 = sum over cells of weight^2 x max(s^2, S^2) / n,
 
@@ -26,8 +26,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from benchmark.analysis.measures import MEASURES
 from benchmark.spec.arm import Arm
-from benchmark.storage.result_file import EvaluationRecord, Result
+from benchmark.storage.result_file import Result
 
 LEVEL = 0.95
 SUCCESS, FAILURE, INCONCLUSIVE, MIXED = "success", "failure", "inconclusive", "mixed"
@@ -58,38 +59,38 @@ class Estimate:
         return FAILURE if self.value + self.simultaneous < 0 else INCONCLUSIVE
 
 
-def frame(results: Iterable[Result]) -> pd.DataFrame:
-    """One row a result: labels, key, `group` (the key but for its seed), steps, top-1 on test, val
-    and shifted sets.
+def frame(results: Iterable[Result], measure: str = "top1") -> pd.DataFrame:
+    """One row a result: labels, key, `group` (one for cells that share a run, hence all), steps,
+    `score` by the measure, top-1 on test, val and shifted sets.
 
     The results are current ones: those of one cell differ in their seed alone.
     """
-    rows, groups = [], dict[tuple[str, ...], str]()
+    rows, groups, known = [], dict[tuple[str, ...], str](), dict[str, str]()
     for result in results:
         cell = result.cell
         place = (cell.protocol, cell.family, cell.size, cell.arm)
-        if place not in groups:
-            groups[place] = result.run.run.model_copy(update={"seed": 0}).key
-            if isinstance(result.metrics, EvaluationRecord):  # of an arm that is evaluated alone
-                groups[place] += f"+{Arm.parse(cell.arm).evaluation}+{result.metrics.beside}"
+        group = groups.setdefault(place, known.get(result.key, result.key))
+        known.setdefault(result.key, group)
         shifted = {f"shift:{name}": score.top1 for name, score in result.shifted.items()}
-        rows.append({**dict(zip(KEYS, place, strict=True)), "seed": cell.seed, "key": result.key, "group": groups[place]})
-        rows[-1] |= {"steps": result.run.protocol.recipe.steps, "top1": result.metrics.top1, "val": result.val_top1, **shifted}
-    return pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "steps", "top1", "val"])
+        rows.append({**dict(zip(KEYS, place, strict=True)), "seed": cell.seed, "key": result.key, "group": group})
+        rows[-1] |= {"steps": result.run.protocol.recipe.steps, "score": MEASURES[measure].of(result)}
+        rows[-1] |= {"top1": result.metrics.top1, "val": result.val_top1, **shifted}
+    return pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "steps", "score", "top1", "val"])
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:
     """One row a cell (protocol, family, size, arm): group, steps, number of distinct runs n; mean,
-    sd, lowest and highest top-1 on test, and the same on val."""
+    sd, lowest and highest score, mean top-1 on test, and mean, sd, lowest and highest on val."""
     cell = _codes(*(table[key] for key in KEYS))
     distinct = _first(cell, table["key"])
     table, cell = table[distinct], cell[distinct]
     found = table.loc[_first(cell), [*KEYS, "group", "steps"]].reset_index(drop=True)
     found["n"] = np.bincount(cell)
-    for column, names in (("top1", ("mean", "sd", "low", "high")), ("val", ("val", "val_sd", "val_min", "val_max"))):
+    for column, names in (("score", ("mean", "sd", "low", "high")), ("val", ("val", "val_sd", "val_min", "val_max"))):
         by = table[column].groupby(cell, sort=False)
         for name, values in zip(names, (by.mean(), by.std(), by.min(), by.max()), strict=True):
             found[name] = values.to_numpy()
+    found["top1"] = table["top1"].groupby(cell, sort=False).mean().to_numpy()
     return found
 
 
@@ -104,7 +105,7 @@ def arms_variances(table: pd.DataFrame) -> pd.DataFrame:
     table = table[_first(table["protocol"], table["arm"], table["key"])]
     group = _codes(table["protocol"], table["arm"], table["group"])
     groups = table.loc[_first(group), ["protocol", "group", "arm"]].rename(columns={"arm": "home"}).reset_index(drop=True)
-    groups["own"] = table["top1"].groupby(group, sort=False).var().to_numpy()
+    groups["own"] = table["score"].groupby(group, sort=False).var().to_numpy()
     rank = {arm: (Arm.parse(arm).student == "matched", arm.count("+")) for arm in groups["home"].unique()}
     ranks = [rank[arm] for arm in groups["home"]]
     groups = groups.iloc[sorted(range(len(ranks)), key=ranks.__getitem__)]

@@ -105,7 +105,8 @@ def _close(results: Path, reports: Path, asked: Request, console: Console) -> No
     for part in asked.parts:
         spelt = spelt_out(asked.protocol, part.study, part.teachers)
         whole = plan.distinct_comparisons  # of the request
-        board = leaderboard((plan.protocol, asked.protocol.description), (part.name, spelt), current, whole, part.teachers)
+        described, own = (plan.protocol, asked.protocol.description), (part.name, spelt)
+        board = leaderboard(described, own, current, whole, part.teachers, measure=asked.protocol.measure)
         show(board, console)
     console.print(asked.protocol.description.strip(), style="dim", markup=False, highlight=False)
     given = {part.name: part.study for part in asked.parts}

@@ -1,11 +1,11 @@
 """Cued digits: a task that only attention solves, made of the digits shipped with scikit-learn (no
 download).
 
-An image is a 3x3 grid of 8x8 cells. Eight cells hold one handwritten digit each (UCI digits), each
-in a colour of its own; the first cell is filled with one of these colours, the cue. The label is
-the class of the digit in that colour. Source images are split, so val and test show unseen
-handwriting. The shifted test sets are the same task in hues half way between the trained ones, and
-with pixel noise.
+An image is a 3x3 grid of 8x8 cells. Four cells, drawn for each image, hold one handwritten digit
+each (UCI digits), each in a colour of its own; a fifth is filled with one of these colours, the
+cue; the others are black. The label is the class of the digit in that colour. Source images are
+split, so val and test show unseen handwriting. The shifted test sets are the same task in hues half
+way between the trained ones, and with pixel noise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from benchmark.spec.recipe import Normalisation, Recipe
 
 CELL, GRID = 8, 3
-DISTRACTED = GRID * GRID - 1  # cells that hold a digit
+DIGITS, HUES = 4, 8  # of an image, and those that its colours are drawn from
 SPLITS = {"train": (0.0, 0.6), "val": (0.6, 0.75), "test": (0.75, 1.0)}  # of the source images
 
 
@@ -94,15 +94,17 @@ class CuedDigits:
         """`count` images [count, 3, 24, 24] in 0..1 with labels [count], from one split's source
         images."""
         low, high = (int(share * len(self.answers)) for share in SPLITS[split])
-        which = torch.randint(low, high, (count, DISTRACTED), generator=draw)
-        colours = palette(shifted, self.settings.hues)[torch.rand(count, DISTRACTED, generator=draw).argsort(dim=1)]
-        cued = torch.randint(DISTRACTED, (count,), generator=draw)
+        which = torch.randint(low, high, (count, DIGITS), generator=draw)
+        hues = torch.rand(count, HUES, generator=draw).argsort(dim=1)[:, :DIGITS]
+        colours = palette(shifted, self.settings.hues)[hues]
+        cued = torch.randint(DIGITS, (count,), generator=draw)
         rows = torch.arange(count)
         if split == "train" and self.settings.imbalance != 1:
             which[rows, cued] = self._imbalanced(low, high, count, draw)
-        cells = torch.empty(count, GRID * GRID, 3, CELL, CELL)
+        cells = torch.zeros(count, GRID * GRID, 3, CELL, CELL)
         cells[:, 0] = colours[rows, cued][:, :, None, None]
-        cells[:, 1:] = self.digits[which][:, :, None] * colours[:, :, :, None, None]
+        cells[:, 1 : DIGITS + 1] = self.digits[which][:, :, None] * colours[:, :, :, None, None]
+        cells = cells[rows[:, None], torch.rand(count, GRID * GRID, generator=draw).argsort(dim=1)]
         grid = cells.view(count, GRID, GRID, 3, CELL, CELL).permute(0, 3, 1, 4, 2, 5)
         return grid.reshape(count, 3, GRID * CELL, GRID * CELL), self.answers[which[rows, cued]]
 
@@ -117,7 +119,7 @@ class CuedDigits:
 def palette(shifted: bool, share: float = 1) -> Tensor:
     """[8, 3] RGB colours: hues evenly spaced over `share` of the colour circle, moved by half a
     step if `shifted`."""
-    hues = [share * (i + 0.5 * shifted) / DISTRACTED for i in range(DISTRACTED)]
+    hues = [share * (i + 0.5 * shifted) / HUES for i in range(HUES)]
     return torch.tensor([colorsys.hsv_to_rgb(hue, 1.0, 1.0) for hue in hues])
 
 

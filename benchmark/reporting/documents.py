@@ -22,7 +22,7 @@ from families.spec import UserError
 
 BEGIN, END = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
 LEGEND = (
-    "Verdict of a family's teachers, and their gaps in points of top-1, lowest to highest. ✓ success: every teacher's"
+    "Verdict of a family's teachers, and their gaps in points of {}, lowest to highest. ✓ success: every teacher's"
     " simultaneous 95 % interval lies above 0; ✗ failure: below 0; mixed: one of each; ~ inconclusive: anything else."
 )
 
@@ -39,7 +39,8 @@ def readme_block(report: Report, folder: str) -> str:
 
 
 def _readme_section(board: Leaderboard, drawn: Sequence[Figure], folder: str) -> str:
-    head = f"Protocol {as_text(board.protocol)}, {board.runs} runs, {board.comparisons} comparisons. {LEGEND}\n"
+    legend = LEGEND.format(board.measure.word)
+    head = f"Protocol {as_text(board.protocol)}, {board.runs} runs, {board.comparisons} comparisons. {legend}\n"
     families = [markdown(replace(table, notes=())) for table in tables(board) if table.name == "leaderboard"]
     stem = quote(f"{folder}/{board.stem}")
     figures = [f"![{as_text(each.title)}]({stem}-{each.name}.png)\n" for each in drawn if each.png]

@@ -71,7 +71,7 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
             continue
         measured, assigned, listed = {result.cell.arm for result in own}, set[str](), set[str]()
         teachers = sorted({(result.cell.family, result.cell.size) for result in own})
-        this = _Measured(name, definitions[name], own, students_table(own, name))
+        this = _Measured(name, definitions[name], own, students_table(own, name, content.measure))
         known = {each: spelt_out(content, listing, teachers) for each, listing in studies.items()}
         for study_name in ranked:
             spelt = known[study_name]
@@ -137,7 +137,8 @@ def _board(measured: _Measured, study: tuple[str, Study, Study], ours: set[str])
     counted = {(one.keys, one.baseline_keys) for one in whole.comparisons if one.arm not in elsewhere}
     counted -= {(one.keys, one.baseline_keys) for one in whole.comparisons if one.arm in elsewhere}
     described, own = (measured.name, protocol.description), (study_name, spelt)
-    return leaderboard(described, own, measured.results, len(counted), elsewhere=elsewhere, table=measured.table)
+    given = {"elsewhere": elsewhere, "table": measured.table, "measure": protocol.measure}
+    return leaderboard(described, own, measured.results, len(counted), **given)
 
 
 def _planned(measured: _Measured, study_name: str, study: Study, teachers: list[tuple[str, str]]) -> Plan:

@@ -15,6 +15,7 @@ def as_json(board: Leaderboard) -> dict[str, Any]:
             "size": row.size,
             "arms": {
                 name: {
+                    "score": entry.score,
                     "top1": entry.top1,
                     "n": entry.n,
                     "gap": entry.gap.value if entry.gap else None,
@@ -32,6 +33,7 @@ def as_json(board: Leaderboard) -> dict[str, Any]:
         "protocol": board.protocol,
         "study": board.study,
         "title": board.title,
+        "measure": board.measure.word,
         "comparisons": board.comparisons,
         "runs": board.runs,
         "rows": rows,

@@ -35,10 +35,12 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Gap:
-    """A gap with its simultaneous interval, which decides, its verdict, and its number of runs."""
+    """A gap with its simultaneous interval, which decides, its verdict, its number of runs, and the
+    reversal that stands beside it (Entry's)."""
 
     estimate: Estimate
     n: int
+    reversal: Estimate | None = None
 
     @property
     def text(self) -> str:
@@ -47,7 +49,8 @@ class Gap:
         if half is None or verdict is None:
             why = "n=1" if self.n == 1 else "baseline n=1" if self.estimate.plain is None else "plain 95 %"
             return f"{shown(self.estimate)} ({why})"
-        return f"{signed(self.estimate.value)} ± {rounded(half):.1f} {MARKS[verdict]} {verdict}"
+        beside = "" if self.reversal is None else f"; reversal {shown(self.reversal)}"
+        return f"{signed(self.estimate.value)} ± {rounded(half):.1f} {MARKS[verdict]} {verdict}{beside}"
 
 
 @dataclass(frozen=True)
@@ -152,9 +155,9 @@ def transfer_arms(board: Leaderboard) -> list[str]:
 
 
 def value_of(entry: Any, alone: bool = False) -> Any:
-    """A cell of the leaderboard as a table's value; `alone`: its top-1 has a column of its own."""
-    if entry.note or entry.top1 is None:
+    """A cell of the leaderboard as a table's value; `alone`: its score has a column of its own."""
+    if entry.note or entry.score is None:
         return entry.note or None
     if not entry.arm.transfers:
-        return None if alone else entry.top1 if entry.n > 1 else f"{entry.top1:.1f} (n=1)"
-    return Gap(entry.gap, entry.n) if entry.gap is not None else f"top-1 {entry.top1:.1f}, no baseline"
+        return None if alone else entry.score if entry.n > 1 else f"{entry.score:.1f} (n=1)"
+    return Gap(entry.gap, entry.n, entry.reversal) if entry.gap is not None else f"{entry.score:.1f}, no baseline"

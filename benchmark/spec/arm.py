@@ -16,7 +16,7 @@ from pydantic import Field
 
 import families
 from benchmark.spec import plugins
-from benchmark.spec.records import Centre, Positive, Record, Seed, validated
+from benchmark.spec.records import Centre, Positive, Record, validated
 from benchmark.spec.teacher_source import LAYER_SCALE
 from families.spec import Constant, UnknownName, UserError, quoted
 
@@ -179,8 +179,8 @@ def _components_contradict(arm: Arm) -> str | None:
 def _ensemble_contradicts(arm: Arm) -> str | None:
     if arm.match != "none" and arm.ensemble != "none":
         return "an ensemble has no maps"
-    if arm.ensemble != "none" and (arm.teacher or arm.recipe or arm.learns_untrained):
-        return "an ensemble's student learns from the teacher that is fine-tuned: the usual one of seed 0"
+    if arm.ensemble != "none" and (arm.recipe or arm.learns_untrained):
+        return "an ensemble's student learns from the teacher that is fine-tuned: the usual one"
     return None
 
 
@@ -204,7 +204,6 @@ class Arm(Record):
         source: whose attention it is: the teacher's of the same image, of another image of the
             batch, its average over val's images, uniform, or that of the same architecture
             untrained.
-        teacher: seed of a teacher that the protocol trains, or of the untrained one.
         recipe: one of the protocol's other ways to pre-train a teacher.
         weights: the teacher as pre-trained, fine-tuned on the task first, or with its LayerScale
             folded into its weights.
@@ -232,7 +231,6 @@ class Arm(Record):
     weight: Annotated[Positive, Variant(("distill",), _weight, prefix="x")] = 1
     sinks: Annotated[Literal["keep", "drop", "redistribute"], Variant(TRANSFERS, _in_transfer("sinks"))] = "keep"
     source: Annotated[Source, Variant(TRANSFERS, _in_transfer("source"), forbids=_untrained_contradicts)] = "teacher"
-    teacher: Annotated[Seed, Variant((*TRANSFERS, "finetune"), _set("teacher_seed"), prefix="s")] = 0
     recipe: Annotated[str, Variant((*TRANSFERS, "finetune"), _set("teacher_recipe"), star=_star_recipe)] = ""
     weights: Annotated[
         Literal["pretrained", "finetuned", "folded"],
@@ -323,7 +321,7 @@ class Arm(Record):
     @property
     def tuned_teacher(self) -> Arm:
         """The fine-tuned teacher that it learns from or is evaluated with."""
-        return Arm(student="teacher", method="finetune", teacher=self.teacher, recipe=self.recipe, data=self.data)
+        return Arm(student="teacher", method="finetune", recipe=self.recipe, data=self.data)
 
     @property
     def evaluation(self) -> str:

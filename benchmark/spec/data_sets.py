@@ -22,6 +22,7 @@ class CuedDigitsTraining(Record):
     """What the embedded task (benchmark/data/cued_digits.py) trains on.
 
     Attributes:
+        edition: of the images: 2, since digits and cue lie in random cells.
         imbalance: ratio of the first class's frequency in training to the last one's, falling
             geometrically in between; evaluation is balanced.
         hues: share of the colour circle that the eight colours are spread over.
@@ -29,6 +30,7 @@ class CuedDigitsTraining(Record):
     """
 
     name: Literal["cued_digits"]
+    edition: Literal[2]
     imbalance: Positive = Field(default=1, ge=1)
     hues: Positive = Field(default=1, le=1)
     val: ImageCount | None = None
@@ -68,7 +70,7 @@ class CuedDigits(Record):
     def training(self, augmented: bool, uses_val: bool) -> CuedDigitsTraining:
         """The part that can change trained weights."""
         val = self.val_images if uses_val else None
-        return CuedDigitsTraining(name=self.name, imbalance=self.imbalance, hues=self.hues, val=val)
+        return CuedDigitsTraining(name=self.name, edition=2, imbalance=self.imbalance, hues=self.hues, val=val)
 
     def described(self, name: str) -> Described:
         """A set by its settings: an evaluation set or `train`, of which as many images as test has

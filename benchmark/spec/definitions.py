@@ -42,23 +42,23 @@ def is_teacher(arm: str) -> bool:
 
 
 def needed(protocol: Protocol, cell: Cell) -> list[Cell]:
-    """The cells whose runs `cell` needs first; a fine-tuned teacher is that of seed 0."""
+    """The cells whose runs `cell` needs first: seed k's student learns from seed k's teacher."""
     if is_teacher(cell.arm):
         return []
     arm = Arm.parse(cell.arm)
     if arm.evaluation:
         alone = replace(cell, arm=trained_arm(cell.arm))
-        tuned = [replace(cell, arm=arm.tuned_teacher.name, seed=0)] if arm.ensemble == "finetuned" else []
+        tuned = [replace(cell, arm=arm.tuned_teacher.name)] if arm.ensemble == "finetuned" else []
         return [alone, *tuned, *(_teachers(protocol, cell, arm) if arm.compares_maps else [])]
     if arm.method == "none" or arm.learns_untrained or arm.ignores_teacher:
         return []
     if arm.weights == "finetuned":
-        return [replace(cell, arm=arm.tuned_teacher.name, seed=0)]
+        return [replace(cell, arm=arm.tuned_teacher.name)]
     return _teachers(protocol, cell, arm)
 
 
 def _teachers(protocol: Protocol, cell: Cell, arm: Arm) -> list[Cell]:
-    return [] if protocol.teacher is None else [replace(cell, arm=teacher_arm(arm.recipe), seed=arm.teacher)]
+    return [] if protocol.teacher is None else [replace(cell, arm=teacher_arm(arm.recipe))]
 
 
 def run_of(protocol: Protocol, cell: Cell) -> Run:
@@ -84,7 +84,7 @@ class Draft:
         giving: the family that the student's components come from.
         components: of the student.
         transfer: fields of the run's Transfer.
-        teacher_seed, teacher_recipe, teacher_weights: of the teacher.
+        teacher_recipe, teacher_weights: of the teacher.
         reinit: as Arm's.
     """
 
@@ -93,7 +93,6 @@ class Draft:
     budget: float = 1
     lr: float = 1
     data: str = ""
-    teacher_seed: int = 0
     teacher_recipe: str = ""
     teacher_weights: str = "pretrained"
     reinit: Reinit = "none"
@@ -159,7 +158,7 @@ class Draft:
         teacher, spec = self.spec.teacher(self.size), self.spec
         if self.arm.learns_untrained:
             whole = architecture(self.protocol, spec, self.size, spec.components(self.size))
-            return Untrained(untrained=digest(whole), seed=str(self.teacher_seed))
+            return Untrained(untrained=digest(whole), seed=str(self.cell.seed))
         folded = LAYER_SCALE if self.teacher_weights == "folded" else None
         if folded and folded not in spec.components(self.size):
             self.refuse(f"{self.family} has no {LAYER_SCALE} to fold")
@@ -167,7 +166,7 @@ class Draft:
         run = self.defined.run_of(before[0]).key if before else None
         if self.protocol.teacher is not None:
             return Trained(run=str(run), folded=folded)
-        if self.teacher_seed or self.teacher_recipe:
+        if self.teacher_recipe:
             self.refuse("the teachers are pre-trained: there is one of each")
         sha256 = teacher.official.sha256 if teacher.official else None
         weights = teacher.official.url if teacher.official else teacher.model
@@ -176,7 +175,7 @@ class Draft:
 
 class Definitions:
     """Runs and evaluations of one protocol's cells, each made once. Cells that differ in their seed
-    alone share one definition of a run."""
+    alone share one definition of a run, but for the seeds of student and teacher."""
 
     def __init__(self, protocol: Protocol) -> None:
         self.protocol = protocol
@@ -188,11 +187,22 @@ class Definitions:
         """The run of a cell: of the arm that is trained. Raises UserError if there is none."""
         place = (cell.family, cell.size, trained_arm(cell.arm))
         if (*place, cell.seed) not in self._runs:
-            first = self._first.get(place)
-            if first is None:
-                first = self._first[place] = self._define(replace(cell, arm=place[2]))
-            self._runs[*place, cell.seed] = first if first.seed == cell.seed else first.model_copy(update={"seed": cell.seed})
+            trained = replace(cell, arm=place[2])
+            if place not in self._first:
+                self._first[place] = self._define(trained)
+            self._runs[*place, cell.seed] = self._of_seed(self._first[place], trained)
         return self._runs[*place, cell.seed]
+
+    def _of_seed(self, run: Run, cell: Cell) -> Run:
+        """The run, or the same of a cell's seed."""
+        if run.seed == cell.seed:
+            return run
+        teacher = run.teacher
+        if isinstance(teacher, Untrained):
+            teacher = teacher.model_copy(update={"seed": str(cell.seed)})
+        elif teacher is not None and teacher.run_key is not None:
+            teacher = teacher.model_copy(update={"run": self.run_of(needed(self.protocol, cell)[0]).key})
+        return run.model_copy(update={"seed": cell.seed, "teacher": teacher})
 
     def _define(self, cell: Cell) -> Run:
         if is_teacher(cell.arm):

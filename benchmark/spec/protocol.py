@@ -127,6 +127,8 @@ class Protocol(Record):
         saturated: whether students solve the task in the end, whatever they got from a teacher. A
             label for claims: no part of a run.
         recipe, recipes: the training of students, and of single methods in place of it.
+        measure: what gaps are differences of: top-1 on test, or the area under the learning curve
+            (benchmark/analysis/measures.py).
         evaluation_batch: bounds memory; the other-image source shifts attention within such a
             batch.
         together: the most runs that train in one process; each holds a model and an optimiser.
@@ -148,6 +150,7 @@ class Protocol(Record):
     transfer: TransferSettings
     seeds: tuple[Seed, ...] = Field(min_length=1)
     curve_points: Points
+    measure: Literal["top1", "area"] = "top1"
     checkpoint_seconds: NotNegative = 2.0
     together: RunCount = 12
     evaluation_batch: BatchSize = Field(default=500, gt=1)

@@ -62,7 +62,7 @@ class Test(Record):
         families: restricts the claim to their teachers; None: all that have results.
         failing: a difference; restricts the claim to teachers that have it below 0, for whom a
             transfer fails.
-        metric: top-1 in percentage points, on the test set or on each shifted set; or the KL of
+        metric: the protocol's measure, or top-1 on each shifted set, in percentage points; or the KL of
             maps from the teacher's in nats, mean over blocks.
     """
 
@@ -73,7 +73,7 @@ class Test(Record):
     per: Group = "teacher"
     families: tuple[str, ...] | None = None
     failing: str | None = None
-    metric: Literal["top1", "shifted", "kl"] = "top1"
+    metric: Literal["score", "shifted", "kl"] = "score"
 
     @model_validator(mode="after")
     def _differences(self) -> Test:

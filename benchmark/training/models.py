@@ -54,7 +54,7 @@ def student_of(run: Run) -> nn.Module:
         name: Component(name, "", "", records_in(given["args"]), records_in(given["initial"]))
         for name, given in run.student.components.items()
     }
-    return build_student(host, components, f"student:{run.seed}", **timm_args(run))
+    return build_student(host, components, run.seed, **timm_args(run))
 
 
 def frozen_teacher(run: Run, files: Mapping[str, Path]) -> nn.Module:

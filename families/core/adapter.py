@@ -18,6 +18,8 @@ from families.core.initialise import initialise
 from families.core.weights import find_weights, load_pretrained
 from families.spec import STANDARD, Component, Family, Host, Initial, Ref
 
+HEAD = "avg"  # of protocol imagenet
+
 
 class Adapter:
     """One family: pre-trained teachers, standard and matched students, normalisation and attention
@@ -81,18 +83,17 @@ class Adapter:
         components = self.spec.components(size)
         return _build(teacher.model, {**teacher.args, **timm_overrides}, components, f"teacher:{seed}")
 
-    def student(
-        self, size: str, num_classes: int, seed: int | str = 0, native: Iterable[str] = (), **timm_overrides: Any
-    ) -> nn.Module:
+    def student(self, size: str, num_classes: int, seed: int = 0, native: Iterable[str] = (), **timm_overrides: Any) -> nn.Module:
         """A randomly initialised student of the teacher's geometry: standard, or matched with
-        `native=adapter.native`.
+        `native=adapter.native`. It is the one that protocol imagenet trains with this seed, at its
+        start.
 
         `timm_overrides` as for `teacher`; `global_pool` chooses the head's input (timm: "token" or
-        "avg").
+        "avg"). With another protocol's geometry, classes and head it is that protocol's.
         """
         components = self.spec.components(size, native)
-        geometry = self.spec.teacher(size).geometry
-        return build_student(self.spec.host, components, seed, num_classes=num_classes, **{**geometry, **timm_overrides})
+        args = {**self.spec.teacher(size).geometry, "global_pool": HEAD, **timm_overrides}
+        return build_student(self.spec.host, components, seed, num_classes=num_classes, **args)
 
     def normalise(self, images: Tensor) -> Tensor:
         """[B, 3, H, W] with values in 0..1 -> the family's own normalisation."""
@@ -121,17 +122,17 @@ def normalised(images: Tensor, by: Normalisation) -> Tensor:
     return (images - mean) / std
 
 
-def build_student(host: Host, components: Mapping[str, Component], seed: int | str, **timm_args: Any) -> nn.Module:
-    """The standard student with `components`, which `host` supports; without any it is timm's plain
-    ViT."""
+def build_student(host: Host, components: Mapping[str, Component], seed: int, **timm_args: Any) -> nn.Module:
+    """The student of a seed, with `components`, which `host` supports; without any it is timm's
+    plain ViT."""
     host = host if components else STANDARD
     args = {**host.standard, **timm_args}
     for component in components.values():
         args |= component.args
-    return _build(host.model, args, components, seed)
+    return _build(host.model, args, components, f"student:{seed}")
 
 
-def _build(model: str, args: Mapping[str, Any], components: Mapping[str, Component], seed: int | str) -> nn.Module:
+def _build(model: str, args: Mapping[str, Any], components: Mapping[str, Component], seed: str) -> nn.Module:
     resolved = {key: _resolve(value) for key, value in args.items()}
     initial: dict[str, Initial] = {}
     for component in components.values():

@@ -165,6 +165,18 @@ def test_what_copy_bypasses_is_none_in_any_order():
         assert not found(cells, asking({"of": [of]})).judged[0].measured
 
 
+@pytest.mark.parametrize(
+    ("protocol", "blocks", "compared"), [("mini", "", 0), ("imagenet", "", 1), ("mini", "+blocks=first-2", 1)]
+)
+def test_what_acts_where_nothing_is_copied_is_a_reversal(protocol, blocks, compared):
+    """BEiT v2's bias in the blocks that Copy leaves alone: imagenet's last three, or those that the arm leaves."""
+    alone = "native=rel_pos_bias"
+    arms = (f"matched-copy{blocks}+{alone}", f"matched-none+{alone}", f"standard-copy{blocks}", "standard-none")
+    cells = {("beitv2", "base", arm): [50.0, 51.0, 52.0] for arm in arms}
+    study = asking({"of": ["{} - {} - {} + {}".format(*arms)]}, teachers={"families": ["beitv2"]})
+    assert len(found(cells, study, protocol).measured) == compared
+
+
 def test_values_of_a_star_that_make_both_arms_one_are_left_out():
     cells = {(*DEIT, f"standard-copy+blocks=only-{k}"): [20.0 + k, 21.0 + k] for k in range(3)}
     of = "standard-copy+blocks=only-* - standard-copy+blocks=only-0"

@@ -34,6 +34,7 @@ def rows(arm, top1s, family="f", size="base", group=None, start=0):
             "key": f"{group}{i}",
             "group": group,
             "steps": 1,
+            "score": t,
             "top1": t,
             "val": t,
         }

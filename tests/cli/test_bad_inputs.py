@@ -210,8 +210,6 @@ TEXTS = {
     "a budget of 1e29": ("--study", "title: t\narms: [standard-copy+budget=x1e29]\n"),
     "a budget of 0": ("--study", "title: t\narms: [standard-copy+budget=x0]\n"),
     "a budget that is no number": ("--study", "title: t\narms: [standard-copy+budget=xnan]\n"),
-    "a seed of 20 digits": ("--study", "title: t\narms: [standard-copy+teacher=s99999999999999999999]\n"),
-    "a seed with an underscore": ("--study", "title: t\narms: [standard-copy+teacher=s1_0]\n"),
     "a block of 20 digits": ("--study", "title: t\narms: [standard-copy+blocks=first-99999999999999999999]\n"),
     "no difference": ("--study", CLAIM + '[{of: [""]}]}]\n'),
     "an empty failing": ("--study", CLAIM + '[{of: ["standard-copy - standard-none"], failing: ""}]}]\n'),

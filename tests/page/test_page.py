@@ -14,12 +14,15 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from benchmark.analysis.leaderboard import Row
+from benchmark.analysis.leaderboard import Row, leaderboard
 from benchmark.reporting.gather import gather
 from benchmark.reporting.page import page
 from benchmark.reporting.published import PublishedFigures
 from benchmark.spec.records import validated
+from benchmark.spec.study import load_study
 
+from .. import made
+from ..reporting.test_tables import lost
 from .conftest import ALL, FEW, PUBLISHED, ROOT, board_of, resize, results_of, scheme, template, write_page
 
 COLUMNS = ["family", "size", "arm", "n", "top1", "gap", "half", "interval", "verdict"]
@@ -319,6 +322,23 @@ def test_native_components_are_drawn_for_families_that_have_them(browser, small)
     reversal = board.estimate(row, "matched-copy", "reversal")
     told = mark(browser, "mae/base", "matched-copy", "#native").get_attribute("aria-label")
     assert f"reversal {reversal.value:+.1f} ± {reversal.plain:.1f}".replace("-", "−") in told
+
+
+def test_a_reversal_stands_beside_an_inconclusive_gap(browser, tmp_path):
+    """In the table, in the chart's words and tooltip, and in the teacher's dialog."""
+    board = leaderboard(("mini", ""), load_study("main"), made.results(lost(90)), 4)
+    reversal = board.rows[0].entries[-1].reversal
+    told = f"reversal {reversal.value:+.1f} ± {reversal.plain:.1f}".replace("-", "−")
+    opened(browser, write_page(tmp_path, [board], files=False).url)
+    verdicts = {row[2]: row[-1] for row in shown(browser)}
+    assert verdicts["matched-distill"] == f"~inconclusive{told}" and verdicts["matched-copy"] == "✓success"
+    line = mark(browser, "deit3/base", "matched-distill")
+    assert f"inconclusive, {told}, 3 runs" in line.get_attribute("aria-label")
+    ActionChains(browser).move_to_element(line).perform()
+    assert f"{told} (plain)" in find(browser, "#tip").text
+    assert "reversal: gap(matched) - gap(standard)" in find(browser, "#cells-block").text
+    line.click()
+    assert told in find(browser, "#detail tr.picked").text
 
 
 def test_links_lead_to_result_files(browser, small):

@@ -44,9 +44,6 @@ HALF = stats.t.ppf(1 - 0.05 / COMPARISONS / 2, DF) * TERM
 PLAIN = stats.t.ppf(0.975, DF) * TERM
 
 
-OTHER_TEACHERS = Study(title="-", arms=[*(arm for *_, arm in DEIT3), *(f"standard-copy+teacher=s{seed}" for seed in (1, 2))])
-
-
 def board_of(cells, study="main", comparisons=COMPARISONS, protocol="mini", **metrics):
     listed = load_study(study) if isinstance(study, str) else ("mine", study)
     return leaderboard((protocol, "A test."), listed, made.results(cells, protocol, **metrics), comparisons)
@@ -94,6 +91,38 @@ def test_native_components_by_hand():
     assert row["control"].plain == pytest.approx(stats.t.ppf(0.975, DF) * math.sqrt(8 / 3))
 
 
+def lost(standard):
+    """DeiT III, with Distillation that gives the matched student nothing."""
+    return DEIT3 | {("deit3", "base", "standard-distill"): [standard - 1, standard, standard + 1]}
+
+
+def test_a_reversal_stands_beside_an_inconclusive_gap():
+    """With its plain interval, as in the table of native components; in each form."""
+    board = board_of(lost(90))
+    table = by_name(board)["teachers"]
+    gap = only_row(table)["matched-distill"]
+    half = stats.t.ppf(0.975, DF) * math.sqrt(2) * TERM
+    assert gap.reversal == board.native(board.rows[0])["reversal_distill"] and gap.reversal.plain == pytest.approx(half)
+    assert shown(gap) == f"+0.0 ± {HALF:.1f} ~ inconclusive; reversal -20.0 ± {half:.1f}"
+    assert shown(only_row(table)["matched-copy"]).endswith("✓ success") and board.footnote.count("reversal: gap(matched)") == 1
+    assert f"~ inconclusive; reversal -20.0 ± {half:.1f} |" in markdown(table)
+    assert rf"$\sim$ inconclusive; reversal $-$20.0 $\pm$ {half:.1f} \\" in latex(table, "x")
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(printed(table))
+    assert f"reversal -20.0 ± {half:.1f}" in console.export_text()
+    long = by_name(board_of(lost(90), "init"))["teachers"].rows[-1]
+    assert long["arm"] == "matched-distill" and long["gap"] == gap
+
+
+@pytest.mark.parametrize(("standard", "comparisons"), [(50, 4), (80, 4), (90, 40)])
+def test_a_reversal_that_is_not_below_0_stands_nowhere(standard, comparisons):
+    """Above 0; below it by the plain interval alone; and where the table has more comparisons."""
+    board = board_of(lost(standard), comparisons=comparisons)
+    gap = only_row(by_name(board)["teachers"])["matched-distill"]
+    assert gap.estimate.verdict == "inconclusive" and gap.reversal is None
+    assert "reversal" not in board.footnote + shown(gap)
+
+
 def test_a_family_without_native_components_is_its_own_match():
     """The same runs under two names: shown as such, counted as no test, and cells of the standard arms alone."""
     deit = {("deit", "base", arm.replace("matched", "standard")): tops for (_, _, arm), tops in list(DEIT3.items())[:3]}
@@ -126,7 +155,7 @@ def test_one_run_is_a_number_and_missing_arms_are_dashes():
     lead = only_row(found["leaderboard"])
     assert [shown(lead[arm]) for arm in ("standard-copy", "matched-copy")] == ["no verdict (+10.0)", "–"]
     assert only_row(by_name(board_of({("deit3", "base", "standard-copy"): [80.0]}))["teachers"])["standard-copy"] == (
-        "top-1 80.0, no baseline"
+        "80.0, no baseline"
     )
 
 
@@ -236,15 +265,6 @@ def test_shifted_sets_by_hand():
     assert rows[0]["noise_gap"] is None and rows[1]["noise_gap"].value == -5
 
 
-def test_other_teachers_by_hand():
-    cells = {("deit3", "base", "standard-none"): [69, 70, 71]}
-    for seed, level in ((0, 80), (1, 83), (2, 77)):
-        cells["deit3", "base", "standard-copy" + (f"+teacher=s{seed}" if seed else "")] = [level - 1, level, level + 1]
-    row = only_row(by_name(board_of(cells, OTHER_TEACHERS))["teacher-seeds"])
-    assert [row[f"s{seed}"].value for seed in range(3)] == pytest.approx([10, 13, 7])
-    assert (row["sd"], row["range"]) == pytest.approx((3, 6))
-
-
 def test_the_share_of_the_gap_closed():
     """Li et al.: scratch 83.0, fine-tuned 85.7, Copy 85.1 is 77.8 % of it."""
     cells = {
@@ -296,16 +316,16 @@ def test_other_checkpoints_are_no_sizes():
 
 
 def test_arms_of_another_board_have_no_verdict_and_bring_no_teacher():
-    cells = DEIT3 | {("deit3", "base", "standard-copy+teacher=s1"): [89, 90, 91]}
+    cells = DEIT3 | {("deit3", "base", "standard-distill+loss=kl"): [89, 90, 91]}
     cells |= {("clip", "base", arm): tops for (_, _, arm), tops in DEIT3.items()}
     results = made.results(cells)
     elsewhere = {"standard-copy", "standard-distill", "matched-copy", "matched-distill"}
-    board = leaderboard(("mini", ""), ("mine", OTHER_TEACHERS), results, 4, elsewhere=elsewhere)
+    board = leaderboard(("mini", ""), load_study("losses"), results, 4, elsewhere=elsewhere)
     assert [row.label for row in board.rows] == ["deit3 base"]
     gaps = {entry.arm.name: entry.gap for entry in board.rows[0].entries}
     assert gaps["standard-copy"].verdict is None
     assert shown(Gap(gaps["standard-copy"], 3)) == f"+20.0 ± {PLAIN:.1f} (plain 95 %)"
-    assert gaps["standard-copy+teacher=s1"].verdict == "success"
+    assert gaps["standard-distill+loss=kl"].verdict == "success"
     assert board.runs == 3 * 7
 
 
@@ -317,15 +337,50 @@ def test_teachers_share_a_row_by_their_transfers_alone():
     assert [row.label for row in board.rows] == ["deit3 base", "clip base"]
 
 
-def test_a_family_of_inert_components_shows_no_reversal_by_copy(monkeypatch):
+@pytest.fixture
+def of_bias(monkeypatch):
+    """A family whose one native component is BEiT v2's bias."""
     spec = families.spec("beitv2")
     bias = tuple(component for component in spec.native if component.inert_under_copy)
     monkeypatch.setattr(families, "spec", lambda name: replace(spec, native=bias))
+
+
+def test_a_family_of_inert_components_shows_no_reversal_by_copy(of_bias):
+    """On mini, where all blocks are copied."""
     board = board_of(DEIT3)
     row = only_row(by_name(board)["native"])
+    assert row["components"] == "rel_pos_bias†" and board.notes == ("deit3: rel_pos_bias is inert under Copy",)
     assert row["reversal_copy"] == "inert under Copy" and isinstance(row["reversal_distill"], Estimate)
     table = board.table.set_index("arm")
     assert math.isnan(table.loc["matched-copy", "reversal"]) and table.loc["matched-distill", "reversal"] == 20
+
+
+def test_what_acts_in_a_block_that_is_not_copied_is_not_inert(of_bias):
+    """In imagenet's last three blocks."""
+    board = board_of(DEIT3, protocol="imagenet")
+    row = only_row(by_name(board)["native"])
+    assert row["components"] == "rel_pos_bias" and board.notes == () and board.rows[0].inert == ()
+    assert row["reversal_copy"].value == pytest.approx(5)
+    assert board.table.set_index("arm").loc["matched-copy", "reversal"] == pytest.approx(5)
+
+
+def test_an_arm_of_some_blocks_has_no_inert_component():
+    some = {("beitv2", "base", "matched-copy+blocks=first-2+native=rel_pos_bias"): [84, 85, 86]}
+    some |= {("beitv2", "base", "standard-copy+blocks=first-2"): [89, 90, 91]}
+    every = {
+        ("beitv2", "base", "standard-none"): [68, 70, 72],
+        ("beitv2", "base", "matched-none+native=rel_pos_bias"): [58, 60, 62],
+    }
+    every |= {
+        ("beitv2", "base", "standard-copy"): [89, 90, 91],
+        ("beitv2", "base", "matched-copy+native=rel_pos_bias"): [84, 85, 86],
+    }
+    board = board_of(every | some, Study(title="Mine", arms=tuple(arm for _, _, arm in every | some)))
+    rows = {row["arm"]: row for row in by_name(board)["components"].rows}
+    assert rows["matched-copy+native=rel_pos_bias"]["reversal"] is None and board.rows[0].inert == () and board.notes == ()
+    assert rows["matched-copy+blocks=first-2+native=rel_pos_bias"]["reversal"].value == pytest.approx(5)
+    board = board_of(every, Study(title="Mine", arms=tuple(arm for _, _, arm in every)))
+    assert board.rows[0].inert == ("rel_pos_bias",) and len(board.notes) == 1
 
 
 def test_a_baseline_of_one_run():

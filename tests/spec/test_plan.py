@@ -35,11 +35,13 @@ def plan_for(names, sizes=None, seeds=(0, 1), study="main"):
 
 def test_a_family_with_native_parts():
     plan = plan_for("deit3", "base", seeds=(0, 1, 2))
-    assert len(plan.items) == 6 * 3 + 1
+    assert len(plan.items) == (6 + 1) * 3
     assert plan.distinct_comparisons == 4
     first, second = plan.stages
-    assert [item.run.role for item in first] == ["teacher"]
-    assert {item.requires for item in second} == {(first[0].key,), ()}
+    assert [(item.run.role, item.run.seed) for item in first] == [("teacher", seed) for seed in range(3)]
+    taught = {item.run.seed: item.key for item in first}
+    assert all(item.requires in ((), (taught[item.run.seed],)) for item in second)  # seed k's student, seed k's teacher
+    assert {item.requires for item in second} == {(), *((key,) for key in taught.values())}
 
 
 def test_what_trains_together():
@@ -55,7 +57,7 @@ def test_what_trains_together():
         (place,) = {(cell.family, cell.size) for item in group if item.requires for cell in item.cells}
         assert all(place in {(cell.family, cell.size) for cell in item.cells} for item in group)
     teachers = plan_for("deit3,dinov2", "base").stages[0]
-    assert [len(group) for group in together(teachers)] == [1, 1]
+    assert [len(group) for group in together(teachers)] == [1] * 4
 
 
 def test_units_of_work():
@@ -74,8 +76,8 @@ def test_families_without_native_parts_share_every_run():
     plan = plan_for("deit,dino,ibot,augreg", "base")
     alone = plan_for("deit", "base")
     assert set(plan.items) == set(alone.items)
-    assert len(alone.items) == 3 * 2 + 1
-    assert len(plan.cells) == 4 * len(alone.cells) == 4 * (6 * 2 + 1)
+    assert len(alone.items) == (3 + 1) * 2
+    assert len(plan.cells) == 4 * len(alone.cells) == 4 * (6 + 1) * 2
     assert plan.distinct_comparisons == alone.distinct_comparisons == 2
 
 
@@ -126,7 +128,7 @@ def test_what_changes_a_key():
     )
     renamed = validated(Protocol, tiny_protocol(title="Another", description="-", seeds=[5], curve_points=1), "tiny")
     assert student_run(renamed, "deit3", "base", Arm.parse("matched-distill"), 0).key == base.key
-    for text in ("matched-copy", "standard-distill", "matched-distill+budget=x2", "matched-distill+teacher=s1"):
+    for text in ("matched-copy", "standard-distill", "matched-distill+budget=x2"):
         assert student_run(TINY, "deit3", "base", Arm.parse(text), 0).key != base.key
     assert student_run(TINY, "deit3", "base", Arm.parse("matched-distill"), 1).key != base.key
     # BEiT v2's LayerScale starts at .1 in base and 1e-5 in large: the value is part of the identity.
@@ -207,8 +209,8 @@ def test_teacher_and_student_seeds_are_apart():
 
 
 def test_arms_read_as_they_are_written():
-    arm = Arm.parse("standard-copy+budget=x0.5+source=other-image+teacher=s2")
-    assert (arm.budget, arm.source, arm.teacher) == (0.5, "other-image", 2)
+    arm = Arm.parse("standard-copy+budget=x0.5+source=other-image")
+    assert (arm.budget, arm.source) == (0.5, "other-image")
     assert arm.baseline.name == "standard-none+budget=x0.5"
     for wrong, words in [
         ("standart-copy", "student"),
@@ -231,11 +233,11 @@ def test_every_cell_leads_back_to_its_run():
 
 def test_definitions_are_those_of_each_cell_alone():
     """What is made once for many seeds is what each seed's cell gives."""
-    variants = ("+weights=finetuned", "+ensemble=finetuned", "+teacher=s1", "+budget=x2", "+source=uniform")
+    variants = ("+weights=finetuned", "+ensemble=finetuned", "+source=untrained", "+budget=x2", "+source=uniform")
     arms = ["teacher", "finetune", "standard-none", "matched-distill", *(f"standard-copy{variant}" for variant in variants)]
     for name, protocol in (("tiny", TINY), ("imagenet", load_protocol("imagenet")[1])):
         defined = Definitions(protocol)
-        for arm in arms if protocol.teacher else set(arms) - {"teacher", "standard-copy+teacher=s1"}:
+        for arm in arms if protocol.teacher else set(arms) - {"teacher"}:
             runs = [defined.run_of(Cell(name, "deit3", "base", arm, seed)) for seed in (2, 0, 1)]
             assert runs == [run_of(protocol, Cell(name, "deit3", "base", arm, seed)) for seed in (2, 0, 1)]
             assert len({run.key for run in runs}) == 3
@@ -304,11 +306,7 @@ def test_shipped_protocols_fit_every_teacher(name):
     protocol = load_protocol(name)[1]
     for study in shipped("studies"):
         content = load_study(study)[1]
-        words = (name, protocol, study, content, teachers_of("all", None, content.teachers), protocol.seeds)
-        make_plan(*words)
-    if protocol.teacher is None:
-        with pytest.raises(UserError, match="the teachers are pre-trained: there is one of each"):
-            make_plan(name, protocol, "-", Study(title="-", arms=["standard-copy+teacher=s1"]), [("deit", "base")], [0])
+        make_plan(name, protocol, study, content, teachers_of("all", None, content.teachers), protocol.seeds)
 
 
 @pytest.mark.parametrize(

@@ -38,33 +38,33 @@ from ..training.test_train import WEIGHTS, fit, item_of, numbers
 NATIVE = [name for name in families.names() if families.spec(name).native]
 OTHERS = len([name for name in NATIVE if name != "dinov2"])  # families whose components a student of DINOv2 can have
 MINI, IMAGENET = (load_protocol(name)[1] for name in ("mini", "imagenet"))
-# Runs of `bench run --study NAME --family FAMILY --sizes base`, three seeds: arms x 3, and on mini the teacher (of `recipes`
-# two). What differs between the protocols is said beside it.
+# Runs of `bench run --study NAME --family FAMILY --sizes base`, three seeds: arms x 3, and on mini three teachers (of `recipes`
+# six). What differs between the protocols is said beside it.
 RUNS = {
-    "main": ("dinov2_reg", 6 * 3 + 1, 6 * 3),
-    "sizes": ("dinov2_reg", 3 * 3 + 1, 3 * 3),
-    "schedule": ("dinov2_reg", 9 * 3 + 1, 9 * 3),
-    "datasets": ("dinov2_reg", 2 * 3 * 3 + 1, 3 * 3 * 3),  # two other tasks on mini; iNaturalist 2017, 2018, 2019
-    "shift": ("dinov2_reg", 4 * 3 + 1, 4 * 3),
+    "main": ("dinov2_reg", 6 * 3 + 3, 6 * 3),
+    "sizes": ("dinov2_reg", 3 * 3 + 3, 3 * 3),
+    "schedule": ("dinov2_reg", 9 * 3 + 3, 9 * 3),
+    "datasets": ("dinov2_reg", 2 * 3 * 3 + 3, 3 * 3 * 3),  # two other tasks on mini; iNaturalist 2017, 2018, 2019
+    "shift": ("dinov2_reg", 4 * 3 + 3, 4 * 3),
     # Copy and Distillation of all; on mini's 4 blocks first 1-3, last 1-3, and 2 of the 4 alone that are neither; of 12 blocks
     # first 3 and 6 (9 is what imagenet transfers), last 3, 6 and 9, and each alone.
-    "layers": ("dinov2_reg", (1 + 2 * (1 + 3 + 3 + 2)) * 3 + 1, (1 + 2 * (1 + 2 + 3 + 12)) * 3),
-    "parts": ("dinov2_reg", 11 * 3 + 1, 11 * 3),
-    "reinit": ("dinov2_reg", 4 * 3 + 1, 4 * 3),
-    "match": ("dinov2_reg", 4 * 3 + 1, 4 * 3),  # and 4 * 3 evaluations
-    "native": ("dinov2_reg", 6 * 3 + 1, 6 * 3),
+    "layers": ("dinov2_reg", (1 + 2 * (1 + 3 + 3 + 2)) * 3 + 3, (1 + 2 * (1 + 2 + 3 + 12)) * 3),
+    "parts": ("dinov2_reg", 11 * 3 + 3, 11 * 3),
+    "reinit": ("dinov2_reg", 4 * 3 + 3, 4 * 3),
+    "match": ("dinov2_reg", 4 * 3 + 3, 4 * 3),  # and 4 * 3 evaluations
+    "native": ("dinov2_reg", 6 * 3 + 3, 6 * 3),
     "control": ("dinov2_reg", 2 * 3, 2 * 3),
-    "components": ("dinov2_reg", (6 + 2 * 3) * 3 + 1, (6 + 2 * 3) * 3),  # of two, all but one is the other one alone
-    "losses": ("dinov2_reg", 19 * 3 + 1, 19 * 3),
-    "recipes": ("deit", (3 + 2) * 3 + 2, 3 * 3),  # on imagenet other families are the other recipes
-    "finetuned": ("dinov2_reg", 6 * 3 + 1, 6 * 3),
-    "ensemble": ("dinov2_reg", 4 * 3 + 1, 4 * 3),  # and 3 * 3 evaluations
-    "foreign": ("dinov2", (6 + OTHERS * 3) * 3 + 1, (6 + OTHERS * 3) * 3),
-    "init": ("dinov2_reg", (3 + 2 + 3 + 3 * 3) * 3 + 1, (3 + 2 + 3 + 3 * 3) * 3),  # 1e-5 is where it starts anyhow
-    "sinks": ("dinov2_reg", 11 * 3 + 1, 11 * 3),
-    "nulls": ("dinov2_reg", 18 * 3 + 1, 18 * 3),
-    "tuning": ("dinov2_reg", 18 * 3 + 1, 18 * 3),
-    "budget": ("dinov2_reg", 45 * 3 + 1, 45 * 3),
+    "components": ("dinov2_reg", (6 + 2 * 3) * 3 + 3, (6 + 2 * 3) * 3),  # of two, all but one is the other one alone
+    "losses": ("dinov2_reg", 19 * 3 + 3, 19 * 3),
+    "recipes": ("deit", (3 + 2) * 3 + 2 * 3, 3 * 3),  # on imagenet other families are the other recipes
+    "finetuned": ("dinov2_reg", 6 * 3 + 3, 6 * 3),
+    "ensemble": ("dinov2_reg", 4 * 3 + 3, 4 * 3),  # and 3 * 3 evaluations
+    "foreign": ("dinov2", (6 + OTHERS * 3) * 3 + 3, (6 + OTHERS * 3) * 3),
+    "init": ("dinov2_reg", (3 + 2 + 3 + 3 * 3) * 3 + 3, (3 + 2 + 3 + 3 * 3) * 3),  # 1e-5 is where it starts anyhow
+    "sinks": ("dinov2_reg", 11 * 3 + 3, 11 * 3),
+    "nulls": ("dinov2_reg", 18 * 3 + 3, 18 * 3),
+    "tuning": ("dinov2_reg", 18 * 3 + 3, 18 * 3),
+    "budget": ("dinov2_reg", 45 * 3 + 3, 45 * 3),
 }
 
 
@@ -310,12 +310,6 @@ def test_students_are_what_their_arm_says():
         assert all((block.ls1.gamma == float(gamma)).all() and (block.ls2.gamma == float(gamma)).all() for block in model.blocks)
     beit = student_of(run_for("deit", "matched-none+of=beitv2"))
     assert hasattr(beit, "rel_pos_bias") and (beit.blocks[0].gamma_1 == 0.1).all()
-    adapter = families.load("beitv2")
-    run = run_for("beitv2", "matched-copy", seed=3)
-    args = {**run.student.geometry.model_dump(), "global_pool": "token"}
-    theirs = adapter.student("base", 10, seed="student:3", native=adapter.native, **args).state_dict()
-    ours = student_of(run).state_dict()
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.mark.parametrize("family", ["dinov2", "beitv2"])
@@ -347,7 +341,7 @@ def test_untrained_and_folded_teachers(tmp_path):
     model = frozen_teacher(run, {})
     start = model_of(run_for("dinov2", "teacher"), {}).state_dict()
     assert all(torch.equal(value, start[name]) for name, value in model.state_dict().items())
-    other = frozen_teacher(run_for("dinov2", "standard-copy+source=untrained+teacher=s1"), {})
+    other = frozen_teacher(run_for("dinov2", "standard-copy+source=untrained", seed=1), {})
     assert not torch.equal(other.blocks[0].mlp.fc1.weight, model.blocks[0].mlp.fc1.weight)
     assert run.teacher != run_for("deit", "standard-copy+source=untrained").teacher  # of one student, but another teacher's
     torch.save(perturbed(model_of(run_for("dinov2", "teacher"), {})).state_dict(), tmp_path / "weights.pt")

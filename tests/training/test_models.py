@@ -6,9 +6,14 @@ import torch
 from timm.layers import build_sincos2d_pos_embed
 
 import families
+from benchmark.spec.definitions import run_of
+from benchmark.spec.run import Cell
 from benchmark.tools.check import TINY, geometry_is_timms
+from benchmark.training.models import student_of, timm_args
 from families.core.adapter import Adapter
 from families.spec import Component, Family, Teacher, UnknownName
+
+from .. import made
 
 
 @pytest.mark.parametrize(("family", "swapped"), [("mae", False), ("mocov3", True)])
@@ -85,6 +90,28 @@ def test_a_parameter_without_initial_value_is_an_error():
     )
     with pytest.raises(ValueError, match=r"no initial value for parameter 'blocks.0.ls1.gamma'"):
         Adapter("careless", careless).student("base", 5, native=["layer_scale"], **TINY)
+
+
+def equal(one, other):
+    one, other = one.state_dict(), other.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("family", ["deit3", "beitv2"])
+def test_the_adapters_student_is_the_benchmarks(family, seed):
+    adapter = families.load(family)
+    for student, native in (("standard", ()), ("matched", adapter.native)):
+        run = run_of(made.PROTOCOLS["mini"], Cell("mini", family, "base", f"{student}-distill", seed))
+        args = timm_args(run)
+        theirs = student_of(run)
+        assert equal(adapter.student("base", seed=seed, native=native, **args), theirs)
+        assert not equal(adapter.student("base", seed=seed + 1, native=native, **args), theirs)
+
+
+def test_the_adapters_student_is_imagenets_unless_told_otherwise():
+    run = run_of(made.PROTOCOLS["imagenet"], Cell("imagenet", "deit3", "base", "standard-copy", 0))
+    assert equal(families.load("deit3").student("base", num_classes=1000, seed=0), student_of(run))
 
 
 ALTERNATIVES = [(name, teacher.size) for name in families.names() for teacher in families.spec(name).alternatives]

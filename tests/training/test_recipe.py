@@ -417,7 +417,7 @@ def test_a_recipe_for_each_method(tmp_path):
     assert (distil.lr, distil.weight_decay, distil.betas[1], distil.drop_path, distil.ema) == (8e-4, 0.3, 0.95, 0.2, None)
     assert round(distil.steps / copy.steps) == 2
     with pytest.raises(UserError, match="there is one of each"):
-        run_of(protocol, Cell("li2024", "mae", "large", "standard-copy+teacher=s1", 0))
+        run_of(protocol, Cell("li2024", "mae", "large", "standard-copy+recipe=masked", 0))
 
 
 def test_pinned_weights_are_identity(monkeypatch):

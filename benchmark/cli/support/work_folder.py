@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.cli.support.common import REQUEST, path_option, request_options
 from benchmark.cli.support.request import read_request
-from benchmark.spec import bounds
 from families.spec import UserError
 
 if TYPE_CHECKING:
@@ -83,12 +82,10 @@ def _made(args: argparse.Namespace, submissions: Submissions) -> Iterator[Wanted
 
 def _narrowed(args: argparse.Namespace, made: list[Wanted], named: Plan) -> list[Wanted]:
     """Those runs of earlier requests that the options name."""
-    labels = {"family": args.family, "size": args.sizes}
+    labels = {"family": args.family, "size": args.sizes, "seed": args.seeds}
     only: dict[str, Any] = {
         label: {getattr(cell, label) for cell in named.cells} for label, given in labels.items() if given is not None
     }
-    if args.seeds is not None:  # not the seeds of the cells: a shared teacher has seed 0 whatever was asked for
-        only["seed"] = {bounds.SEED.read("--seeds", word) for word in args.seeds.split(",")}
     studies, found = set(named.study.split(",")), []
     for each in made:
         own = set(each.plan.study.split(","))

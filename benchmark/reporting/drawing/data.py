@@ -14,13 +14,11 @@ from benchmark.storage.result_file import Result
 MANY_BUDGETS = 3  # from here on a study is drawn as curves over the budget
 
 
-def kind_of(board: Leaderboard) -> Literal["budgets", "teachers", "variants", "plain"]:
-    """What a leaderboard varies: budgets, seeds of teachers, other variants of arms, or nothing."""
+def kind_of(board: Leaderboard) -> Literal["budgets", "variants", "plain"]:
+    """What a leaderboard varies: budgets, other variants of arms, or nothing."""
     arms = [Arm.parse(name) for name in board.arms]
     if len({arm.budget for arm in arms}) >= MANY_BUDGETS:
         return "budgets"
-    if any(arm.teacher for arm in arms):
-        return "teachers"
     return "variants" if board.long else "plain"
 
 

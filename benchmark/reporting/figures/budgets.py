@@ -21,7 +21,7 @@ def of_board(board: Leaderboard) -> list[dict[str, Any]]:
     rows = []
     for row in board.rows:
         for entry in row.entries:
-            if entry.top1 is None or entry.note:
+            if entry.score is None or entry.note:
                 continue
             found = in_table(board, row, entry.arm.name)
             line = entry.arm.model_copy(update={"budget": 1.0}).name

@@ -33,5 +33,5 @@ def of_board(board: Leaderboard) -> list[dict[str, Any]]:
 def draw(data: pd.DataFrame) -> matplotlib.figure.Figure:
     """A row a teacher: matched-none - standard-none with its plain interval."""
     caption = f"Protocol {data['protocol'].iloc[0]}. Bars: plain 95 % intervals, each by itself; no verdict follows from them."
-    label = "matched-none - standard-none, top-1 (percentage points)"
+    label = "matched-none - standard-none (percentage points)"
     return draw_forest(data, "control", data["teacher"], ESTIMATES, label, caption)

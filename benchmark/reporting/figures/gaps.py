@@ -25,7 +25,7 @@ def of_board(board: Leaderboard) -> list[dict[str, Any]]:
         for entry in row.entries:
             if not entry.arm.transfers or (board.long and not entry.n):
                 continue
-            note = entry.note or ("" if entry.gap else "no result" if entry.top1 is None else "no baseline")
+            note = entry.note or ("" if entry.gap else "no result" if entry.score is None else "no baseline")
             place = {"protocol": board.protocol, "teacher": row.label, "arm": entry.arm.name, "n": entry.n}
             rows.append(place | interval_of(entry.gap) | {"note": note, "comparisons": board.comparisons})
     return rows if any(row["gap"] is not None for row in rows) else []

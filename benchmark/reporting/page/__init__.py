@@ -16,6 +16,7 @@ from typing import Any
 import families
 from benchmark.analysis.claims import EXPECTED, SIGNS, Finding, Judged
 from benchmark.analysis.leaderboard import MARKS, SAME, Entry, Leaderboard, Row
+from benchmark.analysis.measures import Measure
 from benchmark.analysis.notes import code_notes
 from benchmark.analysis.statistics import Estimate
 from benchmark.reporting.published import PublishedFigures, published_of
@@ -28,12 +29,12 @@ FOLDER = Path(__file__).parent
 DECIMALS = 4
 NATIVE = {"matched-none": "control", "matched-copy": "reversal_copy", "matched-distill": "reversal_distill"}
 CELLS = (
-    "family", "size", "arm", "steps", "n", "top1", "sd", "min", "max", "val", "gap", "plain95_low", "plain95_high",
+    "family", "size", "arm", "steps", "n", "score", "top1", "sd", "min", "max", "val", "gap", "plain95_low", "plain95_high",
     "simultaneous95_low", "simultaneous95_high", "verdict",
 )  # fmt: skip
 GAPS = ("gap", "plain95_low", "plain95_high", "simultaneous95_low", "simultaneous95_high")
 RUNS = (
-    "protocol", "family", "size", "arm", "seed", "key", "top1", "val", "shift", "curve", "kl", "dropped", "teacher",
+    "protocol", "family", "size", "arm", "seed", "key", "score", "top1", "val", "shift", "curve", "kl", "dropped", "teacher",
     "seconds", "device", "made", "finished",
 )  # fmt: skip
 
@@ -92,6 +93,7 @@ def _board(board: Leaderboard) -> dict[str, Any]:
         "families": [_verdicts(board, *each) for each in board.verdicts],
         "rows": [_row(board, row) for row in board.rows],
         "notes": list(board.notes),
+        "measure": board.measure.word,
         "footnote": board.footnote,
         "comparisons": board.comparisons,
         "runs": board.runs,
@@ -179,11 +181,13 @@ def _row(board: Leaderboard, row: Row) -> dict[str, Any]:
         "size": row.size,
         "entries": {name: _entry(entry) | {"shifted": shifted.get(name, {})} for name, entry in entries.items()},
         "native": native if any(native.values()) else None,
+        "inert": list(row.inert),
     }
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
-    return {"top1": _number(entry.top1), "n": entry.n, "gap": _estimate(entry.gap), "note": entry.note}
+    known = {"score": _number(entry.score), "n": entry.n, "gap": _estimate(entry.gap), "note": entry.note}
+    return known | ({"reversal": _estimate(entry.reversal)} if entry.reversal else {})
 
 
 def _estimate(estimate: Estimate | None) -> list[Any] | None:
@@ -197,7 +201,7 @@ def _family(name: str) -> dict[str, Any]:
     if name not in families.names():
         return {"title": name, "paper": "", "native": []}
     spec = families.spec(name)
-    native = [[component.name, component.description, component.inert_under_copy] for component in spec.native]
+    native = [[component.name, component.description] for component in spec.native]
     return {"title": spec.title, "paper": spec.paper, "native": native}
 
 
@@ -240,20 +244,21 @@ class _Distinct:
 
 def _runs(boards: Sequence[Leaderboard]) -> dict[str, Any]:
     """Every counted result once, by path; distinct provenance and teachers once."""
-    distinct = {result.cell: result for board in boards for result in board.results}
+    distinct = {result.cell: (result, board.measure) for board in boards for result in board.results}
     made, teachers = _Distinct(), _Distinct()
-    rows = [_run(distinct[cell], made, teachers) for cell in sorted(distinct)]
+    rows = [_run(*distinct[cell], made, teachers) for cell in sorted(distinct)]
     return {"runs": {"columns": list(RUNS), "rows": rows}, "made": made.values, "teachers": teachers.values}
 
 
-def _run(result: Result, made: _Distinct, teachers: _Distinct) -> list[Any]:
+def _run(result: Result, measure: Measure, made: _Distinct, teachers: _Distinct) -> list[Any]:
     cell, metrics, teacher = result.cell, result.metrics, result.teacher
     learnt = None
     if teacher is not None:
         told = [teacher.source, teacher.revision or teacher.sha256, _number(teacher.top1), teacher.how]
         learnt = teachers.place(tuple(told), told)
     return [
-        cell.protocol, cell.family, cell.size, cell.arm, cell.seed, result.key, _number(metrics.top1), _number(result.val_top1),
+        cell.protocol, cell.family, cell.size, cell.arm, cell.seed, result.key, _number(measure.of(result)),
+        _number(metrics.top1), _number(result.val_top1),
         {name: _number(score.top1) for name, score in result.shifted.items()},
         [[point.step, _number(point.val_top1)] for point in result.curve],
         _numbers(metrics.attention_kl), _numbers(metrics.dropped_mass), learnt,

@@ -10,6 +10,7 @@ const COLUMNS = [
   { name: "size", head: "Size", value: (cell) => sizeOrder(cell.size), text: (cell) => cell.size },
   { name: "arm", head: "Arm", value: (cell) => board.arms.get(cell.arm).order, text: (cell) => cell.arm, mono: true },
   { name: "n", head: "Runs", value: (cell) => cell.n, text: (cell) => String(cell.n), right: true },
+  { name: "score", head: "Score", value: (cell) => cell.score, text: (cell) => fixed(cell.score), right: true },
   { name: "top1", head: "Top-1", value: (cell) => cell.top1, text: (cell) => fixed(cell.top1), right: true },
   { name: "gap", head: "Gap", value: (cell) => cell.gap, text: (cell) => signed(cell.gap), right: true },
   { name: "half", head: "±", value: (cell) => cell.half, text: (cell) => fixed(cell.half), right: true },
@@ -34,7 +35,7 @@ function cellsBlock() {
   const head = [caption, el("thead", {}, el("tr", {}, COLUMNS.map(columnHead)))];
   const save = button("Download CSV of what is shown", download, { id: "download" });
   return block("cells-block", "Every cell",
-    "Top-1 in %; gap, ± and the simultaneous 95 % interval in percentage points. Click a row for its teacher.",
+    `Score (${board.measure}) in %; gap, ± and the simultaneous 95 % interval in percentage points. Click a row for its teacher.`,
     scroller("Every cell", head, [], { class: "rows", id: "cells" }),
     el("div", { class: "more" }, el("span", { id: "cells-more", class: "more" }), save),
     el("p", { class: "small soft" }, board.footnote));
@@ -88,11 +89,14 @@ function cellRow(cell) {
 }
 
 function tableCell(cell, column) {
-  if (column.name === "verdict") return td(verdictText(cell.kind));
+  if (column.name === "verdict") return td(verdictText(cell.kind, rowOf(board, cell.family, cell.size)?.entries[cell.arm]));
   return td(column.text(cell), column.right ? "right" : column.mono ? "mono" : null);
 }
 
-const verdictText = (kind) => (kind === "baseline" ? el("span", { class: "soft" }, kind) : badge(kind));
+function verdictText(kind, entry) {
+  if (kind === "baseline") return el("span", { class: "soft" }, kind);
+  return [badge(kind), entry?.reversal ? el("div", { class: "small soft whole" }, reversalText(entry)) : null];
+}
 
 // ---- CSV
 

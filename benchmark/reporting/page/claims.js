@@ -135,7 +135,7 @@ const UNITS = [
 // Columns beside the difference. `shown`: only where it holds for some line; `told`: the name in a cell on a small screen.
 const MEASURED = [
   { head: () => "teacher", name: "of", cell: (one) => one.teacher },
-  { head: () => "on", cell: (one) => one.on.replaceAll("_", " "), told: "on", shown: ({ on }) => on !== "test" },
+  { head: () => "on", cell: (one) => one.on.replaceAll("_", " "), told: "on", shown: ({ on }) => on !== "score" },
   { head: (_, scale) => [el("span", { class: "hidden" }, "drawn"), axis(scale)], name: "drawn", cell: drawnDifference },
   { head: (unit) => unit.name, name: "right", cell: (one, unit) => gapText(one.estimate, unit.digits) },
   { head: () => "n", name: "right", cell: (one) => String(one.n), told: "n" },

@@ -104,6 +104,7 @@ function gapText(gap, digits = 1) {
 }
 
 const plainText = (estimate) => (estimate ? signed(estimate[0]) + (known(estimate[1]) ? ` ± ${fixed(estimate[1])}` : "") : "–");
+const reversalText = (entry) => (entry.reversal ? `reversal ${plainText(entry.reversal)}` : "");
 const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
 
 // ---- scales

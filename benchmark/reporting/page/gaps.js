@@ -55,9 +55,10 @@ function facetLine(row, cells) {
 function gapCell(row, arm) {
   const entry = row.entries[arm];
   const { gap } = entry;
-  if (!gap) return missing(arm, entry.note || (known(entry.top1) ? `top-1 ${fixed(entry.top1)}, no baseline` : "not run"));
+  if (!gap) return missing(arm, entry.note || (known(entry.score) ? `${board.measure} ${fixed(entry.score)}, no baseline` : "not run"));
   const kind = entryKind(entry);
-  const told = `${label(row)}, ${arm}: gap ${gapText(gap)}, ${kind}, ${plural(entry.n, "run")}`;
+  const beside = entry.reversal ? `${reversalText(entry)}, ` : "";
+  const told = `${label(row)}, ${arm}: gap ${gapText(gap)}, ${kind}, ${beside}${plural(entry.n, "run")}`;
   const drawing = strip(board.scale, kind, interval(board.scale, gap), shape(kind, inside(board.scale, gap[0])));
   return tipped(row, arm, told, drawing, gapText(gap), () => {
     seedDots(drawing, row, arm);
@@ -111,9 +112,9 @@ const arrow = (x, side) => at(x, svg("path", { class: "end", d: `M${side * 5},0 
 
 function seedDots(drawing, row, arm) {
   if (drawing.querySelector(".seed")) return;
-  const { gap, top1 } = row.entries[arm];
+  const { gap, score } = row.entries[arm];
   const dots = runsOf(board, row.families[0], row.size, arm).map((run) =>
-    svg("circle", { class: "seed", cx: inside(board.scale, run.top1 - (top1 - gap[0])), cy: "82%", r: 2.2 }));
+    svg("circle", { class: "seed", cx: inside(board.scale, run.score - (score - gap[0])), cy: "82%", r: 2.2 }));
   drawing.append(...dots);
 }
 
@@ -173,8 +174,9 @@ function gapTip(row, arm, entry, kind) {
   return [
     tipTitle(row, mono(arm)),
     el("p", {}, badge(kind), ` ${gapText(entry.gap)} points`),
+    entry.reversal ? el("p", {}, `${reversalText(entry)} (plain)`) : null,
     el("p", { class: "soft" }, MEANS[kind] + narrow),
-    el("p", { class: "soft" }, `Mean top-1 ${fixed(entry.top1)} %, baseline ${fixed(entry.top1 - value)} %.`),
+    el("p", { class: "soft" }, `Mean ${board.measure} ${fixed(entry.score)} %, baseline ${fixed(entry.score - value)} %.`),
     el("div", { class: "lines", tabindex: "-1" }, seedTable(runsOf(board, row.families[0], row.size, arm))),
   ];
 }
@@ -182,6 +184,6 @@ function gapTip(row, arm, entry, kind) {
 const tipTitle = (row, what) => el("p", {}, el("b", {}, label(row)), el("br"), what);
 
 function seedTable(runs) {
-  const line = (run) => el("tr", {}, td(String(run.seed)), right(fixed(run.top1, 2)), td(fileLink(run, "result file")));
-  return el("table", {}, tableHead(["seed", "top-1", "file"], (i) => i === 1), el("tbody", {}, runs.map(line)));
+  const line = (run) => el("tr", {}, td(String(run.seed)), right(fixed(run.score, 2)), td(fileLink(run, "result file")));
+  return el("table", {}, tableHead(["seed", board.measure, "file"], (i) => i === 1), el("tbody", {}, runs.map(line)));
 }

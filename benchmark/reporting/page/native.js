@@ -47,7 +47,7 @@ function dumbbell(row, method, name, reversal) {
 function pairTip(row, name, from, to, reversal) {
   const line = (student, entry) => el("p", {}, `${student}: ${gapText(entry.gap)} `, badge(entryKind(entry)));
   const change = el("p", {}, `reversal: ${plainText(reversal)} (plain)`);
-  return [tipTitle(row, name), line("standard", from), line("matched", to), change, nativeList(row.families)];
+  return [tipTitle(row, name), line("standard", from), line("matched", to), change, nativeList(row.families, row)];
 }
 
 function controlCell(row, control) {
@@ -56,13 +56,14 @@ function controlCell(row, control) {
   const drawing = strip(board.scale, "none", interval(board.scale, [value, plain, null]), shape("none", inside(board.scale, value)));
   const told = `${label(row)}, control: ${plainText(control)}`;
   const description = el("p", {}, `matched-none − standard-none: ${plainText(control)} (plain)`);
-  const content = () => [tipTitle(row, "control"), description, nativeList(row.families)];
+  const content = () => [tipTitle(row, "control"), description, nativeList(row.families, row)];
   return tipped(row, "matched-none", told, drawing, plainText(control), content, "control");
 }
 
-function nativeList(names) {
+function nativeList(names, row) {
   const native = names.flatMap((name) => DATA.families[name]?.native ?? []);
   if (!native.length) return el("p", { class: "soft" }, "No native components: the matched student is the standard one.");
-  const item = ([name, what, inert]) => el("li", {}, mono(name), `: ${what}${inert ? " (inert under Copy)" : ""}`);
+  const inert = (name) => (row.inert.includes(name) ? " (inert under Copy)" : "");
+  const item = ([name, what]) => el("li", {}, mono(name), `: ${what}${inert(name)}`);
   return el("ul", { class: "list small" }, native.map(item));
 }

@@ -45,7 +45,7 @@ function aboutTeacher(row, family, runs) {
   return el("div", {},
     el("p", { class: "soft small" }, paper, `Protocol ${board.protocol}, study ${board.study}.`),
     others.length ? el("p", { class: "small" }, `Shares every run of the study with ${others.map(title).join(", ")}.`) : null,
-    el("h4", {}, "Native components"), nativeList([family]),
+    el("h4", {}, "Native components"), nativeList([family], row),
     el("h4", {}, teachers.length === 1 ? "Teacher" : "Teachers"),
     el("ul", { class: "list small" }, teachers.map(teacherItem)));
 }
@@ -57,7 +57,7 @@ function teacherItem([source, version, top1, how]) {
 
 function armTable(row, family, arms, picked) {
   const sets = unique(Object.values(row.entries).flatMap((entry) => Object.keys(entry.shifted)));
-  const texts = ["arm", "runs", "top-1", "gap", "verdict", ...sets.map((name) => `gap on ${name.replaceAll("_", " ")}`)];
+  const texts = ["arm", "runs", board.measure, "gap", "verdict", ...sets.map((name) => `gap on ${name.replaceAll("_", " ")}`)];
   const lines = arms.map(({ name }) => armLine(name, row.entries[name], cellOf(family, row.size, name), sets, picked));
   return scroller("Arms", tableHead(texts, (i) => i > 0 && i !== 4), lines);
 }
@@ -66,6 +66,6 @@ function armTable(row, family, arms, picked) {
 function armLine(name, entry, cell, sets, picked) {
   const verdict = entry?.note || (cell?.kind ?? "baseline");
   return el("tr", { class: name === picked ? "picked" : null }, rowHead(armText(name)), right(String(cell?.n ?? "–")),
-    right(fixed(cell?.top1)), right(gapText(entry?.gap)), td(verdictText(verdict)),
+    right(fixed(cell?.score)), right(gapText(entry?.gap)), td(verdictText(verdict, entry)),
     sets.map((set) => td(plainText(entry?.shifted[set]), "right soft")));
 }

@@ -38,8 +38,8 @@ def of_board(board: Leaderboard) -> Table:
         Column("gap", "gap"),
     ]
     note = (
-        f"For each arm the {swept} that is best on val, as a factor on the usual one, with its top-1 on the test set. gap: to the"
-        f" same student without transfer, at its own best {swept} where that was swept too, in percentage points with its plain"
-        " 95 % interval."
+        f"For each arm the {swept} that is best on val, as a factor on the usual one, with its top-1 on the test set. gap (of"
+        f" {board.measure.word}): to the same student without transfer, at its own best {swept} where that was swept too, in"
+        " percentage points with its plain 95 % interval."
     )
     return Table("chosen", f"The best {swept} of each arm, chosen on val", tuple(columns), tuple(rows), (note,), printed=True)

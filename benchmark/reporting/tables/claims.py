@@ -29,7 +29,7 @@ def of_finding(finding: Finding) -> Table:
         for one in judged.measured
     ]
     columns = [Column("claim", "claim"), Column("difference", "difference", left=True), Column("teacher", "teacher", left=True)]
-    columns += [Column("on", "on", left=True)] if any(row["on"] != "test" for row in rows) else []
+    columns += [Column("on", "on", left=True)] if any(row["on"] != "score" for row in rows) else []
     columns += [Column("n", "n"), Column("m", "m"), Column("value", "measured")]
     if any(row["expect"] or row["outcome"] for row in rows):
         columns += [Column("expect", "claimed", left=True), Column("outcome", "outcome", left=True)]

@@ -23,9 +23,9 @@ def of_board(board: Leaderboard) -> Table:
     matched = {"matched-none", "matched-copy", "matched-distill"} & set(board.arms)
     for row in board.rows if matched and not board.long else ():
         spec = families.spec(row.families[0])
-        names = ", ".join(component.name + "†" * component.inert_under_copy for component in spec.native)
+        names = ", ".join(component.name + "†" * (component.name in row.inert) for component in spec.native)
         found = board.native(row)
-        inert = bool(spec.native) and all(component.inert_under_copy for component in spec.native)
+        inert = bool(spec.native) and all(component.name in row.inert for component in spec.native)
         if not spec.native:
             rows.append({"teacher": row.label, "components": "none"} | dict.fromkeys(NATIVE, SAME))
         elif found:

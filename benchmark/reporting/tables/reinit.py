@@ -15,9 +15,13 @@ def of_board(board: Leaderboard) -> Table:
     for row in board.rows:
         for entry in (each for each in row.entries if each.arm.reinit != "none" and each.n):
             found = {kind: board.estimate(row, entry.arm.name, kind) for kind in (TUNED, REINIT)}
-            rows.append({"teacher": row.label, "part": entry.arm.reinit, "n": entry.n, "top1": entry.top1, **found})
+            rows.append({"teacher": row.label, "part": entry.arm.reinit, "n": entry.n, "score": entry.score, **found})
     columns = [Column("teacher", "teacher", left=True), Column("part", "re-initialised", left=True), Column("n", "n")]
-    columns += [Column("top1", "top-1"), Column(TUNED, "- from scratch"), Column(REINIT, "- whole teacher fine-tuned")]
+    columns += [
+        Column("score", board.measure.word),
+        Column(TUNED, "- from scratch"),
+        Column(REINIT, "- whole teacher fine-tuned"),
+    ]
     note = "Teachers fine-tuned after this part was re-initialised; differences in percentage points with plain 95 % intervals."
     return Table(
         "reinit", "Fine-tuning with a part of the teacher re-initialised", tuple(columns), tuple(rows), (note,), printed=True

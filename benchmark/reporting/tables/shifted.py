@@ -21,7 +21,7 @@ def of_board(board: Leaderboard) -> Table:
     for row in board.rows if names and not board.long else ():
         for entry in row.entries:
             place = (row.families[0], row.size, entry.arm.name)
-            if entry.top1 is None or entry.note:
+            if entry.score is None or entry.note:
                 continue
             values: dict[str, Any] = {"teacher": row.label, "arm": entry.arm.name, "test": entry.top1}
             for name in (each for each in names if counts.get((*place, each))):

@@ -1,4 +1,4 @@
-"""Table: top-1, gap and verdict by teacher and arm."""
+"""Table: score, gap and verdict by teacher and arm."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ PLACE = 30
 
 
 def of_board(board: Leaderboard) -> Table:
-    """Top-1 without transfer, gap and verdict with it; arms with variants have a row each."""
+    """Score without transfer, gap and verdict with it; arms with variants have a row each."""
     if board.long:
         columns = [Column("teacher", "teacher", left=True), Column("arm", "arm", left=True), Column("n", "n")]
-        columns += [Column("top1", "top-1"), Column("gap", "gap")]
+        columns += [Column("score", board.measure.word), Column("gap", "gap")]
         rows = [
-            {"teacher": row.label, "arm": entry.arm.name, "n": entry.n, "top1": entry.top1, "gap": value_of(entry, True)}
+            {"teacher": row.label, "arm": entry.arm.name, "n": entry.n, "score": entry.score, "gap": value_of(entry, True)}
             for row in board.rows
             for entry in row.entries
             if entry.n  # an arm with variants is not every teacher's
