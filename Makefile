@@ -17,14 +17,13 @@ MOST := schedule,datasets,shift,layers,parts,reinit,match,losses,recipes,finetun
 AGAIN = $(BIN)/bench run --work .bench/studies --results .bench/studies/results --reports .bench/studies/reports
 studies: $(VENV)/installed
 	$(AGAIN) --study main --family $(ALL) --seeds 0,1,2,3,4
-	$(AGAIN) --study budget,teachers --family deit3 --seeds 0,1,2,3,4
+	$(AGAIN) --study budget --family deit3 --seeds 0,1,2,3,4
 	$(AGAIN) --study budget --family dinov2_reg --sizes small --seeds 0,1,2,3,4
 	$(AGAIN) --study $(MOST) --family deit,dinov2_reg --sizes base
 	$(AGAIN) --study finetuned,ensemble --family mae --sizes large
 	$(AGAIN) --study nulls --family deit --sizes base --seeds 0,1,2,3,4
 	$(AGAIN) --study nulls,foreign,components --family deit,$(NATIVE) --sizes base
 	$(AGAIN) --study init --family beitv2,deit3,dinov2,dinov2_reg --sizes base
-	$(AGAIN) --study teachers --family deit --sizes base
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm --ignore tests/page

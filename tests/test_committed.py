@@ -95,14 +95,6 @@ def test_every_study_was_measured(committed):
             assert wanted and wanted <= found, finding.study
 
 
-def test_what_the_limits_say_of_failure_is_so(committed):
-    """That no standard student that gets its own trained teacher's maps fails on mini."""
-    (board,) = (board for board in committed.boards if board.study == "main")
-    for arm in ("standard-copy", "standard-distill"):
-        gaps = [row.entries[board.arms.index(arm)].gap for row in board.rows]
-        assert {gap.verdict for gap in gaps if gap is not None} == {"success"}, arm
-
-
 def test_no_comparison_has_two_intervals(committed):
     """Whichever board and whichever study's claims speak of it."""
     found, counts = {}, {}
@@ -122,16 +114,14 @@ def test_no_comparison_has_two_intervals(committed):
     assert len(found) > boards > 100
 
 
-def test_nulls_are_no_success_and_fail_where_the_baseline_has_learnt(committed):
-    """As far as three seeds can tell. Of the average map over images nothing is claimed: it is no null on mini."""
+def test_nulls_are_no_success(committed):
+    """Of four sources, by either method, at either budget, as far as three seeds can tell."""
     (nulls,) = (finding for finding in committed.findings if finding.study == "nulls")
-    usual, learnt, average = nulls.judged
-    assert set(usual.counts) <= {"not contradicted", "as claimed"} and sum(usual.counts.values()) == len(usual.measured)
-    assert set(learnt.counts) <= {"as claimed", "open"} and sum(learnt.counts.values()) == len(learnt.measured)
-    assert len(learnt.measured) == len(usual.measured) and "contradicted" not in average.counts
-    assert not average.counts
-    teachers = [{each for one in judged.measured for each in one.teachers} for judged in nulls.judged]
-    assert teachers[0] == teachers[1] == teachers[2] and len(teachers[0]) == 8
+    assert len(nulls.judged) == 4
+    for judged in nulls.judged:
+        assert set(judged.counts) <= {"not contradicted", "as claimed"}
+        assert sum(judged.counts.values()) == len(judged.measured)
+        assert len({each for one in judged.measured for each in one.teachers}) == 8
 
 
 def requests(target):

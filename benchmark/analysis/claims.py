@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 
 from benchmark.analysis.statistics import GAP, Estimate, signed_arms
 from benchmark.spec.arm import Arm
+from benchmark.spec.protocol import Need
 from benchmark.spec.study import Claim, Expected, Group, signed_terms
 
 HOLDS, CONTRADICTED, OPEN, NOT_CONTRADICTED = "as claimed", "contradicted", "open", "not contradicted"
-NO_CASE = "no failure"  # of a claim about failing transfers: this one is not shown to fail
-SIGNS = {HOLDS: "✓", CONTRADICTED: "✗", NOT_CONTRADICTED: "○", OPEN: "~", NO_CASE: "○"}
+NOT_TESTABLE = "not testable here"  # the protocol lacks what the claim needs, or this transfer is not shown to fail
+SIGNS = {HOLDS: "✓", CONTRADICTED: "✗", NOT_CONTRADICTED: "○", OPEN: "~", NOT_TESTABLE: "□"}
+NEEDS = {"pretrained": "teachers with their own pre-training", "unsaturated": "a task that students do not solve in the end"}
 EXPECTED = {
     "above": "above 0",
     "below": "below 0",
@@ -45,7 +47,7 @@ class Measured:
             fails.
         estimate: in percentage points, of `kl` in nats.
         outcome: None where nothing is claimed, without an interval, or where the group has no
-            second difference.
+            second difference. Of a claim that is not testable here: that, whatever is claimed.
     """
 
     difference: str
@@ -98,12 +100,13 @@ class Judged:
 
     `on_imagenet` is the command that tests the claim on ImageNet, for the families that it names,
     else for all; None where this protocol is imagenet itself, or where imagenet cannot have the
-    study's arms.
+    study's arms. `lacks` has those of the claim's needs that the protocol does not offer.
     """
 
     claim: Claim
     measured: tuple[Measured, ...]
     on_imagenet: str | None = None
+    lacks: tuple[Need, ...] = ()
 
     @property
     def who(self) -> str:
@@ -114,16 +117,20 @@ class Judged:
     def counts(self) -> dict[str, int]:
         """How many differences have each outcome, in the order that readers need."""
         found = [each.outcome for each in self.measured if each.outcome is not None]
-        return {word: found.count(word) for word in (CONTRADICTED, OPEN, NOT_CONTRADICTED, HOLDS, NO_CASE) if word in found}
+        return {word: found.count(word) for word in (CONTRADICTED, OPEN, NOT_CONTRADICTED, HOLDS, NOT_TESTABLE) if word in found}
 
     @property
     def outcome(self) -> str | None:
         """The first of the counts: contradicted or open, as soon as one difference is."""
-        return next(iter(self.counts), None)
+        return NOT_TESTABLE if self.lacks else next(iter(self.counts), None)
 
     @property
     def word(self) -> str:
-        """The outcomes of all differences in words, with their counts."""
+        """The outcomes of all differences in words, with their counts; of a claim that is not
+        testable here, what it needs."""
+        if self.outcome == NOT_TESTABLE:
+            needs = " and ".join(NEEDS[need] for need in self.lacks) or "a transfer that fails"
+            return f"{SIGNS[NOT_TESTABLE]} {NOT_TESTABLE} (it needs {needs})"
         if not self.measured:
             return "not measured" if self.claim.tests else "nothing to measure"
         if all(each.expect is None for each in self.measured):
@@ -193,8 +200,8 @@ class Finding:
             f" ({' or '.join(map(str, self.comparisons)) or 'none'}). {HOLDS}: the whole interval lies on the claimed side of 0;"
             f" {CONTRADICTED}: on the other; {OPEN}: it contains 0. A claim that denies a side is {CONTRADICTED},"
             f" {NOT_CONTRADICTED} or {HOLDS}. {EXPECTED['same']}: the lines of a teacher (a family, a size) are"
-            f" judged together: {OPEN} as soon as one contains 0. {NO_CASE}: the claim is about failing transfers, and this one"
-            " is not shown to fail. n: runs of the arm with fewest."
+            f" judged together: {OPEN} as soon as one contains 0. {NOT_TESTABLE}: the protocol lacks what the claim needs, or the"
+            " claim is about failing transfers and this one is not shown to fail. n: runs of the arm with fewest."
         )
 
 
@@ -203,8 +210,11 @@ def kind_of(parts: Mapping[str, float]) -> str | None:
     return next((kind for kind, each in signed_arms(Arm.parse(next(iter(parts)))).items() if each == parts), None)
 
 
-def judge(measured: Sequence[Measured]) -> list[Measured]:
-    """The differences of one test with their outcomes."""
+def judge(measured: Sequence[Measured], testable: bool = True) -> list[Measured]:
+    """The differences of one test with their outcomes; `testable`: whether the protocol has what
+    the claim needs."""
+    if not testable:
+        return [replace(each, outcome=NOT_TESTABLE) for each in measured]
     return [replace(each, outcome=_outcome(each, [other for other in measured if _akin(each, other)])) for each in measured]
 
 
@@ -227,7 +237,7 @@ def _outcome(measured: Measured, akin: Sequence[Measured]) -> str | None:
     if measured.expect is None or at is None:
         return None
     if measured.premise is not None and side(measured.premise.estimate) != -1:
-        return None if side(measured.premise.estimate) is None else NO_CASE
+        return None if side(measured.premise.estimate) is None else NOT_TESTABLE
     if measured.expect == "same":
         sides = [known for each in akin if (known := side(each.estimate)) is not None]
         return None if len(sides) < 2 else CONTRADICTED if {1, -1} <= set(sides) else OPEN if 0 in sides else HOLDS

@@ -112,10 +112,12 @@ class _Asked:
         judged = [
             Judged(
                 claim,
-                tuple(one for found in tests for one in judge([whole(each) for each in found])),
+                tuple(one for found in tests for one in judge([whole(each) for each in found], testable=not lacks)),
                 None if self.runs.name == imagenet[0] else _on_imagenet((self.name, self.study), claim, imagenet),
+                lacks,
             )
             for claim, tests in zip(self.study.claims, measured, strict=True)
+            for lacks in [self.runs.protocol.lacks(claim.needs)]
         ]
         every = [one for each in judged for found in each.measured for one in (found, found.premise) if one is not None]
         teachers = {teacher: self.teachers[teacher] for each in every for teacher in each.teachers}

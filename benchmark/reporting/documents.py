@@ -95,7 +95,7 @@ the limits of each protocol follow its table. Every difference with its interval
 | ✗ contradicted | it lies on the other side |
 | ~ open | it contains 0 |
 | ○ not contradicted | it contains 0, and the claim is negative: no gain, or no loss |
-| ○ no failure | the claim is about failing transfers, and this one is not shown to fail |
+| □ not testable here | this protocol lacks what the claim needs, or the claim is about failing transfers and finds none |
 | numbers alone | the claim names no side |
 
 A claim about several differences gets the first of contradicted, open, not contradicted and as

@@ -14,7 +14,8 @@ PAGE_ROWS = 40  # of a LaTeX table on one page
 ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"$\sim$", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "✓": r"$\checkmark$", "✗": r"$\times$", "○": r"$\circ$",
-    "°": r"$^\circ$", "×": r"$\times$", "†": r"\dag{}", "≤": r"$\leq$", "≥": r"$\geq$", "<": r"$<$", ">": r"$>$", "|": r"$|$",
+    "□": r"$\square$", "°": r"$^\circ$", "×": r"$\times$",
+    "†": r"\dag{}", "≤": r"$\leq$", "≥": r"$\geq$", "<": r"$<$", ">": r"$>$", "|": r"$|$",
 }  # fmt: skip
 
 

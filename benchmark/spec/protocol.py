@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -31,6 +32,7 @@ from benchmark.spec.yaml_files import find_file, read_yaml, shipped
 from families.spec import UnknownName, UserError
 
 DEFAULT_PROTOCOL = "mini"
+Need = Literal["pretrained", "unsaturated"]
 MOST_EXTENDED = 20  # files, one by way of the other
 
 
@@ -122,6 +124,8 @@ class Protocol(Record):
     Attributes:
         scale: None: models have the teachers' own geometry.
         teacher: None: the teachers are pre-trained elsewhere.
+        saturated: whether students solve the task in the end, whatever they got from a teacher. A
+            label for claims: no part of a run.
         recipe, recipes: the training of students, and of single methods in place of it.
         measure: what gaps are differences of: top-1 on test, or the area under the learning curve
             (benchmark/analysis/measures.py).
@@ -140,6 +144,7 @@ class Protocol(Record):
     head: Literal["token", "avg"]
     scale: Scale | None = None
     teacher: Teaching | None = None
+    saturated: bool = False
     recipe: Recipe
     recipes: dict[Literal["none", "copy", "distill", "finetune"], Recipe] = {}
     transfer: TransferSettings
@@ -183,6 +188,11 @@ class Protocol(Record):
     def recipe_of(self, method: str) -> Recipe:
         """The recipe of a method."""
         return self.recipes.get(method, self.recipe)  # type: ignore[call-overload, no-any-return]
+
+    def lacks(self, needs: Iterable[Need]) -> tuple[Need, ...]:
+        """Those of a claim's needs that it does not offer."""
+        offered = {"pretrained": self.teacher is None, "unsaturated": not self.saturated}
+        return tuple(need for need in needs if not offered[need])
 
     def on(self, dataset: str) -> Protocol:
         """The protocol with another of its data sets; itself for "". Raises UnknownName."""

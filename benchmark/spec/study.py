@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 import families
 from benchmark.spec import plugins
 from benchmark.spec.arm import Arm, star_filled
+from benchmark.spec.protocol import Need
 from benchmark.spec.records import Record, validated
 from benchmark.spec.yaml_files import find_file, read_yaml, shipped
 from families.spec import Family, UserError, quoted
@@ -105,13 +106,22 @@ class Claim(Record):
         by: who says so; None: a question of this suite's own.
         rows: the numbers of the experiments among those of both papers (docs/claims.md); published
             figures have them too.
+        needs: what a protocol has to offer for it to be judged there, a list or one word:
+            `pretrained`, teachers with a pre-training of their own; `unsaturated`, a task that
+            students do not solve in the end.
         tests: what it says of measured differences; none where nothing is told of them.
     """
 
     description: str
     by: str | None = None
     rows: tuple[int, ...] = ()
+    needs: tuple[Need, ...] = ()
     tests: tuple[Test, ...] = ()
+
+    @field_validator("needs", mode="before")
+    @classmethod
+    def _one_word(cls, given: object) -> object:
+        return (given,) if isinstance(given, str) else given
 
 
 class Study(Record):

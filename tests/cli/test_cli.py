@@ -273,7 +273,7 @@ def test_the_page_of_claims_is_written_and_checked(bench, tmp_path):
     assert "contradicted" in (tmp_path / "claims.md").read_text() and bench(*report, "--check")[0] == 0
     code, out, _ = bench(*report[:3], "--tables", "claims")
     assert code == 0 and "Measured differences of the claims" in out
-    assert "protocol mini, study sizes, 4 runs" in out and "1. DeiT and DINO, as most families" in out
+    assert "protocol mini, study sizes, 4 runs" in out and "1. DeiT and DINO give their" in out
     code, out, _ = bench(*report[:3], "--json")
     assert {finding["study"] for finding in json.loads(out)["findings"]} >= {"main", "native"}
     code, _, err = bench(*report, "--json")

@@ -32,6 +32,8 @@ from benchmark.spec.study import load_study
 from benchmark.spec.teachers import spelt_out, teachers_of
 from benchmark.storage.result_file import Result, labelled
 
+from ..made import without_needs
+
 SCORE = {"top5": 90.0, "loss": 1.0}
 MADE = {
     "teacher": None,
@@ -209,7 +211,7 @@ def test_a_claim_without_outcome_hides_none_that_has_one():
     name, content = load_protocol("mini")
     pairs = [("deit", "base"), ("dinov2_reg", "base")]
     given = parts(study="recipes", teachers=pairs, top1=lambda cell: levels.get(cell.arm, NONE)[cell.seed])
-    (finding,) = findings(name, content, given[2], dict([load_study("recipes")]))
+    (finding,) = findings(name, content, given[2], {"recipes": without_needs(load_study("recipes")[1])})
     (figure,) = claims_figures(finding)
     words = [text for text, *_ in texts_of(figure)[0]]
     assert "" in set(figure.data["outcome"]) and "open: an interval holds 0" in words

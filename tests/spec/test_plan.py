@@ -20,6 +20,7 @@ from families.spec import UnknownName, UserError
 from .. import made
 from ..conftest import tiny_protocol
 
+MINI = load_protocol("mini")[1]
 TINY = validated(Protocol, tiny_protocol(), "tiny")
 MAIN = load_study("main")[1]
 
@@ -285,6 +286,19 @@ def test_requests_name_what_is_wrong():
     with pytest.raises(UnknownName, match="unknown size: 'huge'"):
         teachers_of("all", "huge")
     assert ("dino", "base") in teachers_of("all", "base") and ("dino", "small") not in teachers_of("all", "base")
+
+
+def test_what_a_protocol_offers():
+    """To claims: follows from its teachers, and is declared of its task. It changes no run."""
+    needs = ("pretrained", "unsaturated")
+    found = {name: load_protocol(name)[1].lacks(needs) for name in shipped("protocols")}
+    assert found["mini"] == needs and not any(lacks for name, lacks in found.items() if name != "mini")
+    assert MINI.lacks(()) == () and MINI.lacks(("unsaturated",)) == ("unsaturated",)
+    solved, open_ended = (MINI.model_copy(update={"saturated": each}) for each in (True, False))
+    assert open_ended.lacks(needs) == ("pretrained",)
+    study = load_study("main")[1]
+    plans = [make_plan("mini", each, "main", study, [("deit3", "base")], [0, 1]) for each in (solved, open_ended)]
+    assert list(plans[0].items) == list(plans[1].items) and len(plans[0].items) > 12
 
 
 @pytest.mark.parametrize("name", shipped("protocols"))

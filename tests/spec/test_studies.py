@@ -62,9 +62,9 @@ RUNS = {
     "foreign": ("dinov2", (6 + OTHERS * 3) * 3 + 3, (6 + OTHERS * 3) * 3),
     "init": ("dinov2_reg", (3 + 2 + 3 + 3 * 3) * 3 + 3, (3 + 2 + 3 + 3 * 3) * 3),  # 1e-5 is where it starts anyhow
     "sinks": ("dinov2_reg", 11 * 3 + 3, 11 * 3),
-    "nulls": ("dinov2_reg", 10 * 3 + 3, 10 * 3),
+    "nulls": ("dinov2_reg", 18 * 3 + 3, 18 * 3),
     "tuning": ("dinov2_reg", 18 * 3 + 3, 18 * 3),
-    "budget": ("dinov2_reg", 21 * 3 + 3, 21 * 3),
+    "budget": ("dinov2_reg", 45 * 3 + 3, 45 * 3),
 }
 
 

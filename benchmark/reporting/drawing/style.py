@@ -77,7 +77,7 @@ VERDICTS = {
 OUTCOMES = {
     "as claimed": Mark("as claimed", "^", COLOURS[0]),
     "not contradicted": Mark("not contradicted", "o", COLOURS[0], filled=False),
-    "no failure": Mark("no failure, so nothing is claimed", "D", "0.35", filled=False),
+    "not testable here": Mark("not testable here", "D", "0.35", filled=False),
     "open": Mark("open: an interval holds 0", "o", "0.35", filled=False),
     "contradicted": Mark("contradicted", "X", COLOURS[1]),
     "without outcome": Mark("claimed, without outcome", "s", "0.35", filled=False),

@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.figure
 import pandas as pd
 
-from benchmark.analysis.claims import Finding, Measured
+from benchmark.analysis.claims import NOT_TESTABLE, Finding, Measured
 from benchmark.reporting.drawing.forest import FEW, draw_by_teacher, draw_forest, text_column
 from benchmark.reporting.drawing.style import OUTCOMES
 
@@ -50,8 +50,10 @@ def draw(data: pd.DataFrame) -> matplotlib.figure.Figure:
         " An arm alone: its gap to the same student without transfer; (reversal): that gap minus the standard student's."
     )
     outcome, claimed = text_column(data, "outcome"), text_column(data, "expect") != ""
-    found = data.assign(mark=outcome.mask((outcome == "") & claimed, "without outcome"), decided=outcome != "")
-    place = ["label", "teacher"]  # of a difference that has an outcome in one claim and none in another
+    found = data.assign(
+        mark=outcome.mask((outcome == "") & claimed, "without outcome"), decided=~outcome.isin(("", NOT_TESTABLE))
+    )
+    place = ["label", "teacher"]  # of a difference that is judged in one claim and not in another
     found = found[found["decided"] | ~found.groupby(place)["decided"].transform("any")]
     if data["label"].nunique() <= FEW and data["teacher"].nunique() > 1:
         arms = found.assign(arm=found["label"].str.replace(" - ", "\n- ").str.replace(" + ", "\n+ "), verdict=found["mark"])

@@ -142,7 +142,7 @@ const inside = (scale, value) => `${Math.min(100, Math.max(0, percent(scale, val
 // ---- verdicts, by shape, sign, word and colour
 
 const CLASS = {
-  "= standard": "same", "no verdict": "none", baseline: "none", "as claimed": "claimed", "not contradicted": "open", "no failure": "open", "": "none",
+  "= standard": "same", "no verdict": "none", baseline: "none", "as claimed": "claimed", "not contradicted": "open", "not testable here": "none", "": "none",
 };
 const classOf = (kind) => CLASS[kind] ?? kind;
 const SHAPES = {

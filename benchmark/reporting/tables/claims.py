@@ -31,7 +31,7 @@ def of_finding(finding: Finding) -> Table:
     columns = [Column("claim", "claim"), Column("difference", "difference", left=True), Column("teacher", "teacher", left=True)]
     columns += [Column("on", "on", left=True)] if any(row["on"] != "score" for row in rows) else []
     columns += [Column("n", "n"), Column("m", "m"), Column("value", "measured")]
-    if any(row["expect"] for row in rows):
+    if any(row["expect"] or row["outcome"] for row in rows):
         columns += [Column("expect", "claimed", left=True), Column("outcome", "outcome", left=True)]
     notes = (finding.footnote, *code_notes(finding.made))
     return Table("claims", "Measured differences of the claims", tuple(columns), tuple(rows), notes)
