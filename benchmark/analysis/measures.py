@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import fmean
+
+import numpy as np
 
 from benchmark.storage.result_file import EvaluationRecord, Result
 
@@ -25,17 +26,21 @@ class Measure:
 
 
 def _area(result: Result) -> float:
-    """The mean of the learning curve's points, which are evenly spaced over the budget."""
+    """The mean height of the learning curve over the budget by the trapezoidal rule; it starts at
+    chance."""
     if isinstance(result.metrics, EvaluationRecord) or not result.curve:
         return result.metrics.top1
-    return fmean(point.val_top1 for point in result.curve)
+    chance = 100 / result.run.protocol.data.num_classes
+    steps = [0, *(point.step for point in result.curve)]
+    heights = [chance, *(point.val_top1 for point in result.curve)]
+    return float(np.trapezoid(heights, steps)) / steps[-1]
 
 
 MEASURES = {
     "top1": Measure("top-1", "mean top-1 in % on the test set", lambda result: result.metrics.top1),
     "area": Measure(
         "area",
-        "mean area under the learning curve: top-1 in % on val, averaged over the points of the budget"
+        "mean area under the learning curve, i.e. mean top-1 in % on val over the training, from chance at its start"
         " (of an ensemble, which has no curve: top-1 on the test set)",
         _area,
     ),

@@ -1,8 +1,8 @@
 """Cued digits: a task that only attention solves, made of the digits shipped with scikit-learn (no
 download).
 
-An image is a 3x3 grid of 8x8 cells. Four cells, drawn for each image, hold one handwritten digit
-each (UCI digits), each in a colour of its own; a fifth is filled with one of these colours, the
+An image is a 3x3 grid of 8x8 cells. Three cells, drawn for each image, hold one handwritten
+digit each (UCI digits), each in a colour of its own; a fourth is filled with one of these colours, the
 cue; the others are black. The label is the class of the digit in that colour. Source images are
 split, so val and test show unseen handwriting. The shifted test sets are the same task in hues half
 way between the trained ones, and with pixel noise.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from benchmark.spec.recipe import Normalisation, Recipe
 
 CELL, GRID = 8, 3
-DIGITS, HUES = 4, 8  # of an image, and those that its colours are drawn from
+DIGITS, HUES = 3, 8  # of an image, and those that its colours are drawn from
 SPLITS = {"train": (0.0, 0.6), "val": (0.6, 0.75), "test": (0.75, 1.0)}  # of the source images
 
 

@@ -23,7 +23,7 @@ class CuedDigitsTraining(Record):
 
     Attributes:
         edition: of the images. In the first, eight digits and the cue had cells of their own; in the
-            second, four digits and the cue lie in random cells.
+            second, three digits and the cue lie in random cells.
         imbalance: ratio of the first class's frequency in training to the last one's, falling
             geometrically in between; evaluation is balanced.
         hues: share of the colour circle that the eight colours are spread over.
