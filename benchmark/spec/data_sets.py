@@ -22,7 +22,8 @@ class CuedDigitsTraining(Record):
     """What the embedded task (benchmark/data/cued_digits.py) trains on.
 
     Attributes:
-        edition: of the images: 2, since digits and cue lie in random cells.
+        edition: of the images. In the first, eight digits and the cue had cells of their own; in the
+            second, four digits and the cue lie in random cells.
         imbalance: ratio of the first class's frequency in training to the last one's, falling
             geometrically in between; evaluation is balanced.
         hues: share of the colour circle that the eight colours are spread over.
@@ -30,7 +31,7 @@ class CuedDigitsTraining(Record):
     """
 
     name: Literal["cued_digits"]
-    edition: Literal[2]
+    edition: Literal[1, 2] = 1
     imbalance: Positive = Field(default=1, ge=1)
     hues: Positive = Field(default=1, le=1)
     val: ImageCount | None = None

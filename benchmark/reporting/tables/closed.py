@@ -15,7 +15,7 @@ def of_board(board: Leaderboard) -> Table:
     rows = []
     for row in board.rows if any(Arm.parse(arm).method == "finetune" for arm in board.arms) else ():
         for arm in (each for each in transfer_arms(board) if Arm.parse(each).ensemble == "none"):
-            kept = {name: getattr(Arm.parse(arm), name) for name in ("budget", "lr", "data", "teacher", "recipe")}
+            kept = {name: getattr(Arm.parse(arm), name) for name in ("budget", "lr", "data", "recipe")}
             tuned = board.estimate(row, Arm(student="teacher", method="finetune", **kept).name, TUNED)
             gap = board.estimate(row, arm, GAP)
             if gap is not None and tuned is not None:
