@@ -62,8 +62,8 @@ class Test(Record):
         families: restricts the claim to their teachers; None: all that have results.
         failing: a difference; restricts the claim to teachers that have it below 0, for whom a
             transfer fails.
-        metric: the protocol's measure, or top-1 on each shifted set, in percentage points; or the KL of
-            maps from the teacher's in nats, mean over blocks.
+        metric: the protocol's measure, or top-1 on each shifted set, in percentage points; or the
+            KL of maps from the teacher's in nats, mean over blocks.
     """
 
     __test__: ClassVar[bool] = False  # or pytest takes it for one of its own
