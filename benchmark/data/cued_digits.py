@@ -1,8 +1,8 @@
 """Cued digits: a task that only attention solves, made of the digits shipped with scikit-learn (no
 download).
 
-An image is a 3x3 grid of 8x8 cells. Three cells, drawn for each image, hold one handwritten
-digit each (UCI digits), each in a colour of its own; a fourth is filled with one of these colours, the
+An image is a 3x3 grid of 8x8 cells. Three cells, drawn for each image, hold one handwritten digit
+each (UCI digits), each in a colour of its own; a fourth is filled with one of these colours, the
 cue; the others are black. The label is the class of the digit in that colour. Source images are
 split, so val and test show unseen handwriting. The shifted test sets are the same task in hues half
 way between the trained ones, and with pixel noise.

@@ -22,8 +22,8 @@ class CuedDigitsTraining(Record):
     """What the embedded task (benchmark/data/cued_digits.py) trains on.
 
     Attributes:
-        edition: of the images. In the first, eight digits and the cue had cells of their own; in the
-            second, three digits and the cue lie in random cells.
+        edition: of the images: in the first, eight digits and the cue had cells of their own; in
+            the second, three digits and the cue lie in random cells.
         imbalance: ratio of the first class's frequency in training to the last one's, falling
             geometrically in between; evaluation is balanced.
         hues: share of the colour circle that the eight colours are spread over.

@@ -25,7 +25,7 @@ from .. import made
 from ..reporting.test_tables import lost
 from .conftest import ALL, FEW, PUBLISHED, ROOT, board_of, resize, results_of, scheme, template, write_page
 
-COLUMNS = ["family", "size", "arm", "n", "top1", "gap", "half", "interval", "verdict"]
+COLUMNS = ["family", "size", "arm", "n", "score", "top1", "gap", "half", "interval", "verdict"]
 SIZES = ["small", "base", "large"]
 VERDICTS = ["success", "mixed", "inconclusive", "failure", "= standard", "no verdict"]
 ENOUGH = 4.5

@@ -187,7 +187,7 @@ def test_values_are_those_worked_out_by_hand():
     (control,) = found["control"].to_dict("records")
     assert control["control"] == 50
     assert control["high"] - 50 == pytest.approx(stats.t.ppf(0.975, df) * se, abs=1e-4)
-    curve = found["curves"].query("arm == 'standard-copy' and step == 180").iloc[0]
+    curve = found["curves"].query("arm == 'standard-copy'").sort_values("step").iloc[-1]
     assert curve[["val", "low", "high", "n"]].tolist() == [71, 70, 72, 3]
     kl = {arm: [r.metrics.attention_kl for r in parts(**given)[2] if r.cell.arm == arm] for arm in found["match"]["arm"]}
     assert found["match"]["gap"].tolist() == [0, 0] and found["match"]["arm"].tolist() == ["standard-distill", "matched-distill"]
@@ -335,7 +335,7 @@ def test_a_bar_far_wider_than_the_rest_does_not_hide_them():
     figure = dataclasses.replace(TWO()["gaps"], data=wide)
     axes = figure.draw(wide).axes
     assert all(each.get_xlim() == axes[0].get_xlim() for each in axes)
-    assert -20 < axes[0].get_xlim()[0] < data["gap"].min() and data["gap"].max() < axes[0].get_xlim()[1] < 20
+    assert -30 < axes[0].get_xlim()[0] < data["gap"].min() and data["gap"].max() < axes[0].get_xlim()[1] < 30
     assert any("goes on beyond its panel" in text.replace("\n", " ") for text, *_ in texts_of(figure)[0])
 
 

@@ -316,17 +316,17 @@ def test_other_checkpoints_are_no_sizes():
 
 
 def test_arms_of_another_board_have_no_verdict_and_bring_no_teacher():
-    cells = DEIT3 | {("deit3", "base", "standard-distill+loss=kl"): [89, 90, 91]}
+    cells = DEIT3 | {("deit3", "base", "standard-copy+sinks=drop"): [89, 90, 91]}
     cells |= {("clip", "base", arm): tops for (_, _, arm), tops in DEIT3.items()}
     results = made.results(cells)
     elsewhere = {"standard-copy", "standard-distill", "matched-copy", "matched-distill"}
-    board = leaderboard(("mini", ""), load_study("losses"), results, 4, elsewhere=elsewhere)
+    board = leaderboard(("mini", ""), load_study("sinks"), results, 4, elsewhere=elsewhere)
     assert [row.label for row in board.rows] == ["deit3 base"]
     gaps = {entry.arm.name: entry.gap for entry in board.rows[0].entries}
     assert gaps["standard-copy"].verdict is None
     assert shown(Gap(gaps["standard-copy"], 3)) == f"+20.0 ± {PLAIN:.1f} (plain 95 %)"
-    assert gaps["standard-distill+loss=kl"].verdict == "success"
-    assert board.runs == 3 * 7
+    assert gaps["standard-copy+sinks=drop"].verdict == "success"
+    assert board.runs == 3 * 6
 
 
 def test_teachers_share_a_row_by_their_transfers_alone():
