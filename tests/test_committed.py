@@ -5,7 +5,6 @@ import re
 import shlex
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
@@ -14,9 +13,6 @@ from benchmark.cli import _parser, main
 from benchmark.cli.support.request import read_request
 from benchmark.reporting.figure import digest_in
 from benchmark.reporting.gather import gather
-from benchmark.spec.study import Teachers
-from benchmark.spec.teachers import teachers_of
-from benchmark.spec.yaml_files import shipped
 
 from .conftest import ROOT, python
 
@@ -45,14 +41,17 @@ def test_the_board_again_by_numpy_and_scipy_alone(committed):
         labels = content["run"]
         if labels["arm"] in METHODS:
             cell = runs.setdefault((labels["family"], labels["size"], labels["arm"]), {})
-            cell[content["key"]] = content["metrics"]["top1"]
+            steps, heights = [0], [10.0]  # from chance among ten digits
+            for point in content["curve"]:
+                steps, heights = [*steps, point["step"]], [*heights, point["val_top1"]]
+            cell[content["key"]] = np.trapezoid(heights, steps) / steps[-1]
     keys = {place: frozenset(cell) for place, cell in runs.items()}
-    top1 = {place: np.array(list(cell.values())) for place, cell in runs.items()}
+    area = {place: np.array(list(cell.values())) for place, cell in runs.items()}
     spreads = {arm: {} for arm in METHODS}  # an arm's variances, of cells that share their runs one
     for (family, size, arm), own in keys.items():
         plain = (family, size, arm.replace("matched", "standard"))
         if arm.startswith("standard") or keys[plain] != own:
-            spreads[arm][own] = top1[family, size, arm].var(ddof=1)
+            spreads[arm][own] = area[family, size, arm].var(ddof=1)
     home = {own: arm for arm, cells in spreads.items() for own in cells}
     variance = {own: max(spreads[arm][own], np.mean(list(spreads[arm].values()))) for own, arm in home.items()}
     transfers = {place: (*place[:2], f"{place[2].partition('-')[0]}-none") for place in keys if not place[2].endswith("none")}
@@ -68,7 +67,7 @@ def test_the_board_again_by_numpy_and_scipy_alone(committed):
         lone = any(len(spreads[home[keys[each]]]) == 1 for each in (place, baseline))
         terms = [variance[keys[each]] / len(keys[each]) for each in (place, baseline)]
         half = stats.t.ppf(1 - 0.05 / 2 / m, (n - 1) * (1 if lone else 2)) * np.sqrt(sum(terms))
-        value = top1[place].mean() - top1[baseline].mean()
+        value = area[place].mean() - area[baseline].mean()
         verdict = "success" if value - half > 0 else "failure" if value + half < 0 else "inconclusive"
         assert (gap.value, gap.simultaneous) == pytest.approx((value, half), abs=1e-6), place
         assert gap.verdict == verdict, place
@@ -76,23 +75,18 @@ def test_the_board_again_by_numpy_and_scipy_alone(committed):
     assert checked > 56
 
 
-def test_every_study_was_measured(committed):
-    """For two families or more, one of them with native components, with three seeds or more; where it is about native
-    components, for every family that has what it is about (one component alone, of a family that has one, is its matched
-    student)."""
-    assert {finding.study for finding in committed.findings} == set(shipped("studies"))
-    there = {result.cell.family for result in committed.found.current}  # a family of tomorrow has no results yet
-    for finding in committed.findings:
-        measured = [one for judged in finding.judged for one in judged.measured]
-        found = {family for one in measured for family, _ in one.teachers}
+def test_studies_were_measured(committed):
+    """Main for the papers' 20 teachers with five seeds; others for two families or more, one of them with native components, with
+    three seeds or more."""
+    (main,) = (board for board in committed.boards if board.study == "main")
+    assert sum(len(row.families) for row in main.rows) >= 20
+    assert {entry.n for row in main.rows for entry in row.entries} == {5}
+    measured = [finding for finding in committed.findings if finding.measured]
+    assert {"main", "native", "sizes", "control", "nulls", "init"} <= {finding.study for finding in measured}
+    for finding in measured:
+        found = {family for one in finding.measured for family, _ in one.teachers}
         assert len(found) > 1 and any(families.spec(family).native for family in found), finding.study
-        assert min(one.n for one in measured) >= 3 and finding.limits and finding.commands, finding.study
-        every = {"nulls": True, "components": True, "foreign": True, "init": "layer_scale"}.get(finding.study)
-        if every is not None:
-            least = 2 if finding.study == "components" else 1
-            pairs = teachers_of("all", None, Teachers(native=every))
-            wanted = {name for name, size in pairs if size == "base" and len(families.spec(name).native) >= least} & there
-            assert wanted and wanted <= found, finding.study
+        assert min(one.n for one in finding.measured) >= 3 and finding.limits and finding.commands, finding.study
 
 
 def test_no_comparison_has_two_intervals(committed):
@@ -121,7 +115,7 @@ def test_nulls_are_no_success(committed):
     for judged in nulls.judged:
         assert set(judged.counts) <= {"not contradicted", "as claimed"}
         assert sum(judged.counts.values()) == len(judged.measured)
-        assert len({each for one in judged.measured for each in one.teachers}) == 8
+        assert len({each for one in judged.measured for each in one.teachers}) >= 2
 
 
 def requests(target):
@@ -179,30 +173,3 @@ def test_reports_come_back_on_another_day_and_in_another_locale(tmp_path):
             assert digest_in(path) == digest_in(committed[name]) is not None
         else:
             assert path.read_bytes() == committed[name].read_bytes(), name
-
-
-def test_the_budget_page_says_what_was_measured():
-    """Every number of the table in docs/mini-budget.md, and the criterion that it states."""
-    page = (ROOT / "docs" / "mini-budget.md").read_text()
-    table = pd.read_csv(ROOT / "reports" / "mini-budget.csv")
-    table["kind"] = table["arm"].str.split("+").str[0]
-    shown = {(row[0], row[1]): row[2:] for row in rows_of(page)}
-    steps = [int(each) for each in shown.pop(("teacher", "student"))]
-    assert len(shown) == 9
-    for (teacher, kind), texts in shown.items():
-        own = table[(table["family"] + " " + table["size"] == teacher) & (table["kind"] == kind)].set_index("steps")
-        for step, text in zip(steps, texts, strict=True):
-            cell = own.loc[step]
-            expected = f"{cell['val']:.1f} ± {cell['val_sd']:.1f} ({cell['val_min']:.1f}–{cell['val_max']:.1f})"
-            assert text == expected, (teacher, kind, step)
-    chosen = table.query("kind == 'standard-none' and steps == 180")
-    assert len(chosen) == 3 and (chosen["n"] == 5).all() and chosen["val_sd"].max() <= 3
-    stated = float(re.search(r"at most ([\d.]+) points", page).group(1))
-    assert stated >= round(chosen["val_sd"].max(), 1)
-
-
-def rows_of(page):
-    for line in page.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("| ") and len(cells) == 9:
-            yield cells
