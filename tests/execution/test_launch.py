@@ -180,22 +180,17 @@ def test_results_that_cannot_be_written_lose_nothing(tiny, tmp_path):
 
 @pytest.mark.long
 def test_nulls_on_mini(tmp_path):
-    """Attention that carries nothing of the image is never a success; where the baseline has learnt, it is a failure.
-
-    By Copy and by Distillation; that students learn next to nothing from it is asked under Copy alone, of two sources.
-    """
-    words = ["run", "--family", "deit", "--sizes", "base", "--study", "nulls", "--seeds", "0,1,2", "--jobs", "2"]
+    """Attention that carries nothing of the image is no success, by Copy and by Distillation; Copy of it is a failure, as
+    students without transfer learn where to look within the budget."""
+    sources = ("other-image", "average", "uniform", "untrained")
+    nulls = [f"standard-{method}+source={source}" for method in ("copy", "distill") for source in sources]
+    study = tmp_path / "nulls.yaml"
+    study.write_text(yaml.safe_dump({"title": "Nulls at the usual budget", "arms": ["standard-none", *nulls]}))
+    words = ["run", "--family", "deit", "--sizes", "base", "--study", str(study), "--seeds", "0,1,2", "--jobs", "2"]
     finish([*words, "--results", tmp_path / "results", "--work", tmp_path / "work"])
     results, rejected = read_results(tmp_path / "results")
     assert not rejected
-    board = leaderboard(("mini", ""), load_study("nulls"), results, comparisons=16)
-    arms = {entry.arm.name: entry for entry in board.rows[0].entries}
-    assert arms["standard-none"].top1 < 35
-    assert arms["standard-none+budget=x3.5"].top1 > 85
-    nulls = [entry for arm, entry in arms.items() if "+source=" in arm]
-    assert len(nulls) == 16 and "success" not in {entry.gap.verdict for entry in nulls}
-    for source in ("other-image", "uniform", "untrained"):
-        early, late = arms[f"standard-copy+source={source}"], arms[f"standard-copy+budget=x3.5+source={source}"]
-        assert abs(early.gap.value) < 12
-        assert late.gap.verdict == "failure" and late.gap.value < -30
-        assert late.top1 < 35 or source == "other-image"
+    board = leaderboard(("mini", ""), load_study(str(study)), results, comparisons=8, measure="area")
+    gaps = {entry.arm.name: entry.gap for entry in board.rows[0].entries if entry.arm.transfers}
+    assert len(gaps) == 8 and "success" not in {gap.verdict for gap in gaps.values()}
+    assert {gaps[name].verdict for name in nulls if "copy" in name} == {"failure"}

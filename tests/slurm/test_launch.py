@@ -102,11 +102,11 @@ def told_in_a_line(out):
 def test_a_study_is_trained_in_parallel(lab, tmp_path, expected):
     site = Site(tmp_path, lab, protocol(), seeds="0,1", family="deit3")
     out = site.bench("run")
-    assert "submitted 13 runs as 3 jobs" in out and "bench status" in out
+    assert "submitted 14 runs as 4 jobs" in out and "bench status" in out
     waiting = site.counts()
-    assert sum(waiting.values()) == 13 and not set(waiting) - {"queued", "running", "finished"}
+    assert sum(waiting.values()) == 14 and not set(waiting) - {"queued", "running", "finished"}
     site.until_over()
-    assert site.counts() == {"finished": 13}
+    assert site.counts() == {"finished": 14}
     assert site.numbers() == expected(site)
     out = site.bench("run")
     assert "0 to train" in out and "standard copy" in out, "once all is done it shows the leaderboard"
@@ -247,15 +247,17 @@ def test_jobs_of_several_runs_one_at_a_time_teachers_first(lab, tmp_path, study)
         most = max(most, len(lab.command("squeue", "--noheader", "--array", "--states=RUNNING", "--format=%i").split()))
         return not lab.command("squeue", "--noheader").strip()
 
-    assert "submitted 9 runs as 3 jobs" in site.bench("run")
+    assert "submitted 12 runs as 4 jobs" in site.bench("run")
     site.until(over, 300)
     assert most == 1
-    teacher, *students = jobs(site)
-    assert [len(job["runs"]) for job in (teacher, *students)] == [1, 4, 4]
-    assert list(teacher["runs"].values()) == ["tiny/deit3/base/teacher-s0"]
+    first, second, *students = jobs(site)
+    assert [len(job["runs"]) for job in (first, second, *students)] == [3, 1, 4, 4]
+    taught = [*first["runs"].values(), *second["runs"].values()]
+    assert sorted(taught) == [f"tiny/deit3/base/teacher-s{seed}" for seed in range(4)]
     for job in students:
-        assert of_slurm(lab, job["id"], "StartTime") >= of_slurm(lab, teacher["id"], "EndTime")
-    assert site.counts() == {"finished": 9} and sorted(begun(site).values()) == [[0]] * 9
+        ends = [of_slurm(lab, teacher["id"], "EndTime") for teacher in (first, second)]
+        assert of_slurm(lab, job["id"], "StartTime") >= max(ends)
+    assert site.counts() == {"finished": 12} and sorted(begun(site).values()) == [[0]] * 12
 
 
 def test_students_wait_for_a_teacher_that_another_command_submitted(lab, tmp_path, study):
