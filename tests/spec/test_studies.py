@@ -64,7 +64,7 @@ RUNS = {
     "sinks": ("dinov2_reg", 11 * 3 + 3, 11 * 3),
     "nulls": ("dinov2_reg", 18 * 3 + 3, 18 * 3),
     "tuning": ("dinov2_reg", 18 * 3 + 3, 18 * 3),
-    "budget": ("dinov2_reg", 45 * 3 + 3, 45 * 3),
+    "budget": ("dinov2_reg", 30 * 3 + 3, 30 * 3),
 }
 
 

@@ -133,7 +133,7 @@ def test_an_invalid_file_is_named_and_left_out(results, damage, reason):
     rejected = read_result(path)
     assert isinstance(rejected, Rejected) and reason in rejected.reason
     good, bad = read_results(results)
-    assert len(good) == 12 and [item.path for item in bad] == [path]
+    assert len(good) == 13 and [item.path for item in bad] == [path]
 
 
 def test_report_counts_the_others(measured, results, bench):
