@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmark.data import DataLocation, load, part_of
-from benchmark.data.cued_digits import SPLITS, palette
+from benchmark.data.cued_digits import DIGITS, SPLITS, palette
 from benchmark.spec.data_sets import CuedDigits
 from benchmark.spec.recipe import Normalisation, Recipe
 
@@ -22,10 +22,12 @@ def cells_of(image):
 
 
 def find_label(image, dataset):
-    """Read the picture: the digit whose colour is the first cell's, looked up among the source images."""
-    first, *digits = cells_of(image)
-    colour = first[:, 0, 0]
-    assert torch.equal(first, colour[:, None, None].expand(3, 8, 8))
+    """Read the picture: the digit in the colour of the cell that is filled, looked up among the source images."""
+    shown = [cell for cell in cells_of(image) if cell.max() > 0]
+    filled = [cell for cell in shown if torch.equal(cell, cell[:, :1, :1].expand(3, 8, 8))]
+    digits = [cell for cell in shown if not any(cell is each for each in filled)]
+    assert len(filled) == 1 and len(digits) == DIGITS
+    colour = filled[0][:, 0, 0]
     direction = colour / colour.norm()
     matches = []
     for cell in digits:
@@ -46,6 +48,19 @@ def test_labels_are_what_the_picture_shows():
             assert images.min() >= 0 and images.max() <= 1
             for image, label in zip(images, labels, strict=True):
                 assert find_label(image, dataset)[0] == label
+
+
+def test_the_cue_and_the_digits_lie_anywhere():
+    """Each cell holds the cue in a ninth of the images, a digit in a third; where the cue is says nothing of the label."""
+    images, labels = digits().compose("train", 4000, torch.Generator().manual_seed(0))
+    cells = torch.stack([torch.stack(cells_of(image)) for image in images]).flatten(3)
+    filled = (cells.amax((2, 3)) > 0) & (cells == cells[..., :1]).all(3).all(2)
+    assert bool((filled.sum(1) == 1).all())
+    torch.testing.assert_close(filled.double().mean(0), torch.full((9,), 1 / 9).double(), atol=0.02, rtol=0)
+    drawn = (cells.amax((2, 3)) > 0) & ~filled
+    torch.testing.assert_close(drawn.double().mean(0), torch.full((9,), DIGITS / 9).double(), atol=0.03, rtol=0)
+    usual = [labels[filled[:, place]].bincount(minlength=10).max() / filled[:, place].sum() for place in range(9)]
+    assert max(usual) < 0.17
 
 
 def test_splits_share_no_handwriting():
