@@ -14,8 +14,6 @@ demo: $(VENV)/installed
 AGAIN = $(BIN)/bench run --work .bench/studies --results .bench/studies/results --reports .bench/studies/reports
 studies: $(VENV)/installed
 	$(AGAIN) --study main --family augreg,beitv2,clip,deit,deit3,dino,dinov2,dinov2_reg,ibot,mae,mocov3 --seeds 0,1,2,3,4
-	$(AGAIN) --study nulls --family deit,dinov2 --sizes base
-	$(AGAIN) --study init --family deit3,dinov2 --sizes base
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm --ignore tests/page
