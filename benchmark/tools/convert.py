@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from benchmark.spec.arm import Arm, trained_arm
-from benchmark.spec.data_sets import DataSettings, Described
+from benchmark.spec.data_sets import CuedDigitsTraining, DataSettings, Described
 from benchmark.spec.definitions import is_teacher
 from benchmark.spec.evaluations import beside_of
 from benchmark.spec.run import Transfer
@@ -140,6 +140,8 @@ class _Converter:
         protocol.pop("evaluation_batch", None)
         augmented = protocol["recipe"].get("augment") is not None
         training = _settings(old).training(augmented=augmented, uses_val=source == "average")
+        if isinstance(training, CuedDigitsTraining):
+            training = training.model_copy(update={"edition": 1})  # schema 1 knew no other
         teacher = None if source == "uniform" or not old.get("teacher") else self._teacher(old["teacher"])
         return Labelled.model_validate(
             old | {"protocol": protocol | {"data": training}, "teacher": None if teacher is None else teacher.model_dump()}

@@ -63,15 +63,15 @@ def test_a_dry_run_tells_what_finished_runs_took(bench, tiny, tmp_path, unreport
     assert bench(*words, "--seeds", "0", "--cluster", "debug")[0] == 0
     code, out, _ = bench(*words, "--seeds", "0,1", "--dry-run", "--json")
     found = json.loads(out)
-    assert code == 0 and found["todo"] == 6 and found["bill"]["disk_gb"] > 0
+    assert code == 0 and found["todo"] == 7 and found["bill"]["disk_gb"] > 0
     results = [json.loads(path.read_text()) for path in (tmp_path / "results").glob("tiny/deit3/base/*-s0.json")]
-    seconds = [result["cost"]["seconds"] for result in results if result["run"]["role"] == "student"]
-    assert len(seconds) == 6
-    # The other seed's students have as many steps; the teacher is trained already.
+    seconds = [result["cost"]["seconds"] for result in results]
+    assert len(seconds) == 7
+    # The other seed's students and its teacher have as many steps.
     assert found["experience"] == {
-        "runs": 6, "covered": 6, "device_hours": pytest.approx(sum(seconds) / 3600), "devices": ["cpu"],
+        "runs": 7, "covered": 7, "device_hours": pytest.approx(sum(seconds) / 3600), "devices": ["cpu"],
     }  # fmt: skip
-    assert "of cpu for 6 of 6 runs" in bench(*words, "--seeds", "0,1", "--dry-run")[1]
+    assert "of cpu for 7 of 7 runs" in bench(*words, "--seeds", "0,1", "--dry-run")[1]
     longer = tiny_protocol()
     longer["recipe"]["steps"] *= 3  # other steps, the same cost of each
     tiny.write_text(yaml.safe_dump(longer))
