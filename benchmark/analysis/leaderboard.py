@@ -352,8 +352,8 @@ def _family_verdicts(rows: Sequence[Row], study: Study) -> tuple[tuple[str, int,
 
 def long_table(stats: Comparisons, found: pd.DataFrame, name: str) -> pd.DataFrame:
     """One row a cell, for the CSV: steps, n, mean, sd and range of the score, top-1, shifted sets,
-    gap with both intervals, verdict; total (matched against the standard baseline), reversal and control
-    with their plain intervals' half-widths.
+    gap with both intervals, verdict; total (matched against the standard baseline), reversal and
+    control with their plain intervals' half-widths.
 
     A matched arm that is the standard one says so as its note, and has no gap: it is no test.
     """
