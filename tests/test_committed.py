@@ -118,11 +118,11 @@ def requests(target):
 
 
 def test_make_studies_trains_what_is_committed(committed):
-    """All of it, and nothing else; and so do the commands that stand beside the claims."""
+    """All of it, and nothing else; and so do the commands that stand beside claims that were measured."""
     there = {result.cell for result in committed.found.current}
     again = {cell for words in requests("studies") for cell in asked_for(words)}
     assert again == there
-    lines = [command for finding in committed.findings for command in finding.commands]
+    lines = [command for finding in committed.findings if finding.measured for command in finding.commands]
     assert {cell for line in lines for cell in asked_for(shlex.split(line)[2:])} <= there
 
 
