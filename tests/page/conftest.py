@@ -80,7 +80,7 @@ def numbers(base, key, family, student, method, budget, maps):
         MEANS[method] - (8 if student == "matched" and method == "none" else 0) + (28 if method == "none" else 10) * (budget - 1)
     )
     if method != "none" and family in FAILING and student == "standard":
-        mean = 14.0 if method == "copy" else 24.5
+        mean = 6.0 if method == "copy" else 24.5
     spread = 9.0 if family in NOISY and method == "distill" else 1.2
     top1 = round(min(99.5, max(1.0, draw.gauss(mean, spread))), 2)
     curve = [

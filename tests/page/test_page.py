@@ -156,7 +156,7 @@ def test_every_column_sorts_both_ways(browser, small, column):
         "family": lambda row: row[0],
         "size": lambda row: SIZES.index(row[1]),
         "arm": lambda row: arms.index(row[2]),
-        "verdict": lambda row: next((i for i, v in enumerate(VERDICTS) if row[8].endswith(v)), None),
+        "verdict": lambda row: next((i for i, v in enumerate(VERDICTS) if row[-1].endswith(v)), None),
     }.get(column, lambda row: number(row[COLUMNS.index(column)]))
     seen = set()
     for _ in range(2):
@@ -251,7 +251,7 @@ def test_protocols_can_be_chosen(browser, small):
     assert "Protocol other" in find(browser, "#description").text
     assert find(browser, "[role=tab][aria-selected=true]").text == "other · main"
     assert count(browser) == (len(cells(small.data, 2)),) * 2
-    verdicts = {row[8] for row in shown(browser)}
+    verdicts = {row[-1] for row in shown(browser)}
     assert verdicts == {"baseline", "no verdict"}, "a single run gives no verdict"
 
 
@@ -461,7 +461,7 @@ def test_a_section_has_what_was_measured(browser, claimed):
         assert codes == [*finding["commands"], *finding["imagenet"]]
         assert finding["footnote"] in section.text and finding["asks"] in section.text
         assert "What mini can and cannot say:" in section.text and finding["limits"] in section.text
-    assert units == {"test", "kl"} and len(all_of(browser, "details.fold")) == 1
+    assert units == {"score", "kl"} and len(all_of(browser, "details.fold")) == 1
     left = [finding["study"] for finding in of_mini(claimed) if finding not in measured]
     assert [item.text.split(":")[0] for item in all_of(browser, "#claims-left li")] == left
     main = find(browser, "#finding-main").text
