@@ -184,7 +184,7 @@ def test_nulls_on_mini(tmp_path):
     students without transfer learn where to look within the budget."""
     sources = ("other-image", "average", "uniform", "untrained")
     nulls = [f"standard-{method}+source={source}" for method in ("copy", "distill") for source in sources]
-    study = tmp_path / "nulls.yaml"
+    study = tmp_path / "early_nulls.yaml"
     study.write_text(yaml.safe_dump({"title": "Nulls at the usual budget", "arms": ["standard-none", *nulls]}))
     words = ["run", "--family", "deit", "--sizes", "base", "--study", str(study), "--seeds", "0,1,2", "--jobs", "2"]
     finish([*words, "--results", tmp_path / "results", "--work", tmp_path / "work"])
