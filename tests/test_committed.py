@@ -6,7 +6,7 @@ import shlex
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 import families
 from benchmark.cli import _parser, main
@@ -44,7 +44,7 @@ def test_the_board_again_by_numpy_and_scipy_alone(committed):
             steps, heights = [0], [10.0]  # from chance among ten digits
             for point in content["curve"]:
                 steps, heights = [*steps, point["step"]], [*heights, point["val_top1"]]
-            cell[content["key"]] = np.trapezoid(heights, steps) / steps[-1]
+            cell[content["key"]] = integrate.trapezoid(heights, steps) / steps[-1]
     keys = {place: frozenset(cell) for place, cell in runs.items()}
     area = {place: np.array(list(cell.values())) for place, cell in runs.items()}
     spreads = {arm: {} for arm in METHODS}  # an arm's variances, of cells that share their runs one

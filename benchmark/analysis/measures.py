@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
+from scipy.integrate import trapezoid
 
 from benchmark.storage.result_file import EvaluationRecord, Result
 
@@ -33,7 +33,7 @@ def _area(result: Result) -> float:
     chance = 100 / result.run.protocol.data.num_classes
     steps = [0, *(point.step for point in result.curve)]
     heights = [chance, *(point.val_top1 for point in result.curve)]
-    return float(np.trapezoid(heights, steps)) / steps[-1]
+    return float(trapezoid(heights, steps)) / steps[-1]
 
 
 MEASURES = {

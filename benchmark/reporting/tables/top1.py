@@ -13,24 +13,19 @@ PLACE = 35
 
 def of_board(board: Leaderboard) -> Table:
     """Mean top-1 by teacher and arm; empty where it is the measure."""
-    other = board.measure is not MEASURES["top1"]
-    rows: list[dict[str, Any]] = [
-        {"teacher": row.label, "arm": entry.arm.name, "n": entry.n, "top1": entry.top1}
-        for row in (board.rows if other else ())
-        for entry in row.entries
-        if entry.n and not entry.note
-    ]
-    columns = [
-        Column("teacher", "teacher", left=True),
-        Column("arm", "arm", left=True),
-        Column("n", "n"),
-        Column("top1", "top-1"),
-    ]
-    if not board.long:
+    shown = () if board.measure is MEASURES["top1"] else board.rows
+    columns = [Column("teacher", "teacher", left=True)]
+    rows: list[dict[str, Any]]
+    if board.long:
+        columns += [Column("arm", "arm", left=True), Column("n", "n"), Column("top1", "top-1")]
         rows = [
-            {"teacher": row.label} | {entry.arm.name: entry.note or entry.top1 for entry in row.entries}
-            for row in (board.rows if other else ())
+            {"teacher": row.label, "arm": entry.arm.name, "n": entry.n, "top1": entry.top1}
+            for row in shown
+            for entry in row.entries
+            if entry.n and not entry.note
         ]
-        columns = [Column("teacher", "teacher", left=True), *(Column(arm, arm.replace("-", " ", 1)) for arm in board.arms)]
+    else:
+        columns += [Column(arm, arm.replace("-", " ", 1)) for arm in board.arms]
+        rows = [{"teacher": row.label} | {e.arm.name: e.note or e.top1 for e in row.entries} for row in shown]
     note = "Mean top-1 in % on the test set at the end of training. No verdict is drawn from it."
     return Table("top1", "Top-1 at the end of training", tuple(columns), tuple(rows), (note,), printed=not board.long)
