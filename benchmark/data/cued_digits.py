@@ -1,11 +1,11 @@
 """Cued digits: a task that only attention solves, made of the digits shipped with scikit-learn (no
 download).
 
-An image is a 3x3 grid of 8x8 cells. Three cells, drawn for each image, hold one handwritten digit
-each (UCI digits), each in a colour of its own; a fourth is filled with one of these colours, the
-cue; the others are black. The label is the class of the digit in that colour. Source images are
-split, so val and test show unseen handwriting. The shifted test sets are the same task in hues half
-way between the trained ones, and with pixel noise.
+An image is a 3x3 grid of 8x8 cells. Five cells, drawn for each image, are filled with one colour,
+the cue. Of the other four, one to four hold a handwritten digit each (UCI digits), each in a colour
+of its own, and the rest are black. The label is the class of the digit in the cue's colour. Source
+images are split, so val and test show unseen handwriting. The shifted test sets are the same task
+in hues half way between the trained ones, and with pixel noise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from benchmark.spec.recipe import Normalisation, Recipe
 
 CELL, GRID = 8, 3
-DIGITS, HUES = 3, 8  # of an image, and those that its colours are drawn from
+DIGITS, HUES = 4, 8  # at most, of an image; and those that its colours are drawn from
 SPLITS = {"train": (0.0, 0.6), "val": (0.6, 0.75), "test": (0.75, 1.0)}  # of the source images
 
 
@@ -97,13 +97,15 @@ class CuedDigits:
         which = torch.randint(low, high, (count, DIGITS), generator=draw)
         hues = torch.rand(count, HUES, generator=draw).argsort(dim=1)[:, :DIGITS]
         colours = palette(shifted, self.settings.hues)[hues]
-        cued = torch.randint(DIGITS, (count,), generator=draw)
+        shown = torch.randint(1, DIGITS + 1, (count,), generator=draw)
+        cued = (torch.rand(count, generator=draw) * shown).long()
         rows = torch.arange(count)
         if split == "train" and self.settings.imbalance != 1:
             which[rows, cued] = self._imbalanced(low, high, count, draw)
-        cells = torch.zeros(count, GRID * GRID, 3, CELL, CELL)
-        cells[:, 0] = colours[rows, cued][:, :, None, None]
-        cells[:, 1 : DIGITS + 1] = self.digits[which][:, :, None] * colours[:, :, :, None, None]
+        inks = colours * (torch.arange(DIGITS) < shown[:, None])[:, :, None]
+        cells = torch.empty(count, GRID * GRID, 3, CELL, CELL)
+        cells[:, :DIGITS] = self.digits[which][:, :, None] * inks[:, :, :, None, None]
+        cells[:, DIGITS:] = colours[rows, cued][:, None, :, None, None]
         cells = cells[rows[:, None], torch.rand(count, GRID * GRID, generator=draw).argsort(dim=1)]
         grid = cells.view(count, GRID, GRID, 3, CELL, CELL).permute(0, 3, 1, 4, 2, 5)
         return grid.reshape(count, 3, GRID * CELL, GRID * CELL), self.answers[which[rows, cued]]

@@ -22,8 +22,8 @@ class CuedDigitsTraining(Record):
     """What the embedded task (benchmark/data/cued_digits.py) trains on.
 
     Attributes:
-        edition: of the images: in the first, eight digits and the cue had cells of their own; in
-            the second, three digits and the cue lie in random cells.
+        edition: of the images, raised whenever they change. (In the first, the cue had a cell of
+            its own.)
         imbalance: ratio of the first class's frequency in training to the last one's, falling
             geometrically in between; evaluation is balanced.
         hues: share of the colour circle that the eight colours are spread over.
@@ -31,7 +31,7 @@ class CuedDigitsTraining(Record):
     """
 
     name: Literal["cued_digits"]
-    edition: Literal[1, 2] = 1
+    edition: Literal[1, 2, 3] = 1
     imbalance: Positive = Field(default=1, ge=1)
     hues: Positive = Field(default=1, le=1)
     val: ImageCount | None = None
@@ -71,7 +71,7 @@ class CuedDigits(Record):
     def training(self, augmented: bool, uses_val: bool) -> CuedDigitsTraining:
         """The part that can change trained weights."""
         val = self.val_images if uses_val else None
-        return CuedDigitsTraining(name=self.name, edition=2, imbalance=self.imbalance, hues=self.hues, val=val)
+        return CuedDigitsTraining(name=self.name, edition=3, imbalance=self.imbalance, hues=self.hues, val=val)
 
     def described(self, name: str) -> Described:
         """A set by its settings: an evaluation set or `train`, of which as many images as test has

@@ -43,7 +43,7 @@ class Student:
         model.set_grad_checkpointing(recipe.grad_checkpointing)  # type: ignore[operator]
         self.transfer = AttentionTransfer(transfer, model, reader)
         self.depth = StochasticDepth(model, recipe.drop_path)
-        self.optimizer = create_optimizer_v2(self._groups(), opt="adamw", lr=recipe.lr, betas=recipe.betas)
+        self.optimizer = create_optimizer_v2(self._groups(), opt="adamw", lr=recipe.lr, betas=recipe.betas, fused=True)
         self.masked = None
         if recipe.objective == "masked":
             dim, patch = int(model.embed_dim), int(model.patch_embed.patch_size[0])  # type: ignore[arg-type, union-attr, index]

@@ -22,11 +22,11 @@ def cells_of(image):
 
 
 def find_label(image, dataset):
-    """Read the picture: the digit in the colour of the cell that is filled, looked up among the source images."""
+    """Read the picture: the digit in the colour of the cells that are filled, looked up among the source images."""
     shown = [cell for cell in cells_of(image) if cell.max() > 0]
     filled = [cell for cell in shown if torch.equal(cell, cell[:, :1, :1].expand(3, 8, 8))]
     digits = [cell for cell in shown if not any(cell is each for each in filled)]
-    assert len(filled) == 1 and len(digits) == DIGITS
+    assert len(filled) == 5 and all(torch.equal(cell, filled[0]) for cell in filled) and 1 <= len(digits) <= DIGITS
     colour = filled[0][:, 0, 0]
     direction = colour / colour.norm()
     matches = []
@@ -51,15 +51,15 @@ def test_labels_are_what_the_picture_shows():
 
 
 def test_the_cue_and_the_digits_lie_anywhere():
-    """Each cell holds the cue in a ninth of the images, a digit in a third; where the cue is says nothing of the label."""
+    """Each cell holds the cue in 5 of 9 images and a digit in 2.5 of 9; where the digits are says nothing of the label."""
     images, labels = digits().compose("train", 4000, torch.Generator().manual_seed(0))
     cells = torch.stack([torch.stack(cells_of(image)) for image in images]).flatten(3)
     filled = (cells.amax((2, 3)) > 0) & (cells == cells[..., :1]).all(3).all(2)
-    assert bool((filled.sum(1) == 1).all())
-    torch.testing.assert_close(filled.double().mean(0), torch.full((9,), 1 / 9).double(), atol=0.02, rtol=0)
+    torch.testing.assert_close(filled.double().mean(0), torch.full((9,), 5 / 9).double(), atol=0.03, rtol=0)
     drawn = (cells.amax((2, 3)) > 0) & ~filled
-    torch.testing.assert_close(drawn.double().mean(0), torch.full((9,), DIGITS / 9).double(), atol=0.03, rtol=0)
-    usual = [labels[filled[:, place]].bincount(minlength=10).max() / filled[:, place].sum() for place in range(9)]
+    torch.testing.assert_close(drawn.double().mean(0), torch.full((9,), 2.5 / 9).double(), atol=0.03, rtol=0)
+    assert (drawn.sum(1).bincount() / 4000)[1:].sub(0.25).abs().max() < 0.03  # one to four digits, equally often
+    usual = [labels[drawn[:, place]].bincount(minlength=10).max() / drawn[:, place].sum() for place in range(9)]
     assert max(usual) < 0.17
 
 
