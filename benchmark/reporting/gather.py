@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ from benchmark.reporting.published import PublishedFigures
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import Definitions, is_teacher
 from benchmark.spec.plan import Plan, make_plan
-from benchmark.spec.protocol import Protocol, load_protocol
+from benchmark.spec.protocol import Protocol, load_protocol, split_values
 from benchmark.spec.records import validated
 from benchmark.spec.study import Study, load_study
 from benchmark.spec.teachers import spelt_out, teachers_of
@@ -59,10 +60,12 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
 
     A transfer arm in several studies belongs to the first of them: main, those given, then by name.
     """
+    results, rejected = read_results(folder)
     protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
+    protocols |= _with_values({result.cell.protocol for result in results} - {*protocols})
     studies = {name: load_study(name)[1] for name in shipped("studies")} | dict(given or {})
     definitions = {name: Definitions(content) for name, content in protocols.items()}
-    found = sort_results(*read_results(folder), definitions)
+    found = sort_results(results, rejected, definitions)
     boards, judged = list[Leaderboard](), list[Finding]()
     ranked = list(dict.fromkeys(["main", *(given or {}), *sorted(studies)]))
     for name, content in protocols.items():
@@ -99,6 +102,16 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
     order = list(protocols)
     boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST], board.study))
     return Report(folder, tuple(boards), tuple(judged), found, _published(folder))
+
+
+def _with_values(names: Iterable[str]) -> dict[str, Protocol]:
+    """Those of the names that are a shipped protocol with other values, as by `--set`."""
+    found = dict[str, Protocol]()
+    for name in sorted(names):
+        if split_values(name)[0] in shipped("protocols"):
+            with suppress(UserError):  # its results are of an unknown protocol then
+                found |= [load_protocol(name)]
+    return found
 
 
 def _with_baseline(arm: str) -> tuple[str, str]:

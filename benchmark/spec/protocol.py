@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,12 +29,14 @@ from benchmark.spec.records import (
     Width,
     validated,
 )
-from benchmark.spec.yaml_files import find_file, read_yaml, shipped
-from families.spec import UnknownName, UserError
+from benchmark.spec.yaml_files import find_file, read_value, read_yaml, shipped
+from families.spec import UnknownName, UserError, quoted
 
 DEFAULT_PROTOCOL = "mini"
 Need = Literal["pretrained", "unsaturated"]
 MOST_EXTENDED = 20  # files, one by way of the other
+KEY = VALUE = r"[A-Za-z0-9_.-]+"  # of what stands in a protocol's name, which is a folder's and begins a file's
+MOST_SET = 120  # characters of all of it
 
 
 class Pretraining(Record):
@@ -246,10 +249,58 @@ def load_protocol(word: str) -> tuple[str, Protocol]:
     """Load (name, protocol) by name or YAML path. Raises UnknownName or UserError, one line each.
 
     A file that `extends` another one (a name, or a path from its folder) inherits its content. In a
-    section that both have, it replaces the keys that it gives.
+    section that both have, it replaces the keys that it gives. A word from `with_values`, as in
+    mini+recipe.steps=20, is the protocol with these values in place of its own.
     """
+    word, values = split_values(word)
     path = find_file("protocol", word, shipped("protocols"))
-    return path.stem, validated(Protocol, _extended(path), str(path) if path.stem != word else f"protocol {word}")
+    content = _extended(path)
+    for key, value in values.items():
+        content = _replaced(content, key, key, read_value(value))
+    told = f"protocol {word}" if path.stem == word else str(path)
+    return _named(path.stem, values), validated(Protocol, content, _named(told, values))
+
+
+def with_values(word: str, settings: Iterable[str]) -> str:
+    """A protocol's word with values in place of its own, given as in recipe.steps=20. Raises
+    UserError."""
+    word, values = split_values(word)
+    for setting in settings:
+        key, _, value = (part.strip() for part in setting.partition("="))
+        if not re.fullmatch(KEY, key) or not re.fullmatch(VALUE, value):
+            told = "KEY=VALUE, as in recipe.steps=20, with letters, digits, dot, dash and underscore"
+            raise UserError(f"--set {quoted(setting)}: not {told}; other values go into a protocol's file")
+        if key in values:
+            raise UserError(f"--set {quoted(key)}: given twice")
+        values[key] = value
+    if len(_named("", values)) > MOST_SET:
+        raise UserError(f"--set: more than {MOST_SET} characters; so many values go into a protocol's file")
+    return _named(word, dict(sorted(values.items())))
+
+
+def split_values(word: str) -> tuple[str, dict[str, str]]:
+    """A protocol's word without the values that stand in it, and these."""
+    found = re.fullmatch(rf"(.*?)((?:\+{KEY}={VALUE})*)", word, re.DOTALL)
+    assert found is not None
+    return found[1], dict(each.split("=", 1) for each in found[2].split("+")[1:])
+
+
+def _named(word: str, values: Mapping[str, str]) -> str:
+    return "".join([word, *(f"+{key}={value}" for key, value in values.items())])
+
+
+def _replaced(content: Any, key: str, whole: str, value: Any) -> Any:
+    """A section with another value at a dotted key, the end of the `whole` one."""
+    first, _, rest = key.partition(".")
+    if not isinstance(content, dict):
+        raise UserError(f"--set {quoted(whole)}: {quoted(whole.removesuffix(f'.{key}'))} is no section of the protocol")
+    return _merged(content, {first: _replaced(content.get(first) or {}, rest, whole, value) if rest else value})
+
+
+def _merged(content: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A section with values in place of its own; epochs in place of steps too, and the other way."""
+    replaced = {other for one, other in (("steps", "epochs"), ("epochs", "steps")) if one in given}
+    return {key: value for key, value in content.items() if key not in replaced} | given
 
 
 def _extended(path: Path, below: tuple[Path, ...] = (), resolved: bool = True) -> Any:
@@ -275,7 +326,7 @@ def _extended(path: Path, below: tuple[Path, ...] = (), resolved: bool = True) -
     for key, value in content.items():
         if key != "extends":
             both = isinstance(value, dict) and isinstance(inherited.get(key), dict)
-            merged[key] = inherited[key] | value if both else value
+            merged[key] = _merged(inherited[key], value) if both else value
     return merged
 
 

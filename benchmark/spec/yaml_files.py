@@ -79,13 +79,25 @@ def read_yaml(path: Path) -> Any:
     """Read a YAML file. Raises UserError, one line, if it is no YAML, above a megabyte, or nested
     too deeply."""
     try:
-        loader = _Loader(read_bytes(path, MOST_YAML))
-        try:
-            return loader.get_single_data()
-        finally:
-            loader.dispose()
+        return _loaded(read_bytes(path, MOST_YAML))
     except RecursionError:
         raise UserError(f"{path}: not readable as YAML: nested too deeply") from None
     except Exception as error:  # PyYAML raises anything for a value that does not fit its tag
         told = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: not readable as YAML: {told[:MOST_TOLD]}") from None
+
+
+def read_value(text: str) -> Any:
+    """A value as a YAML file would have it. Raises UserError."""
+    try:
+        return _loaded(text)
+    except Exception as error:
+        raise UserError(f"{quoted(text)}: not readable as YAML: {' '.join(str(error).split())[:MOST_TOLD]}") from None
+
+
+def _loaded(content: bytes | str) -> Any:
+    loader = _Loader(content)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()

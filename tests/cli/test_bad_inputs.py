@@ -247,7 +247,24 @@ def test_a_file(option, text, refused, tmp_path):
 NAMES = ["..", "", "-x", "a b", "a<b>", "ä", "a\nb", "x" * 150, "..\\x", "~"]
 SEEDS = ("", "one", "0,,1", "0;1", "-1", "0,0", "1_0", "٣", "1.0", "0x1", "99999999999", DIGITS)
 FAMILIES = ("", ",", "deit,", "diet", "DEIT", "../deit", "families/deit.py", LONG, "deit\nmae")
-PROTOCOLS = ("", "minni", "nowhere.yaml", ".", "/dev/null", "/dev/zero", LONG, "x" * 300 + ".yaml")
+SETTINGS = (
+    "", "recipe.steps", "=3", "recipe.steps=", "recipe.step=3", "recipe.steps=x", "recipe.steps=0", "recipe=3",
+    "recipe.steps.more=3", "a b=3", "recipe.lr=1/3", "data.source=../x", f"recipe.steps={DIGITS}", f"{LONG}=3",
+    "recipe.lr=\x1b[31m", "steps=20",
+)  # fmt: skip
+PROTOCOLS = (
+    "",
+    "mini+",
+    "mini+recipe.step=3",
+    "minni+recipe.steps=3",
+    "minni",
+    "nowhere.yaml",
+    ".",
+    "/dev/null",
+    "/dev/zero",
+    LONG,
+    "x" * 300 + ".yaml",
+)
 
 
 @pytest.mark.parametrize("option", ["--protocol", "--study"])
@@ -282,6 +299,8 @@ WORDS = [
     *([*RUN, "--family", family] for family in FAMILIES),
     *([*RUN, "--family", "deit", "--sizes", sizes] for sizes in ("", "huge", "base,", LONG)),
     *([*RUN, "--protocol", word] for word in PROTOCOLS),
+    *([*RUN, "--set", setting] for setting in SETTINGS),
+    [*RUN, "--set", "recipe.steps=3", "--set", "recipe.steps=4"],
     *([*RUN, "--study", word] for word in ("", "mian", "main,", "main,mian", "nowhere.yaml", LONG, "x" * 300 + ".yaml")),
     [*RUN, "--cluster", "slrum"],
     [*RUN, "--cluster", LONG],

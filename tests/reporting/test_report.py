@@ -46,6 +46,19 @@ def test_a_comparison_is_judged_on_one_board_whichever_study_is_named(folder, tm
     assert (main_board.comparisons, budget.comparisons) == (56, 215)
 
 
+def test_values_set_on_the_command_line_have_a_board_of_their_own(folder, monkeypatch):
+    """Beside the protocol's; one with a key that there is not is told like any unknown protocol."""
+    name, gone = "mini+recipe.steps=20", "mini+recipe.step=20"
+    for each in (name, gone):
+        monkeypatch.setitem(made.PROTOCOLS, each, load_protocol(name)[1])
+        monkeypatch.setitem(made.DEFINED, each, Definitions(made.PROTOCOLS[each]))
+        made.write(folder, made.results(cells([("deit", "base")]), protocol=each))
+    found = gather(folder)
+    of_main = {(board.protocol, board.rows[0].families[0]) for board in found.boards if board.study == "main"}
+    assert of_main == {("mini", "deit3"), (name, "deit")}
+    assert found.found.unknown == {gone: 12}
+
+
 def test_arms_that_no_study_lists_are_told(folder):
     arms = [("deit3", "base", f"standard-{method}+budget=x3") for method in ("none", "copy")]
     made.write(folder, made.results({arm: [30, 31] for arm in arms}))

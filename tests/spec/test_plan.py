@@ -9,7 +9,7 @@ import families
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import Definitions, run_of, teacher_run
 from benchmark.spec.plan import make_plan, together, units
-from benchmark.spec.protocol import Protocol, load_protocol
+from benchmark.spec.protocol import Protocol, load_protocol, with_values
 from benchmark.spec.records import validated
 from benchmark.spec.run import Cell, Run
 from benchmark.spec.study import Study, load_study
@@ -115,6 +115,21 @@ def test_the_key_is_frozen():
     assert run.key == "da38dd45621ba97b"
     spelt_out = Run.model_validate(run.model_dump(mode="json"))
     assert spelt_out.key == run.key
+
+
+def test_values_set_on_the_command_line_are_those_of_a_file(tmp_path):
+    """As if a file said so, steps in place of epochs too; a name says which; order does not matter."""
+    (tmp_path / "mine.yaml").write_text("extends: imagenet\nrecipe: {steps: 20, lr: 0.01}\n")
+    word = with_values("imagenet", ["recipe.steps=20", "recipe.lr=0.01"])
+    assert (
+        word
+        == with_values(with_values("imagenet", ["recipe.lr=0.01"]), ["recipe.steps=20"])
+        == "imagenet+recipe.lr=0.01+recipe.steps=20"
+    )
+    name, protocol = load_protocol(word)
+    assert (name, protocol) == (word, load_protocol(str(tmp_path / "mine.yaml"))[1])
+    assert load_protocol(with_values(str(tmp_path / "mine.yaml"), ["head=token"]))[0] == "mine+head=token"
+    assert protocol.recipe.steps == 20 != load_protocol("imagenet")[1].recipe.steps
 
 
 def test_what_changes_a_key():

@@ -65,6 +65,9 @@ def request_options(parser: argparse.ArgumentParser, otherwise: str = "", given:
     ):
         note = told if given else f"{told.split(' (')[0].split('default')[0]} (default: {otherwise})".strip()
         parser.add_argument(f"--{name}", default=REQUEST[name] if given else None, metavar=shape, help=note)
+    if given:
+        told = "a value of the protocol in place of its own, as in recipe.steps=20; repeatable"
+        parser.add_argument("--set", action="append", metavar="KEY=VALUE", help=told)
 
 
 def folder_options(parser: argparse.ArgumentParser) -> None:

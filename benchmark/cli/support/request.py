@@ -44,12 +44,13 @@ def read_request(options: Mapping[str, Any]) -> Request:
     """The request of the options. Raises UserError."""
     from benchmark.cli.support.evaluation_sets import absolute, named_sets, with_sets
     from benchmark.spec.plan import joined, make_plan, with_evaluations
-    from benchmark.spec.protocol import load_protocol
+    from benchmark.spec.protocol import load_protocol, with_values
     from benchmark.spec.study import load_studies
     from benchmark.spec.teachers import teachers_of
     from benchmark.storage.results import uncollected
 
     words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
+    words["protocol"] = with_values(str(words["protocol"]), options.get("set") or ())
     name, protocol = load_protocol(str(words["protocol"]))
     if words["sets"] is not None:
         words["sets"] = absolute(words["sets"])
@@ -100,5 +101,7 @@ def _cell(word: str, protocol: str) -> Cell:
 
 def _make_absolute(words: dict[str, str | None]) -> None:
     """Name a protocol's file so that it is found from any folder later."""
-    if words["protocol"] not in shipped("protocols"):
+    from benchmark.spec.protocol import split_values
+
+    if split_values(str(words["protocol"]))[0] not in shipped("protocols"):
         words["protocol"] = str(Path(str(words["protocol"])).absolute())
