@@ -123,7 +123,7 @@ class Draft:
         if not STEPS.least <= steps <= STEPS.most:
             told = "leaves none" if steps < STEPS.least else f"is more than {STEPS.most}"
             self.refuse(f"{recipe.steps} steps times {self.budget:g} {told}")
-        recipe = recipe.model_copy(update={"steps": steps, "lr": recipe.lr * self.lr})
+        recipe = recipe.model_copy(update={"steps": steps, "lr": recipe.lr * self.lr, "min_lr": recipe.min_lr * self.lr})
         transfer = self._transfer()
         run = Run(
             protocol=_conditions(task, recipe, transfer.needs_average),

@@ -30,12 +30,14 @@ class Normalisation(Record):
 
 
 class Recipe(Record):
-    """One training: AdamW, linear warm-up, then cosine to zero, stepped per batch (timm).
+    """One training: AdamW, linear warm-up, then cosine to `min_lr`, stepped per batch (timm).
 
     Attributes:
         steps, epochs: the budget. A protocol file gives one of them; epochs are converted to steps.
         lr: of the whole batch, not scaled further.
-        layer_decay: factor on lr per layer below the head.
+        min_lr: the rate that the cosine ends at; a factor on lr is one on it too.
+        layer_decay: factor on lr per layer below the head, or below the last block where
+            `layer_decay_from` says so.
         warmup: share of the steps.
         drop_path: rate of stochastic depth in the last block, growing linearly from 0 in the first.
         smoothing: of labels.
@@ -51,6 +53,7 @@ class Recipe(Record):
     epochs: Positive | None = None
     batch_size: BatchSize
     lr: Positive
+    min_lr: NotNegative = 0.0
     warmup: Fraction
     weight_decay: NotNegative
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
@@ -58,6 +61,7 @@ class Recipe(Record):
     precision: Literal["float32", "bfloat16"] = "float32"
     grad_checkpointing: bool = False
     layer_decay: Positive | None = Field(default=None, le=1)
+    layer_decay_from: Literal["head", "last_block"] = "head"
     drop_path: NotNegative = Field(default=0.0, lt=1)
     smoothing: NotNegative = Field(default=0.0, lt=1)
     ema: Positive | None = Field(default=None, lt=1)

@@ -53,7 +53,7 @@ class Student:
         warmup = round(recipe.warmup * recipe.steps)
         self.schedule = CosineLRScheduler(
             self.optimizer, t_initial=max(1, recipe.steps - warmup), warmup_t=warmup,
-            warmup_lr_init=recipe.lr / (warmup + 1), warmup_prefix=True, t_in_epochs=False,
+            lr_min=recipe.min_lr, warmup_lr_init=recipe.lr / (warmup + 1), warmup_prefix=True, t_in_epochs=False,
         )  # fmt: skip
         self.shared = None
         if ranks.size > 1:  # a copied block's own q, k or bias table may get no gradient
@@ -73,11 +73,12 @@ class Student:
         if recipe.layer_decay is None:
             return list(param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=spared))
         depth = len(list(model.blocks))  # type: ignore[arg-type]
+        spares = int(recipe.layer_decay_from == "last_block")
         groups: dict[tuple[int, bool], dict[str, Any]] = {}
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 below, decays = layers_below_head(name, depth), parameter.dim() > 1 and name not in spared
-                decay, scale = recipe.weight_decay if decays else 0.0, recipe.layer_decay**below
+                decay, scale = recipe.weight_decay if decays else 0.0, recipe.layer_decay ** max(0, below - spares)
                 group = groups.setdefault((below, decays), {"params": [], "weight_decay": decay, "lr_scale": scale})
                 group["params"].append(parameter)
         return list(groups.values())

@@ -146,6 +146,20 @@ def test_layer_decay_scales_the_learning_rate_by_depth():
     assert decays["blocks.0.mlp.fc1.weight"] == decays["patch_embed.proj.weight"] == 0.05
 
 
+def test_a_rate_that_does_not_end_at_zero_nor_decay_in_the_last_block():
+    """As in Li et al. 2024's Copy: warm-up to the peak, cosine to min_lr, both times the layer's scale."""
+    recipe = recipe_of(steps=20, warmup=0.1, min_lr=0.004, layer_decay=0.5, layer_decay_from="last_block")
+    student = Student(student_of(native=False), Transfer(), None, recipe)
+    names = {id(parameter): name for name, parameter in student.model.named_parameters()}
+    for step, top in ((2, 0.01), (11, 0.007), (19, 0.004 + 0.003 * (1 + math.cos(math.pi * 17 / 18)))):
+        student.begin(step)
+        rates = {names[id(p)]: group["lr"] for group in student.optimizer.param_groups for p in group["params"]}
+        assert rates["head.weight"] == pytest.approx(top)
+        for number in range(DEPTH):
+            assert rates[f"blocks.{number}.attn.qkv.weight"] == pytest.approx(top * 0.5 ** (DEPTH - 1 - number)), number
+        assert rates["pos_embed"] == pytest.approx(top * 0.5**DEPTH)
+
+
 @pytest.mark.parametrize("family", ["dinov2_reg", "clip", "beitv2"])
 def test_layer_decay_is_one_rule_for_all_classes(family):
     """Whatever a class calls its own: everything before the blocks is an embedding, registers and the stem's norm too."""
@@ -414,7 +428,10 @@ def test_a_recipe_for_each_method(tmp_path):
     assert recipes["standard-none"] == recipes["standard-distill"]
     copy, distil = recipes["standard-copy"], recipes["standard-distill"]
     assert (copy.lr, copy.layer_decay, copy.betas[1], copy.ema, copy.drop_path) == (8e-3, 0.75, 0.999, 0.9999, 0)
-    assert (distil.lr, distil.weight_decay, distil.betas[1], distil.drop_path, distil.ema) == (8e-4, 0.3, 0.95, 0.2, None)
+    assert (distil.lr, distil.weight_decay, distil.betas[1], distil.drop_path, distil.ema) == (8e-4, 0.3, 0.95, 0.2, 0.9999)
+    assert (copy.min_lr, distil.min_lr) == (2e-3, 0)
+    half = run_of(protocol, Cell("li2024", "mae", "large", "standard-copy+lr=x0.5", 0)).protocol.recipe
+    assert (half.lr, half.min_lr) == (4e-3, 1e-3)
     assert round(distil.steps / copy.steps) == 2
     with pytest.raises(UserError, match="there is one of each"):
         run_of(protocol, Cell("li2024", "mae", "large", "standard-copy+recipe=masked", 0))
