@@ -17,6 +17,7 @@ FAMILY = Family(
         Teacher("small_in21k", "vit_small_patch16_224.augreg_in21k_ft_in1k", 384, 12, 6, 16, "Apache-2.0"),
         Teacher("large_in21k", "vit_large_patch16_224.augreg_in21k_ft_in1k", 1024, 24, 16, 16, "Apache-2.0"),
     ),
+    positions="bilinear_corners",
     mean=HALF,
     std=HALF,
 )

@@ -1,5 +1,4 @@
-"""BEiT v2, self-supervised: masked image modelling of CLIP-distilled visual tokens (Peng et al.
-2022, arXiv 2208.06366).
+"""BEiT v2, self-supervised: CLIP-distilled visual tokens (Peng et al. 2022, arXiv 2208.06366).
 
 Native: LayerScale, one relative position bias shared by all blocks, no absolute position embedding.
 Traps: timm hosts only fine-tuned weights (the alternatives below: a table in each block and the
@@ -32,6 +31,7 @@ FAMILY = Family(
         Teacher("base_ft", "beitv2_base_patch16_224.in1k_ft_in1k", 768, 12, 12, 16, "MIT"),
         Teacher("large_ft", "beitv2_large_patch16_224.in1k_ft_in1k", 1024, 24, 16, 16, "MIT"),
     ),
+    positions="geometric_spline",
     native=(
         Component(
             "layer_scale",

@@ -2,7 +2,8 @@
 
 Native: a LayerNorm before the first block (and so no bias in the patch embedding), QuickGELU,
 LayerNorm epsilon 1e-5. Traps: the timm name without `quickgelu` loads the same weights and computes
-with GELU; the bare name picks MetaCLIP; timm's head is CLIP's projection.
+with GELU; the bare name picks MetaCLIP; timm's head is CLIP's projection. The code has no rule for
+another size; its authors tell of a bilinear one (openai/CLIP, issue 214), without details.
 """
 
 from families.spec import CLIP_MEAN, CLIP_STD, Component, Family, Ref, Teacher
@@ -13,6 +14,7 @@ FAMILY = Family(
     recipe="image-text contrastive, WIT-400M",
     teachers=(Teacher("base", "vit_base_patch16_clip_quickgelu_224.openai", 768, 12, 12, 16, "MIT"),),
     alternatives=(Teacher("large_p14", "vit_large_patch14_clip_quickgelu_224.openai", 1024, 24, 16, 14, "MIT"),),
+    positions="bilinear",
     native=(
         Component(
             "norm_pre",

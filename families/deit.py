@@ -14,5 +14,6 @@ FAMILY = Family(
         Teacher("small", "deit_small_patch16_224.fb_in1k", 384, 12, 6, 16, "Apache-2.0"),
         Teacher("base", "deit_base_patch16_224.fb_in1k", 768, 12, 12, 16, "Apache-2.0"),
     ),
+    positions="bicubic",
     alternatives=(Teacher("tiny_in1k", "deit_tiny_patch16_224.fb_in1k", 192, 12, 3, 16, "Apache-2.0"),),
 )

@@ -21,6 +21,7 @@ FAMILY = Family(
         Teacher("base_in22k", "deit3_base_patch16_224.fb_in22k_ft_in1k", 768, 12, 12, 16, "Apache-2.0"),
         Teacher("large_in22k", "deit3_large_patch16_224.fb_in22k_ft_in1k", 1024, 24, 16, 16, "Apache-2.0"),
     ),
+    positions="bicubic",
     native=(
         Component(
             "layer_scale",

@@ -14,4 +14,5 @@ FAMILY = Family(
         Teacher("small", "vit_small_patch16_224.dino", 384, 12, 6, 16, "Apache-2.0"),
         Teacher("base", "vit_base_patch16_224.dino", 768, 12, 12, 16, "Apache-2.0"),
     ),
+    positions="bicubic_offset",
 )

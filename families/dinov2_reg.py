@@ -1,8 +1,9 @@
 """DINOv2 with registers (Darcet et al. 2024, arXiv 2309.16588).
 
-Native: LayerScale and four registers between class token and patches. Trap: registers have no
+Native: LayerScale and four registers between class token and patches. Traps: registers have no
 position embedding; timm folds the class token's row into the class token (`no_embed_class`),
-without which registers would get rows of their own.
+without which registers would get rows of their own; the table is antialiased at another size, that
+of DINOv2 without registers is not.
 """
 
 from families.spec import Component, Constant, Family, Normal, Teacher
@@ -12,12 +13,13 @@ FAMILY = Family(
     paper="Darcet et al. 2024, arXiv 2309.16588",
     recipe="self-distillation, LVD-142M, distilled from ViT-g",
     teachers=(
-        Teacher("small", "vit_small_patch14_reg4_dinov2.lvd142m", 384, 12, 6, 14, "Apache-2.0", args={"img_size": 224}),
-        Teacher("base", "vit_base_patch14_reg4_dinov2.lvd142m", 768, 12, 12, 14, "Apache-2.0", args={"img_size": 224}),
+        Teacher("small", "vit_small_patch14_reg4_dinov2.lvd142m", 384, 12, 6, 14, "Apache-2.0", native_size=518),
+        Teacher("base", "vit_base_patch14_reg4_dinov2.lvd142m", 768, 12, 12, 14, "Apache-2.0", native_size=518),
     ),
     alternatives=(
-        Teacher("large_lvd142m", "vit_large_patch14_reg4_dinov2.lvd142m", 1024, 24, 16, 14, "Apache-2.0", args={"img_size": 224}),
+        Teacher("large_lvd142m", "vit_large_patch14_reg4_dinov2.lvd142m", 1024, 24, 16, 14, "Apache-2.0", native_size=518),
     ),
+    positions="bicubic_antialias",
     native=(
         Component(
             "layer_scale",

@@ -49,4 +49,5 @@ FAMILY = Family(
             official=Official(f"{_FILES}/vitl_16_pt22k/checkpoint_student.pth", _STUDENT),
         ),
     ),
+    positions="bicubic_offset",
 )  # fmt: skip

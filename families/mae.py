@@ -1,7 +1,8 @@
 """MAE: masked autoencoding on ImageNet-1k (He et al. 2022, arXiv 2111.06377).
 
 Native: a fixed sine-cosine position table, columns first (MoCo v3's transposed). Trap: the
-checkpoints store it as `pos_embed`, so that it loads like a learned one.
+checkpoints store it as `pos_embed`, so that it loads like a learned one; at another size the
+authors resample it too, and do not compute it anew.
 """
 
 from families.spec import Component, Family, SinCos, Teacher
@@ -15,6 +16,7 @@ FAMILY = Family(
         Teacher("large", "vit_large_patch16_224.mae", 1024, 24, 16, 16, "CC-BY-NC-4.0"),
     ),
     alternatives=(Teacher("huge_in1k", "vit_huge_patch14_224.mae", 1280, 32, 16, 14, "CC-BY-NC-4.0"),),
+    positions="bicubic",
     native=(
         Component(
             "sincos_pos_embed",

@@ -3,7 +3,8 @@
 Native: a fixed sine-cosine position table. Traps: the small model has 12 heads of 32 channels, and
 a 6-head model loads its file without complaint and computes something else; the patch embedding was
 a frozen random projection during pre-training (a recipe, not an architecture); the table's axes are
-MAE's transposed.
+MAE's transposed. The authors tell no rule for another size; they fine-tune by DeiT's code, whose
+rule is taken.
 """
 
 from families.spec import Component, Family, Layout, Official, SinCos, Teacher
@@ -25,6 +26,7 @@ FAMILY = Family(
             official=Official(f"{_FILES}/vit-b-300ep/vit-b-300ep.pth.tar", _LAYOUT),
         ),
     ),
+    positions="bicubic",
     native=(
         Component(
             "sincos_pos_embed",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -46,6 +46,11 @@ class SinCos:
 
 
 Initial = Constant | Normal | SinCos
+
+# How authors resample position tables for another input size: families/core/positions.py.
+Positions = Literal[
+    "bicubic", "bicubic_offset", "bicubic_antialias", "bilinear", "bilinear_corners", "geometric_spline"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,7 @@ class Teacher:
         embed_dim, depth, num_heads, patch_size, img_size: the geometry, which a student shares;
             pixels for the last two.
         licence: of the weights, upstream.
+        native_size: pixels a side of the file's position table; timm's default for the model.
         args: further timm arguments the teacher needs.
         official: the authors' checkpoint where timm hosts none.
         revision: the commit of the hub repository to fetch, where one is pinned; without it the
@@ -148,9 +154,23 @@ class Teacher:
     patch_size: int
     licence: str
     img_size: int = 224
+    native_size: int = 224
     args: Mapping[str, Any] = field(default_factory=dict)
     official: Official | None = None
     revision: str | None = None
+
+    def at(self, img_size: int | None) -> Teacher:
+        """The teacher at another input size, in pixels a side; None: at its own. Raises UserError
+        for one that is no multiple of its patch."""
+        if img_size is None:
+            return self
+        patch = self.patch_size
+        if img_size < patch or img_size % patch:
+            below = img_size - img_size % patch
+            near = [str(size) for size in (below, below + patch) if size]
+            reason = f"no multiple of {patch}, the patch size of {self.model}"
+            raise UserError(f"img_size {img_size}: {reason}; the nearest: {' and '.join(near)}")
+        return replace(self, img_size=img_size)
 
     @property
     def geometry(self) -> dict[str, int]:
@@ -171,7 +191,8 @@ class Family:
 
     `alternatives` are further checkpoints under labels with a `_`, as `base_ft` or `large_p14`.
     They can be named wherever a size can; `sizes`, and so a request for all of them, leaves them
-    out.
+    out. `positions` names the authors' rule for position tables at another input size; the default
+    is timm's, for those that tell none.
     """
 
     title: str
@@ -183,6 +204,7 @@ class Family:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     alternatives: tuple[Teacher, ...] = ()
+    positions: Positions = "bicubic_antialias"
 
     @property
     def sizes(self) -> tuple[str, ...]:

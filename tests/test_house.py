@@ -112,7 +112,7 @@ FAMILY = Family(
     recipe="self-distillation, LVD-1689M",
     teachers=(
         Teacher("base", "vit_base_patch16_dinov3.lvd1689m", 768, 12, 12, 16, "DINOv3",
-                args={"img_size": 224, "global_pool": "token"}),
+                native_size=256, args={"global_pool": "token"}),
     ),
     native=(
         Component("rope", "rotary position embedding on the patches", "dinov3", _ROPE, inert_under_copy=True),

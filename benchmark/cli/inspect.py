@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import families
-from benchmark.cli.support.common import DONE, make_console, path_option
+from benchmark.cli.support.common import DONE, make_console, number_option, path_option
+from benchmark.spec import bounds
 from families.spec import UserError
 
 
@@ -22,6 +23,9 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--heads", metavar="0,3|all", help="beside their mean (default: all of few, else some)")
     parser.add_argument("--query", metavar="WHOSE", help="cls, mean (of the patches), centre or ROW,COLUMN (default: cls)")
     parser.add_argument("--protocol", default="mini", metavar="NAME|FILE", help="whose teacher it is (default: mini)")
+    number_option(
+        parser, "--img-size", bounds.PIXELS, metavar="PX", help="a multiple of its patch size (default: the protocol's)"
+    )
     parser.add_argument("--random", action="store_true", help="random weights: a look without training or fetching any")
     parser.add_argument("--weights", type=path_option, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
     parser.add_argument(
@@ -42,6 +46,10 @@ def execute(args: argparse.Namespace) -> int:
     protocol = load_protocol(args.protocol)
     if args.weights is not None and (args.random or protocol[1].teacher is not None):
         raise UserError("--weights goes with a protocol of pre-trained teachers, as imagenet, and without --random")
+    if args.img_size is not None:
+        if protocol[1].scale is not None:
+            raise UserError("--img-size goes with a protocol of pre-trained teachers, as imagenet")
+        protocol = (protocol[0], protocol[1].model_copy(update={"img_size": args.img_size}))
     from benchmark.tools.inspect import Request, as_json, check_format, draw, look, show
 
     path = args.out or args.work / "inspect" / f"{args.family}-{size}.png"

@@ -11,7 +11,7 @@ import families
 from benchmark.spec.arm import VARIANTS, Arm, Reinit, trained_arm
 from benchmark.spec.bounds import STEPS
 from benchmark.spec.evaluations import Evaluation, beside_of, measured_on
-from benchmark.spec.protocol import Protocol, Scale
+from benchmark.spec.protocol import Protocol
 from benchmark.spec.recipe import Recipe
 from benchmark.spec.run import TEACHER, Architecture, Cell, Conditions, Geometry, Run, Task, Transfer, digest
 from benchmark.spec.teacher_source import LAYER_SCALE, Pretrained, TeacherSource, Trained, Untrained
@@ -101,7 +101,7 @@ class Draft:
         self.protocol, self.arm = self.defined.protocol, Arm.parse(self.cell.arm)
         self.family, self.size, self.giving = self.cell.family, self.cell.size, self.cell.family
         self.spec = families.spec(self.family)
-        self.geometry = geometry_of(self.protocol.scale, self.spec.teacher(self.size))
+        self.geometry = geometry_of(self.protocol, self.spec.teacher(self.size))
         self.components = self.spec.components(self.size, None if self.arm.student != "standard" else ())
         self.transfer: dict[str, Any] = {}
         if self.arm.transfers or self.arm.compares_maps:
@@ -170,7 +170,8 @@ class Draft:
             self.refuse("the teachers are pre-trained: there is one of each")
         sha256 = teacher.official.sha256 if teacher.official else None
         weights = teacher.official.url if teacher.official else teacher.model
-        return Pretrained(weights=weights, revision=teacher.revision, sha256=sha256, run=run, folded=folded)
+        positions = None if self.geometry.img_size == teacher.native_size else spec.positions
+        return Pretrained(weights=weights, revision=teacher.revision, sha256=sha256, positions=positions, run=run, folded=folded)
 
 
 class Definitions:
@@ -261,14 +262,16 @@ def architecture(
     """
     described = {name: {"args": _plain(c.args), "initial": _plain(c.initial)} for name, c in components.items()}
     host = (host or spec.host) if components else STANDARD
-    geometry = geometry_of(protocol.scale, spec.teacher(size))
+    geometry = geometry_of(protocol, spec.teacher(size))
     return Architecture(geometry=geometry, components=described, host=host.model, switched_off=_plain(host.standard))
 
 
-def geometry_of(scale: Scale | None, teacher: Teacher) -> Geometry:
-    """A teacher's geometry, at a protocol's scale if it has one. Raises UnknownName or UserError."""
+def geometry_of(protocol: Protocol, teacher: Teacher) -> Geometry:
+    """A teacher's geometry, at a protocol's scale or input size if it has one. Raises UnknownName,
+    or UserError for an input size that is no multiple of the teacher's patch."""
+    scale = protocol.scale
     if scale is None:
-        return Geometry(**teacher.geometry)
+        return Geometry(**teacher.at(protocol.img_size).geometry)
     if teacher.size not in scale.sizes:
         raise UnknownName("size of this protocol", teacher.size, scale.sizes)
     head_dim = round(teacher.embed_dim / teacher.num_heads * scale.head_dim)

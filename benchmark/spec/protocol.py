@@ -126,6 +126,7 @@ class Protocol(Record):
 
     Attributes:
         scale: None: models have the teachers' own geometry.
+        img_size: in pixels a side, a multiple of each teacher's patch size; None: each teacher's.
         teacher: None: the teachers are pre-trained elsewhere.
         saturated: whether students solve the task in the end, whatever they got from a teacher. A
             label for claims: no part of a run.
@@ -146,6 +147,7 @@ class Protocol(Record):
     normalisation: Normalisation
     head: Literal["token", "avg"]
     scale: Scale | None = None
+    img_size: Pixels | None = None
     teacher: Teaching | None = None
     saturated: bool = False
     recipe: Recipe
@@ -184,6 +186,8 @@ class Protocol(Record):
                 raise ValueError("epochs need data whose images are counted; give steps")
             if isinstance(self.data, CuedDigits) and recipe.augment is not None:
                 raise ValueError("recipe.augment: cued_digits has no augmentation")
+        if self.scale is not None and self.img_size is not None:
+            raise ValueError("img_size: models have that of the scale; give scale.img_size")
         if self.scale is not None and self.teacher is None:
             raise ValueError("teacher: at a scale of the protocol's own there are no pre-trained teachers; give their recipe")
         return self

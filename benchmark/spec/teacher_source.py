@@ -57,11 +57,13 @@ class Pretrained(Source):
     Attributes:
         weights: timm's name, or the URL of the authors' file.
         revision, sha256: of that file, where it is pinned.
+        positions: the rule that resamples its position tables; None at its own input size.
     """
 
     weights: str
     revision: str | None = None
     sha256: str | None = None
+    positions: str | None = None
     run: str | None = None
     folded: Literal["layer_scale"] | None = None
 

@@ -40,7 +40,7 @@ def filled(protocol: Protocol, text: str, family: str, size: str) -> list[str]:
     key, before = star.groups()
     if key not in VARIANTS or (values := VARIANTS[key].star) is None:
         raise UserError(f"arm {quoted(text)}: * stands for what a teacher has of {', '.join(STARRED)}")
-    depth = geometry_of(protocol.scale, families.spec(family).teacher(size)).depth
+    depth = geometry_of(protocol, families.spec(family).teacher(size)).depth
     choice = Choice(protocol, family, size, depth, before or "")
     texts = [text.replace(star.group(), star.group()[:-1] + value) for value in values(choice)]
     return [one for each in texts for one in filled(protocol, each, family, size)]

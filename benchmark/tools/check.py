@@ -69,7 +69,7 @@ def geometry_is_timms(adapter: Adapter, size: str) -> str:
         "depth": len(model.blocks),
         "num_heads": model.blocks[0].attn.num_heads,
     }
-    _same(found, teacher.geometry, "geometry")
+    _same(found, {**teacher.geometry, "img_size": teacher.native_size}, "geometry (img_size: native_size)")
     if teacher.official is None:
         config = model.pretrained_cfg
         _same((tuple(config["mean"]), tuple(config["std"])), (adapter.spec.mean, adapter.spec.std), "mean and std")

@@ -47,12 +47,7 @@ NO_END = 10**9
 def setting_of(family: str, size: str, batch: int | None, img_size: int | None, **more: Any) -> Setting:
     """The setting of a request at the teacher's own geometry. Raises UnknownName for an unknown
     family or size, UserError for blocks or an image size that the model cannot have."""
-    geometry = families.spec(family).teacher(size).geometry
-    patch, blocks = geometry["patch_size"], more["blocks"]
-    if img_size is not None:
-        if img_size < 1 or img_size % patch:
-            raise UserError(f"--img-size {img_size}: a multiple of the patch size {patch}")
-        geometry = geometry | {"img_size": img_size}
+    geometry, blocks = families.spec(family).teacher(size).at(img_size).geometry, more["blocks"]
     if blocks is not None and not 0 < blocks <= geometry["depth"]:
         raise UserError(f"--blocks {blocks}: from 1 to {geometry['depth']}")
     return Setting(family=family, size=size, geometry=geometry, batch=batch or 8, **more)
@@ -236,7 +231,7 @@ def _weigh(setting: Setting, kind: str, sender: Any) -> None:
 def measure_data(protocol: Protocol, place: DataLocation, seconds: float = 2.0) -> dict[str, Any]:
     """Images/s of a protocol's training batches on one core. Raises UserError for missing images."""
     torch.set_num_threads(1)
-    size = protocol.scale.img_size if protocol.scale else IMG_SIZE
+    size = protocol.scale.img_size if protocol.scale else protocol.img_size or IMG_SIZE
     batches = data.load(protocol.data, place, size, protocol.normalisation).train("speed", protocol.recipe, 0)
     next(batches)
     count, began = 0, time.perf_counter()

@@ -19,7 +19,6 @@ from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import build_student
 from families.core.checkpoints import WeightsError
 from families.core.layer_scale import fold
-from families.core.weights import load_pretrained
 from families.spec import Component, Host
 
 # Parameters of each part of a teacher that can be re-initialised. BEiT's blocks share a bias table.
@@ -69,7 +68,7 @@ def frozen_teacher(run: Run, files: Mapping[str, Path]) -> nn.Module:
     if "run" in files:
         model = trained(run, files["run"])
     else:
-        model = load_pretrained(families.spec(run.family).teacher(run.size), files["weights"]).eval().requires_grad_(False)
+        model = families.load(run.family).teacher(run.size, weights=files["weights"], img_size=run.student.geometry.img_size)
     return fold(model) if run.teacher is not None and run.teacher.is_folded else model
 
 

@@ -41,22 +41,27 @@ class Adapter:
         pretrained: bool = True,
         weights: Path | str | None = None,
         seed: int | str = 0,
+        img_size: int | None = None,
         **timm_overrides: Any,
     ) -> nn.Module:
         """The frozen teacher in eval mode, without a head unless `num_classes` is given.
 
         `weights` is a file or a weights folder (see `find_weights`); by default the file is fetched
-        once, into attention-transfer-bench in torch's hub folder. With `pretrained=False` weights
-        are random and `timm_overrides` (img_size, patch_size, embed_dim, depth, num_heads, ...)
-        give the same architecture at any size. Raises UnknownName for an unknown size, WeightsError
-        for missing or wrong weights, ValueError for overrides of a pre-trained model.
+        once, into attention-transfer-bench in torch's hub folder. At another `img_size`, in pixels
+        a side, its position tables are resampled as its authors do. With `pretrained=False` weights
+        are random and `timm_overrides` (patch_size, embed_dim, depth, num_heads, ...) give the same
+        architecture at any size. Raises UnknownName for an unknown size, UserError for an img_size
+        that the weights cannot have, WeightsError for missing or wrong weights, ValueError for
+        overrides of a pre-trained model.
         """
         if not pretrained:
-            model = self.architecture(size, seed, **{"num_classes": 0, **timm_overrides})
+            pixels = {} if img_size is None else {"img_size": img_size}
+            model = self.architecture(size, seed, **{"num_classes": 0, **pixels, **timm_overrides})
         elif timm_overrides:
             raise ValueError(f"pretrained weights have one geometry; pass pretrained=False to override {list(timm_overrides)}")
         else:
-            model = load_pretrained(self.spec.teacher(size), self._weights(size, weights))
+            teacher = self.spec.teacher(size).at(img_size)
+            model = load_pretrained(teacher, self._weights(size, weights), self.spec.positions)
         return model.eval().requires_grad_(False)
 
     def _weights(self, size: str, weights: Path | str | None) -> Path:
@@ -81,7 +86,8 @@ class Adapter:
         """
         teacher = self.spec.teacher(size)
         components = self.spec.components(size)
-        return _build(teacher.model, {**teacher.args, **timm_overrides}, components, f"teacher:{seed}")
+        args = {**teacher.args, "img_size": teacher.img_size, **timm_overrides}
+        return _build(teacher.model, args, components, f"teacher:{seed}")
 
     def student(self, size: str, num_classes: int, seed: int = 0, native: Iterable[str] = (), **timm_overrides: Any) -> nn.Module:
         """A randomly initialised student of the teacher's geometry: standard, or matched with

@@ -2,8 +2,8 @@
 
 A file that timm hosts is loaded by timm, with its published number of classes: with another, timm
 loads non-strictly and a wrong file would pass. timm also silently resamples patch and position
-embeddings of another size, so shapes are compared first. An authors' file is converted by its
-family's layout.
+embeddings of another size, so shapes are compared first, and the file is loaded at its own size. An
+authors' file is converted by its family's layout.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from families.core.checkpoints import (
     unreadable,
     word,
 )
-from families.spec import Layout, Official, Teacher, one_line
+from families.core.positions import resize
+from families.spec import Family, Layout, Official, Positions, Teacher, one_line
 
 RECORD = "fetched.json"  # beside a fetched file: its origin
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
@@ -109,18 +110,20 @@ def record_of(teacher: Teacher, path: Path) -> dict[str, str | None]:
     return {"source": source_of(teacher), "revision": record.get("revision") if known else None, "sha256": file_digest(path)}
 
 
-def load_pretrained(teacher: Teacher, path: Path) -> nn.Module:
-    """The teacher with the file's weights, in eval mode and without a head.
+def load_pretrained(teacher: Teacher, path: Path, positions: Positions = Family.positions) -> nn.Module:
+    """The teacher with the file's weights, in eval mode and without a head, at its `img_size`:
+    position tables of another size are resampled by the rule `positions`.
 
     Raises WeightsError that names file and key for anything but exactly this teacher's file.
     """
     args = {key: value for key, value in teacher.args.items() if key != "num_classes"}
     if teacher.official is None:
-        return _load_hosted(teacher, args, path).eval()
-    model: nn.Module = timm.create_model(teacher.model, pretrained=False, num_classes=0, **args)
-    _check_geometry(teacher, model, path)
-    load_official(model, teacher.official, path)
-    return model.eval()
+        model = _load_hosted(teacher, args, path)
+    else:
+        model = timm.create_model(teacher.model, pretrained=False, num_classes=0, **args)
+        _check_geometry(teacher, model, path)
+        load_official(model, teacher.official, path)
+    return resize(model, teacher.img_size, positions).eval()
 
 
 def load_official(model: nn.Module, official: Official, path: Path) -> None:
@@ -162,7 +165,7 @@ def convert(checkpoint: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
 
 def _load_hosted(teacher: Teacher, args: Mapping[str, Any], path: Path) -> nn.Module:
     with torch.device("meta"):
-        native = timm.create_model(teacher.model, pretrained=False, **{k: v for k, v in args.items() if k != "img_size"})
+        native = timm.create_model(teacher.model, pretrained=False, **args)
     _check_geometry(teacher, native, path)
     arrays = path.suffix == ".npz"
     (_check_arrays if arrays else _check_shapes)(path, native)

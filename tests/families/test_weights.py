@@ -615,7 +615,7 @@ def test_the_adapter_takes_a_folder_or_a_file(headed, tmp_path):
         assert not teacher.training and not any(parameter.requires_grad for parameter in teacher.parameters())
         torch.testing.assert_close(teacher.blocks[7].mlp.fc1.weight.detach(), headed["blocks.7.mlp.fc1.weight"])
     with pytest.raises(ValueError, match="pretrained=False"):
-        deit.teacher("tiny_in1k", weights=tmp_path, img_size=32)
+        deit.teacher("tiny_in1k", weights=tmp_path, patch_size=8)
 
 
 def test_without_a_folder_the_default_one_is_fetched_into(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from ..conftest import tiny_protocol
 MINI = load_protocol("mini")[1]
 TINY = validated(Protocol, tiny_protocol(), "tiny")
 MAIN = load_study("main")[1]
+SPECS = {name: families.spec(name) for name in families.names()}
 
 
 def student_run(protocol, family, size, arm, seed):
@@ -130,6 +131,30 @@ def test_values_set_on_the_command_line_are_those_of_a_file(tmp_path):
     assert (name, protocol) == (word, load_protocol(str(tmp_path / "mine.yaml"))[1])
     assert load_protocol(with_values(str(tmp_path / "mine.yaml"), ["head=token"]))[0] == "mine+head=token"
     assert protocol.recipe.steps == 20 != load_protocol("imagenet")[1].recipe.steps
+
+
+def test_an_input_size_and_the_rule_of_its_position_tables_are_part_of_the_key(monkeypatch):
+    """Where a file's own size is taken there is no rule, and the key is that of a protocol without an input size."""
+    protocol = load_protocol("imagenet")[1]
+
+    def run_at(img_size, family, size="small", arm="standard-copy"):
+        return run_of(protocol.model_copy(update={"img_size": img_size}), Cell("imagenet", family, size, arm, 0))
+
+    for family in ("deit", "mocov3", "dinov2"):
+        plain = run_of(protocol, Cell("imagenet", family, "small", "standard-copy", 0))
+        assert run_at(224, family).key == plain.key != run_at(112, family).key
+        assert run_at(112, family).student.geometry.img_size == 112
+        assert run_at(112, family).teacher.positions == families.spec(family).positions
+        assert ("positions" in plain.teacher.model_dump()) == (family == "dinov2")  # 518 px
+    assert run_at(None, "deit").teacher.model_dump() == {"weights": "deit_small_patch16_224.fb_in1k"}
+    assert run_at(518, "dinov2").teacher.positions is None
+    assert run_at(112, "deit", arm="standard-none").teacher is None
+
+    before = run_at(112, "deit"), run_at(224, "deit")
+    monkeypatch.setattr("families.spec", lambda name: replace(SPECS[name], positions="bilinear"))
+    assert [run.key == run_at(size, "deit").key for run, size in zip(before, (112, 224), strict=True)] == [False, True]
+    with pytest.raises(UserError, match="img_size 225: no multiple of 14.*: 224 and 238"):
+        run_at(225, "dinov2")
 
 
 def test_what_changes_a_key():

@@ -279,6 +279,9 @@ def test_pre_trained_weights_in_the_authors_layout(bench, tmp_path, monkeypatch)
     for row, maps in zip(found["blocks"], reference_maps(model, x), strict=True):
         wanted = [by_hand(head.tolist(), layout(model))["entropy"] for head in maps[0]]
         assert [head["entropy"] for head in row["heads"]] == pytest.approx(wanted, abs=1e-4)
+    code, out, err = bench("inspect", *words, "--img-size", 48)
+    assert code == 0, err
+    assert json.loads(out)["tokens"] == {"total": 37, "grid": [6, 6], "class": 1, "patches": 36}
     other = bench("inspect", *words, "--weights", tmp_path / "elsewhere")
     assert other[0] == 2 and f"--sizes small --weights {tmp_path / 'elsewhere'}" in other[2]
 
@@ -309,6 +312,11 @@ WRONG = [
     ([*MINI, "--out", "picture.txt"], ["--out picture.txt", ".png"]),
     ([*MINI, "--out", "good.png/picture.png"], ["--out good.png: cannot be made or written"]),
     ([*MINI, "--weights", "here"], ["--weights goes with"]),
+    ([*MINI, "--img-size", "48"], ["--img-size goes with"]),
+    (
+        ["--family", "dinov2", "--protocol", "imagenet", "--image", "good.png", "--img-size", "225"],
+        ["img_size 225", "14", "224 and 238"],
+    ),
     ([], ["required: --family"]),
 ]
 

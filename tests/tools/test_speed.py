@@ -123,7 +123,7 @@ def test_the_loader_is_measured_on_real_images(tmp_path):
         (["--family", "dit"], "did you mean 'deit'"),
         (["--family", "deit", "--size", "bse"], "did you mean 'base'"),
         (["--family", "deit", "--blocks", "13"], "--blocks 13: from 1 to 12"),
-        (["--family", "deit", "--img-size", "100"], "a multiple of the patch size 16"),
+        (["--family", "deit", "--img-size", "100"], "img_size 100: no multiple of 16"),
         (["--family", "deit", "--rounds", "0"], "--rounds 0: at least 1"),
         (["--family", "deit", "--precision", "float16"], "did you mean 'bfloat16'"),
         (["--family", "deit", "--formulation", "map"], "did you mean 'maps'"),

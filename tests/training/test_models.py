@@ -7,13 +7,16 @@ from timm.layers import build_sincos2d_pos_embed
 
 import families
 from benchmark.spec.definitions import run_of
+from benchmark.spec.protocol import load_protocol
 from benchmark.spec.run import Cell
 from benchmark.tools.check import TINY, geometry_is_timms
-from benchmark.training.models import student_of, timm_args
+from benchmark.training.models import frozen_teacher, model_of, student_of, timm_args
 from families.core.adapter import Adapter
+from families.core.positions import resize
 from families.spec import Component, Family, Teacher, UnknownName
 
 from .. import made
+from ..conftest import perturbed
 
 
 @pytest.mark.parametrize(("family", "swapped"), [("mae", False), ("mocov3", True)])
@@ -60,7 +63,22 @@ def test_teachers_are_frozen_and_need_their_own_geometry():
     assert not teacher.training
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
     with pytest.raises(ValueError, match="pretrained=False"):
-        adapter.teacher("base", img_size=32)
+        adapter.teacher("base", patch_size=8)
+
+
+def test_all_models_of_a_run_have_its_input_size(tmp_path):
+    """Student, teacher and the teacher that is fine-tuned, which starts with the resampled table of positions."""
+    published = perturbed(timm.create_model("deit_tiny_patch16_224.fb_in1k"), std=0.05)
+    path = tmp_path / "deit-tiny_in1k.pth"
+    torch.save(published.state_dict(), path)
+    protocol = load_protocol("imagenet")[1].model_copy(update={"img_size": 112})
+    copied, tuned = (run_of(protocol, Cell("imagenet", "deit", "tiny_in1k", arm, 0)) for arm in ("standard-copy", "finetune"))
+    teacher, fine = frozen_teacher(copied, {"weights": path}), model_of(tuned, {"weights": path})
+    assert student_of(copied).pos_embed.shape == teacher.pos_embed.shape == fine.pos_embed.shape == (1, 50, 192)
+    wanted = resize(published, 112, "bicubic").pos_embed
+    assert torch.equal(teacher.pos_embed, wanted) and torch.equal(fine.pos_embed, wanted)
+    assert fine.pos_embed.requires_grad and not teacher.pos_embed.requires_grad
+    assert tuned.teacher.positions == copied.teacher.positions == "bicubic"
 
 
 def test_unknown_words_name_the_nearest():

@@ -102,14 +102,14 @@ def _check_weights(survey: Survey, folder: Path, console: Console) -> None:
     """Fetch missing pre-trained teachers, and load each once. Raises WeightsError."""
     for (family, size), item in _pretrained(survey.todo).items():
         from benchmark.execution.earlier_results import other_weights
-        from families.core.weights import file_digest, load_pretrained
+        from families.core.weights import file_digest
 
         path = fetch_with_bar(family, size, folder, console)
         other = other_weights(survey.launch.results, item, file_digest(path))
         if other is not None:
             raise UserError(f"{path} is not the file that made {other}: choose another --results and --work, or that file")
         with console.status(f"loading {path.name}"):
-            load_pretrained(families.spec(family).teacher(size), path)
+            families.load(family).teacher(size, weights=path)
 
 
 def _pretrained(items: Sequence[Item]) -> dict[tuple[str, str], Item]:

@@ -138,7 +138,7 @@ def _pretrained(request: Request) -> tuple[dict[str, str | None], nn.Module]:
         place = f" --weights {request.weights}" if request.weights else _work_option(request)
         command = f"bench fetch --family {request.family} --sizes {request.size}{place}"
         raise UserError(f"{folder}: no weights of {name}; `{command}` brings them (--random looks at random ones)")
-    model = families.load(request.family).teacher(request.size, weights=path)
+    model = families.load(request.family).teacher(request.size, weights=path, img_size=request.protocol[1].img_size)
     digest = file_digest(path)
     told = f"weights {path.name} (sha256 {digest[:12]})"
     return {"kind": "file", "told": told, "path": str(path), "sha256": digest}, model
