@@ -273,6 +273,7 @@ class UnknownName(UserError):
 
     def __init__(self, kind: str, word: object, valid: Any) -> None:
         names = [str(name) for name in valid]
-        near = get_close_matches(str(word)[:MOST_SHOWN], names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        folded = {name.casefold(): name for name in reversed(names)}
+        near = get_close_matches(str(word)[:MOST_SHOWN].casefold(), folded, n=1, cutoff=0.5)
+        hint = f"did you mean {folded[near[0]]!r}? " if near else ""
         super().__init__(f"unknown {kind}: {quoted(word)}; {hint}valid: {', '.join(names) or 'none'}")

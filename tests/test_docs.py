@@ -16,6 +16,7 @@ from benchmark.spec.records import validated
 from benchmark.spec.run import Geometry
 from benchmark.spec.study import Study, load_study
 from benchmark.spec.teachers import teachers_of
+from benchmark.spec.torchvision_sets import SETS
 from benchmark.spec.yaml_files import shipped
 
 from .conftest import ROOT
@@ -134,6 +135,17 @@ def test_the_clusters_settings_are_valid():
     for text in (short, whole):
         validated(ClusterConfig, yaml.safe_load(text), "an example")
     assert set(yaml.safe_load(whole)) == set(ClusterConfig.model_fields) - {"processes"}
+
+
+def test_the_data_sets_are_those_of_the_code():
+    rows = [line for line in (ROOT / "docs" / "data.md").read_text().splitlines() if line.startswith("| `")]
+    assert len(rows) == len(SETS)
+    for row, (name, facts) in zip(rows, SETS.items(), strict=True):
+        splits = ", ".join(f"{split} {each.images:,}" for split, each in facts.splits.items())
+        where = "" if facts.folder == "." else f"`{facts.folder}/`: "
+        assert row.startswith(
+            f"| `{name}` | {facts.classes} | {splits} | {where}{', '.join(f'`{file}`' for file in facts.files)} |"
+        )
 
 
 def test_the_page_of_studies_is_whole():

@@ -1,36 +1,74 @@
-"""`bench fetch`: download pre-trained teachers."""
+"""`bench fetch`: download pre-trained teachers, and the data set of a protocol."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import families
-from benchmark.cli.support.common import DONE, SOME_FAILED, fetch_with_bar, make_console, path_option
+from benchmark.cli.support.common import (
+    DONE,
+    SOME_FAILED,
+    fetch_images_with_bar,
+    fetch_with_bar,
+    make_console,
+    path_option,
+)
+from families.spec import UserError
 
 
 def add_parser(verbs: Any) -> None:
     """Declare the verb and its options."""
-    parser = verbs.add_parser("fetch", help="put pre-trained teachers where nodes without network find them")
+    parser = verbs.add_parser("fetch", help="put teachers and images where nodes without network find them")
     parser.add_argument("--family", default="all", metavar="NAMES|all", help="as in deit3,dinov2 (default: all)")
     parser.add_argument("--sizes", metavar="SIZES", help="as in base,large (default: all that the families have)")
     parser.add_argument("--weights", type=path_option, metavar="DIR", help="where to (default: weights in --work)")
+    parser.add_argument("--protocol", metavar="NAME|FILE", help="whose images are fetched too; its teachers, if it trains none")
+    parser.add_argument("--data", type=path_option, metavar="DIR", help="where to put the images")
     parser.add_argument("--work", type=path_option, default=Path(".bench"), metavar="DIR", help="default: .bench")
     parser.set_defaults(verb=execute)
 
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
+    if (args.protocol is None) != (args.data is None):
+        raise UserError("fetch takes --protocol NAME and --data DIR together, or neither")
+    from benchmark.spec.teachers import teachers_of
+
+    wanted = teachers_of(args.family, args.sizes)
+    if args.protocol is not None and _fetch_images(args):
+        return DONE
+    return _fetch_teachers(args, wanted)
+
+
+def _fetch_images(args: argparse.Namespace) -> bool:
+    """Fetch the images of a protocol and of its other data sets; whether it trains its own teachers."""
+    from benchmark.data import DataLocation
+    from benchmark.spec.data_sets import Images
+    from benchmark.spec.protocol import load_protocol
+
+    name, protocol = load_protocol(args.protocol)
+    blocks = [each.data for each in (protocol, *protocol.datasets.values()) if isinstance(each.data, Images)]
+    blocks = [each for each in blocks if each.torchvision is not None]
+    if not blocks:
+        raise UserError(f"protocol {name}: torchvision has none of its images, and nothing is fetched (docs/data.md)")
+    console, place = make_console(), DataLocation(args.data.absolute())
+    for each in blocks:
+        fetch_images_with_bar(each, place, console)
+        console.print(f"{each.source} is in {args.data}", highlight=False, soft_wrap=True)
+    return protocol.teacher is not None
+
+
+def _fetch_teachers(args: argparse.Namespace, wanted: Sequence[tuple[str, str]]) -> int:
     from rich.table import Table
 
-    from benchmark.spec.teachers import teachers_of
     from benchmark.storage.files import ensure_writable
     from families.core.checkpoints import WeightsError
     from families.core.weights import record_of
 
     folder = (args.weights or args.work / "weights").absolute()
-    wanted = teachers_of(args.family, args.sizes)
     ensure_writable("--weights", folder)
     console = make_console()
     table = Table(title=f"weights in {folder}", header_style="bold")

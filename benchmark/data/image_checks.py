@@ -18,6 +18,7 @@ from benchmark.data.image_files import some, splits_of, where_of
 from benchmark.data.image_sources import Source, files_in, open_sources
 from benchmark.data.loading import loader
 from benchmark.data.streams import read_stream
+from benchmark.data.torchvision_files import TorchvisionReader
 from families.spec import UserError
 
 if TYPE_CHECKING:
@@ -108,8 +109,11 @@ def listed(path: Path) -> tuple[int, str]:
     return len(reader), _digest(_listing(reader))
 
 
-def _listing(reader: Any) -> list[tuple[str, int]]:
-    """Names and sizes of a reader's files, in order; for a Hugging Face data set its rows and bytes."""
+def _listing(reader: Any) -> list[Any]:
+    """Names and sizes of a reader's files, in order; for a Hugging Face data set its rows and bytes,
+    for images that torchvision keeps decoded their content."""
+    if isinstance(reader, TorchvisionReader):
+        return reader.listing(_size)
     if isinstance(reader, ReaderImageFolder):
         return sorted((os.path.relpath(path, reader.root), _size(path)) for path, _ in reader.samples)
     if isinstance(reader, ReaderImageInTar):

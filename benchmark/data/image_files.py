@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmark.data import DataLocation
+from benchmark.spec.torchvision_sets import PREFIX
 from families.spec import UserError
 
 if TYPE_CHECKING:
     from benchmark.spec.data_sets import Images as Settings
     from benchmark.spec.data_sets import Split
 
-SOURCES = ("", "hfds", "wds")
+SOURCES = ("", PREFIX, "hfds", "wds")
 SYNONYMS = (("train", "training"), ("val", "valid", "validation", "eval", "evaluation"))  # timm's, of a split's folder
 
 

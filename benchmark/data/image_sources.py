@@ -28,6 +28,7 @@ from benchmark.data.image_files import (
     where_of,
 )
 from benchmark.data.streams import stream_reader
+from benchmark.data.torchvision_files import TorchvisionReader
 from families.spec import UserError
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """A set with access by index: timm's reader, and the training class of each of the reader's own
-    labels."""
+    """A set with access by index: its reader, by timm or torchvision, and the training class of each
+    of the reader's own labels."""
 
     where: str
     reader: Any
@@ -57,7 +58,7 @@ class Source:
             if isinstance(self.reader, ReaderImageFolder):
                 ensure_regular(self.filename(index))
             file, label = self.reader[index]
-            with file, Image.open(file) as image:
+            with file, file if isinstance(file, Image.Image) else Image.open(file) as image:
                 if cheap:
                     image.draft("RGB", (1, 1))
                 return image.convert("RGB"), self.classes[label]
@@ -68,6 +69,8 @@ class Source:
         """An image's path, or its place in a tar or data set."""
         if isinstance(self.reader, ReaderImageFolder):
             return str(self.reader.filename(index, absolute=True))
+        if isinstance(self.reader, TorchvisionReader):
+            return self.reader.filename(index)
         inside = self.reader.filename(index) if isinstance(self.reader, ReaderImageInTar) else f"row {index}"
         return f"{self.where}: {inside}"
 
@@ -84,7 +87,7 @@ def open_sources(settings: Settings, place: DataLocation) -> Sources:
     """The sets of a data set; with `held_out`, val is a part of train. Raises UserError as `check`
     does."""
     if kind_of(settings) not in SOURCES:
-        raise UserError(f"data.source {settings.source!r}: valid: '' (folders or tars), hfds/NAME, wds/")
+        raise UserError(f"data.source {settings.source!r}: valid: '' (folders or tars), torchvision/NAME, hfds/NAME, wds/")
     if settings.streamed:
         names = dict(stream_reader(settings, place, settings.train).class_to_idx)
         return _with_shifted({}, settings, place, names)
@@ -98,8 +101,8 @@ def open_sources(settings: Settings, place: DataLocation) -> Sources:
 
 
 def _training_classes(settings: Settings, where: str, reader: Any) -> dict[Any, int]:
-    """Class numbers by folder name, or a Hugging Face data set's own. Raises UserError for another
-    number than declared."""
+    """Class numbers by folder name, or those of a Hugging Face or torchvision set. Raises UserError
+    for another number than declared."""
     found = _labels(reader)
     ensure_equal(where, "classes", len(found), settings.num_classes)
     words = range(settings.num_classes) if kind_of(settings) else sorted(found)
@@ -136,10 +139,12 @@ def _shifted(name: str, shifted: ShiftedSet, settings: Settings, place: DataLoca
 
 
 def _reader(settings: Settings, place: DataLocation, split: Split) -> tuple[str, Any]:
-    """(path or name, timm's reader) of a split with access by index."""
+    """(path or name, reader) of a split with access by index."""
     if not kind_of(settings):
         path = _split_path(root_of(place), split.split)
         return str(path), files_in(path)
+    if settings.torchvision is not None:
+        return where_of(settings, split), TorchvisionReader(settings, place, split)
     with one_line_errors(where_of(settings, split)):
         reader = create_reader(settings.source, root=place.root and str(place.root), split=split.split)
     return where_of(settings, split), reader
@@ -160,6 +165,8 @@ def _labels(reader: Any) -> dict[Any, Any]:
         return dict(reader.class_name_to_idx)
     if isinstance(reader, ReaderImageFolder):
         return dict(reader.class_to_idx)
+    if isinstance(reader, TorchvisionReader):
+        return {label: label for label in sorted(set(reader.labels))}
     return {label: label for label in reader.dataset.unique(reader.label_key)}
 
 

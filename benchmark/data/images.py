@@ -1,12 +1,12 @@
 """Photographs through timm's readers: image folders, tars and Hugging Face data sets by index,
-WebDataset as a stream.
+WebDataset as a stream; and torchvision's data sets, by index.
 
 How a training image is augmented is a pure function of (stream, epoch, image), how a batch is mixed
 one of (stream, step), whatever the number of loader processes and ranks, and wherever a training
 begins.
 
-Classes are numbered by the sorted names of the training set's class folders; `hfds` and `wds` keep
-their own numbers. Shifted sets are always folders or tars.
+Classes are numbered by the sorted names of the training set's class folders; `torchvision`, `hfds`
+and `wds` keep their own numbers. Shifted sets are always folders or tars.
 
 WebDataset shards (`wds`) are streamed and have no images by index, so less holds of them. The order
 also depends on the number of loader processes: each reads its own shards, through timm's shuffle

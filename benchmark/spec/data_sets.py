@@ -1,13 +1,14 @@
-"""A protocol's `data` block: the embedded task, or images through timm's readers."""
+"""A protocol's `data` block: the embedded task, or images through timm's readers or torchvision."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from benchmark.spec import bounds
 from benchmark.spec.records import NUMBER, ClassCount, ImageCount, Name, NotNegative, Positive, Record
+from benchmark.spec.torchvision_sets import TorchvisionSet, set_of, with_facts
 from families.spec import UnknownName, quoted
 
 EVALUATION_SETS = ("val", "test")
@@ -127,11 +128,14 @@ class ImagesTraining(Record):
 
 
 class Images(Record):
-    """Images in `--data DIR`, through timm's data set factory (benchmark/data/images.py).
+    """Images in `--data DIR`, through timm's data set factory or torchvision's classes
+    (benchmark/data/images.py).
 
     `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or
-    "hfds/NAME". val is either `held_out` of the training images or a split of its own. Evaluation
-    resizes the shorter side to the input size / crop_pct and crops the centre.
+    "hfds/NAME"; or it is "torchvision/NAME", of which classes and splits are known and may be left
+    out (benchmark/spec/torchvision_sets.py). val is either `held_out` of the training images or a
+    split of its own. Evaluation resizes the shorter side to the input size / crop_pct and crops the
+    centre.
     """
 
     name: Literal["images"]
@@ -145,6 +149,19 @@ class Images(Record):
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     shifted: dict[Name, ShiftedSet] = {}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, content: Any) -> Any:
+        return with_facts(content)
+
+    @model_validator(mode="after")
+    def _splits_there(self) -> Images:
+        found = self.torchvision
+        for split in (self.train, self.test, self.val):
+            if found is not None and split is not None and split.split not in found[1].splits:
+                raise ValueError(str(UnknownName(f"split of {found[0]}", split.split, found[1].splits)))
+        return self
+
     @model_validator(mode="after")
     def _one_val(self) -> Images:
         if (self.val is None) == (self.held_out == 0):
@@ -156,6 +173,11 @@ class Images(Record):
         if self.streamed and self.held_out:
             raise ValueError(f"source {quoted(self.source)} is streamed: nothing can be held out of it; val names a split")
         return self
+
+    @property
+    def torchvision(self) -> tuple[str, TorchvisionSet] | None:
+        """(torchvision's name, the set) of a source that torchvision reads; None for another one."""
+        return set_of(self.source)
 
     @property
     def streamed(self) -> bool:

@@ -29,6 +29,7 @@ from benchmark.spec.records import (
     Width,
     validated,
 )
+from benchmark.spec.torchvision_sets import with_facts
 from benchmark.spec.yaml_files import find_file, read_value, read_yaml, shipped
 from families.spec import UnknownName, UserError, quoted
 
@@ -138,7 +139,8 @@ class Protocol(Record):
         together: the most runs that train in one process; each holds a model and an optimiser.
         datasets: other tasks to transfer to from the same teachers, by their names in arms. A file
             gives a `data` block or the name of the protocol that has it; the rest is this
-            protocol's. Their images lie in a folder of that name in the data folder or beside it.
+            protocol's. Their images lie in a folder of that name in the data folder or beside it;
+            those that torchvision fetches in the data folder itself.
     """
 
     title: str
@@ -217,7 +219,7 @@ class Protocol(Record):
 
 def _with_steps(content: dict[str, Any]) -> dict[str, Any]:
     """A protocol file's content with epochs converted to steps of whole batches."""
-    data: Any = content.get("data")
+    data: Any = with_facts(content.get("data"))
 
     def stepped(recipe: Any) -> Any:
         if not isinstance(recipe, dict) or recipe.get("epochs") is None:

@@ -19,7 +19,9 @@ from families.spec import MOST_SHOWN, UnknownName, UserError, one_line, quoted
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from benchmark.data import DataLocation
     from benchmark.spec.bounds import Whole
+    from benchmark.spec.data_sets import Images
     from benchmark.spec.protocol import Protocol
 
 DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
@@ -139,6 +141,23 @@ def fetch_with_bar(family: str, size: str, folder: Path, console: Console) -> Pa
         return fetch(families.spec(family).teacher(size), f"{family}-{size}", folder, lambda done, of: progress(
             f"fetching {family} {size}", done, of or 0
         ))  # fmt: skip
+
+
+def fetch_images_with_bar(settings: Images, place: DataLocation, console: Console) -> None:
+    """Put a protocol's images into the data folder, if torchvision has them and they are missing.
+    Another process that does so is waited for. Raises UserError."""
+    if settings.torchvision is None:
+        return
+    from benchmark.data.torchvision_files import fetch, is_there, unfinished
+    from benchmark.storage.files import ensure_writable
+    from benchmark.storage.locks import locked
+
+    if is_there(settings, place):
+        return
+    mark = unfinished(settings, place)
+    ensure_writable("--data", mark.parent)
+    with locked(mark, wait=True), counting_bar(console) as progress:
+        fetch(settings, place, lambda done, of: progress(f"fetching {settings.source}", done, of))
 
 
 def cores() -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import families
-from benchmark.cli.support.common import cores, counting_bar, fetch_with_bar
+from benchmark.cli.support.common import cores, counting_bar, fetch_images_with_bar, fetch_with_bar
 from benchmark.cli.support.torchrun import local_process_count
 from families.spec import UserError
 
@@ -85,13 +85,18 @@ def _placed(args: argparse.Namespace, launch: Launch, trains: bool) -> Setup:
 
 
 def _checked_data(plan: Plan, setup: Setup, console: Console) -> dict[str, Checked]:
-    """A check of a plan's images, as in Setup.data. Absent sets are named."""
+    """A check of a plan's images, as in Setup.data; those of torchvision are fetched if missing.
+    Absent sets are named."""
     from benchmark.data import check
     from benchmark.execution.setup import data_of, place_of
+    from benchmark.spec.data_sets import Images
 
     place = replace(setup.place, workers=cores())
+    items = {data_of(item.run): item for item in plan.items.values()}
+    for each in items.values():
+        if isinstance(each.run.settings.data, Images):
+            fetch_images_with_bar(each.run.settings.data, place_of(each, place), console)
     with counting_bar(console) as progress:
-        items = {data_of(item.run): item for item in plan.items.values()}
         found = {key: check(each.run.settings.data, place_of(each, place), progress) for key, each in items.items()}
     for reason in dict.fromkeys(reason for each in found.values() for reason in each.absent.values()):
         console.print(f"{reason}: runs are not evaluated on it", highlight=False, soft_wrap=True)
