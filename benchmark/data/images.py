@@ -65,6 +65,9 @@ class Photographs:
             source, images = self.parts["train"]
             rest, held_out = held_out_of(len(images), settings.held_out)
             self.parts |= {"train": (source, rest), "val": (source, held_out)}
+        if settings.student_images is not None:
+            source, images = self.parts["train"]
+            self.parts["train"] = (source, images[held_out_of(len(images), settings.student_images)[1]])
         for name in self.sets():  # files lie class by class; batches must not
             if name in self.parts:
                 source, images = self.parts[name]
@@ -140,7 +143,7 @@ class Photographs:
 
 
 def held_out_of(images: int, held_out: int) -> tuple[Tensor, Tensor]:
-    """(kept, held out) as ascending indices [n] int64: the same for every run and seed."""
+    """(kept, held out) as ascending indices [n] int64: drawn once, the same for every run and seed."""
     order = torch.randperm(images, generator=torch.Generator().manual_seed(0))
     return order[held_out:].sort().values, order[:held_out].sort().values
 

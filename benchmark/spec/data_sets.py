@@ -65,6 +65,11 @@ class CuedDigits(Record):
         return 10
 
     @property
+    def of_teachers(self) -> CuedDigits:
+        """The same: students and teachers learn from fresh images."""
+        return self
+
+    @property
     def shifted_sets(self) -> tuple[str, ...]:
         """The names of the shifted test sets."""
         return ("unseen_colours", "noise")
@@ -109,14 +114,16 @@ class ShiftedSet(Record):
 
 
 class ImagesTraining(Record):
-    """What is trained on of `Images`. `crop_pct` where training images are cropped as for
-    evaluation; `val` and `crop_pct` for transfers that use the validation set in training."""
+    """What is trained on of `Images`; `student_images` of students alone. `crop_pct` where training
+    images are cropped as for evaluation; `val` and `crop_pct` for transfers that use the validation
+    set in training."""
 
     name: Literal["images"]
     source: str = ""
     num_classes: ClassCount
     train: Split
     held_out: int = 0
+    student_images: int | None = None
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     crop_pct: Positive | None = None
     val: Split | None = None
@@ -124,7 +131,7 @@ class ImagesTraining(Record):
     @property
     def training_images(self) -> int:
         """Images of an epoch."""
-        return self.train.images - self.held_out
+        return self.student_images or self.train.images - self.held_out
 
 
 class Images(Record):
@@ -134,8 +141,9 @@ class Images(Record):
     `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or
     "hfds/NAME"; or it is "torchvision/NAME", of which classes and splits are known and may be left
     out (benchmark/spec/torchvision_sets.py). val is either `held_out` of the training images or a
-    split of its own. Evaluation resizes the shorter side to the input size / crop_pct and crops the
-    centre.
+    split of its own. Students learn from `student_images` of the training images, the same for every
+    run; teachers that the protocol trains learn from all. Evaluation resizes the shorter side to the
+    input size / crop_pct and crops the centre.
     """
 
     name: Literal["images"]
@@ -145,6 +153,7 @@ class Images(Record):
     test: Split
     val: Split | None = None
     held_out: Annotated[int, NUMBER, Field(ge=0, le=bounds.IMAGES.most)] = 0
+    student_images: ImageCount | None = None
     crop_pct: Positive = Field(default=0.875, le=1)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     shifted: dict[Name, ShiftedSet] = {}
@@ -168,10 +177,15 @@ class Images(Record):
             raise ValueError("either held_out images of train are val, or val names a split")
         if self.held_out >= self.train.images:
             raise ValueError(f"held_out {self.held_out} leaves none of {self.train.images} training images")
+        if self.training_images > self.train.images - self.held_out:
+            raise ValueError(
+                f"student_images {self.student_images}: there are {self.train.images - self.held_out} to choose from"
+            )
         if taken := RESERVED & set(self.shifted):
             raise ValueError(f"shifted: {', '.join(sorted(taken))} is a name of its own")
-        if self.streamed and self.held_out:
-            raise ValueError(f"source {quoted(self.source)} is streamed: nothing can be held out of it; val names a split")
+        if self.streamed and (self.held_out or self.student_images):
+            told = "nothing can be held out of it, nor some of it chosen; val names a split"
+            raise ValueError(f"source {quoted(self.source)} is streamed: {told}")
         return self
 
     @property
@@ -187,7 +201,12 @@ class Images(Record):
     @property
     def training_images(self) -> int:
         """Images of an epoch."""
-        return self.train.images - self.held_out
+        return self.student_images or self.train.images - self.held_out
+
+    @property
+    def of_teachers(self) -> Images:
+        """The same with all training images."""
+        return self.model_copy(update={"student_images": None})
 
     @property
     def shifted_sets(self) -> tuple[str, ...]:
@@ -202,6 +221,7 @@ class Images(Record):
             num_classes=self.num_classes,
             train=self.train,
             held_out=self.held_out,
+            student_images=self.student_images,
             interpolation=self.interpolation,
             crop_pct=self.crop_pct if uses_val or not augmented else None,
             val=self.val if uses_val else None,

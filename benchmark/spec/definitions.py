@@ -247,6 +247,8 @@ def teacher_run(protocol: Protocol, family: str, size: str, seed: int, recipe: s
     if protocol.teacher is None:
         raise UserError("this protocol's teachers are pre-trained already")
     spec = families.spec(family)
+    protocol = protocol.model_copy(update={"data": protocol.data.of_teachers})
+    assert protocol.teacher is not None
     conditions = _conditions(protocol, protocol.teacher.by(recipe).recipe)
     whole = architecture(protocol, spec, size, spec.components(size))
     return Run(

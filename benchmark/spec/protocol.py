@@ -218,16 +218,20 @@ class Protocol(Record):
 
 
 def _with_steps(content: dict[str, Any]) -> dict[str, Any]:
-    """A protocol file's content with epochs converted to steps of whole batches."""
+    """A protocol file's content with epochs converted to steps of whole batches: of all training
+    images for teachers, of those that are theirs for students."""
     data: Any = with_facts(content.get("data"))
 
-    def stepped(recipe: Any) -> Any:
+    def stepped(recipe: Any, few: Any = None) -> Any:
         if not isinstance(recipe, dict) or recipe.get("epochs") is None:
             return recipe
         if recipe.get("steps") is not None:
             raise ValueError("a recipe gives epochs or steps, not both (write null for the one that is not meant)")
         try:  # as pydantic reads numbers
-            images, size = int(data["train"]["images"]) - int(data.get("held_out", 0)), int(recipe["batch_size"])
+            images, size = (
+                int(few or data["train"]["images"]) - int(not few and data.get("held_out", 0)),
+                int(recipe["batch_size"]),
+            )
             steps = max(1, round(float(recipe["epochs"]) * (images // size)))
         except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError):  # their own records say what is wrong
             return recipe | {"steps": 1}
@@ -235,12 +239,12 @@ def _with_steps(content: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"a batch of {size} is more than the {images} training images")
         return recipe | {"steps": steps, "epochs": None}
 
-    changed = dict(content)
+    changed, few = dict(content), data.get("student_images") if isinstance(data, dict) else None
     if "recipe" in content:
-        changed["recipe"] = stepped(content["recipe"])
+        changed["recipe"] = stepped(content["recipe"], few)
     if isinstance(content.get("recipes"), dict):
         given = {method: recipe for method, recipe in content["recipes"].items() if recipe is not None}
-        changed["recipes"] = {method: stepped(recipe) for method, recipe in given.items()}
+        changed["recipes"] = {method: stepped(recipe, few) for method, recipe in given.items()}
     if isinstance(content.get("teacher"), dict):
         changed["teacher"] = content["teacher"] | {"recipe": stepped(content["teacher"].get("recipe"))}
         if isinstance(content["teacher"].get("others"), dict):

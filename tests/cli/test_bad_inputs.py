@@ -202,6 +202,11 @@ TEXTS = {
     "an unknown data set": ("--protocol", MINI + DATA.replace("cued_digits", "cued_letters")),
     "a data set of another name's keys": ("--protocol", MINI + "data: {source: x}\n"),
     "more held out than there are": ("--protocol", "extends: imagenet\ndata: {held_out: 10000000000}\n"),
+    "more for students than there are": ("--protocol", "extends: fashion_mini\ndata: {student_images: 55001}\n"),
+    "some of a stream": (
+        "--protocol",
+        "extends: imagenet\ndata: {source: wds/, held_out: 0, val: {split: v, images: 9}, student_images: 9}\n",
+    ),
     "epochs and steps": ("--protocol", "extends: imagenet\nrecipe: {epochs: 3, steps: 4}\n"),
     "a study without arms": ("--study", "title: t\narms: []\n"),
     "an arm that is none": ("--study", "title: t\narms: [standard-clone]\n"),

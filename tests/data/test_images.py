@@ -58,6 +58,19 @@ def load(root, described=None, **place):
     return images.load(described or settings(), DataLocation(root=root, **place), SIZE, IMAGENET)
 
 
+def test_students_learn_from_few_of_the_images(folder):
+    """The same ones for every seed, none of val's; in an epoch each once."""
+    few = load(folder, settings(student_images=16))
+    whole = load(folder)
+    chosen = {name: set(few.parts[name][1].tolist()) for name in ("train", "val")}
+    assert len(chosen["train"]) == 16 and chosen["train"] < set(whole.parts["train"][1].tolist())
+    assert chosen["val"] == set(whole.parts["val"][1].tolist())
+    drawn_ones = [{image for _, image in islice(order, 1).__next__()} for order in (
+        images.shuffled(f"student:{seed}", few.parts["train"][1], 16, range(16), 0) for seed in (0, 1)
+    )]  # fmt: skip
+    assert drawn_ones == [chosen["train"], chosen["train"]]
+
+
 def drawn(data, batches, augment=ALONE, start=0, stream="student:0", **changes):
     return list(islice(data.train(stream, recipe(augment, **changes), start), batches))
 

@@ -157,6 +157,23 @@ def test_an_input_size_and_the_rule_of_its_position_tables_are_part_of_the_key(m
         run_at(225, "dinov2")
 
 
+def test_students_learn_from_few_images_and_their_teachers_from_all():
+    protocol = load_protocol("fashion_mini")[1]
+    student, teacher = (
+        student_run(protocol, "deit", "base", Arm.parse("standard-copy"), 0),
+        teacher_run(protocol, "deit", "base", 0),
+    )
+    assert (student.protocol.data.training_images, student.settings.data.training_images) == (1000, 1000)
+    assert (teacher.protocol.data.training_images, teacher.settings.data.training_images) == (55_000, 55_000)
+    assert protocol.teacher.recipe.steps == 4 * (55_000 // 128)
+    everything = load_protocol("fashion_mini")[1].model_copy(update={"data": protocol.data.of_teachers})
+    assert student_run(everything, "deit", "base", Arm.parse("standard-copy"), 0).key != student.key
+    assert teacher_run(everything, "deit", "base", 0).key == teacher.key
+    content = {"data": {"name": "images", "source": "torchvision/FashionMNIST", "held_out": 5000, "student_images": 256}}
+    recipe = {"epochs": 3, "batch_size": 128, "lr": 1, "warmup": 0, "weight_decay": 0}
+    assert validated(Protocol, protocol.model_dump() | content | {"recipe": recipe}, "mine").recipe.steps == 3 * 2
+
+
 def test_what_changes_a_key():
     base = student_run(TINY, "deit3", "base", Arm.parse("matched-distill"), 0)
     content = tiny_protocol()
