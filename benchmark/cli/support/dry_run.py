@@ -123,7 +123,8 @@ def _state(row: dict[str, Any]) -> str:
 def _show_costs(found: dict[str, Any], launch: Launch, console: Console) -> None:
     """By arithmetic where the teachers are real ones, and by measurement where there is one."""
     needs, cost, past = found["bill"], found["estimate"], found["experience"]
-    hours = f"{needs['gpu_hours']:,.0f} GPU-hours ({ASSUMED}), " if launch.protocol.teacher is None else ""
+    number = needs["gpu_hours"]
+    hours = f"{number:,.{0 if number >= 10 else 1}f} GPU-hours ({ASSUMED}), " if launch.protocol.teacher is None else ""
     disk = needs["disk_gb"]
     told = [f"by arithmetic: {hours}{f'{disk:,.0f} GB' if disk >= 1 else f'{1000 * disk:,.0f} MB'} in --work"]
     if past["covered"]:
