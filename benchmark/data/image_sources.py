@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +142,7 @@ def _reader(settings: Settings, place: DataLocation, split: Split) -> tuple[str,
     """(path or name, reader) of a split with access by index."""
     if not kind_of(settings):
         path = _split_path(root_of(place), split.split)
-        return str(path), files_in(path)
+        return str(path), files_in(path, settings.classes)
     if settings.torchvision is not None:
         return where_of(settings, split), TorchvisionReader(settings, place, split)
     with one_line_errors(where_of(settings, split)):
@@ -150,13 +150,15 @@ def _reader(settings: Settings, place: DataLocation, split: Split) -> tuple[str,
     return where_of(settings, split), reader
 
 
-def files_in(path: Path) -> Any:
-    """The reader of image folders, of a tar or of a folder of tars."""
+def files_in(path: Path, classes: Sequence[str] = ()) -> Any:
+    """The reader of image folders, of a tar or of a folder of tars; of the named folders alone, if
+    any are named."""
+    chosen: Any = {name: number for number, name in enumerate(sorted(classes))}
     with one_line_errors(str(path)):
         if path.is_file() or any(path.glob("*.tar")):
             # Forked processes would share an open tar, and move each other's place in it.
-            return ReaderImageInTar(str(path), cache_tarfiles=False, cache_tarinfo=False)
-        return create_reader("", root=str(path))
+            return ReaderImageInTar(str(path), class_map=chosen, cache_tarfiles=False, cache_tarinfo=False)
+        return create_reader("", root=str(path), class_map=chosen)
 
 
 def _labels(reader: Any) -> dict[Any, Any]:

@@ -121,6 +121,7 @@ class ImagesTraining(Record):
     name: Literal["images"]
     source: str = ""
     num_classes: ClassCount
+    classes: tuple[str, ...] = ()
     train: Split
     held_out: int = 0
     student_images: int | None = None
@@ -140,7 +141,8 @@ class Images(Record):
 
     `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or
     "hfds/NAME"; or it is "torchvision/NAME", of which classes and splits are known and may be left
-    out (benchmark/spec/torchvision_sets.py). val is either `held_out` of the training images or a
+    out (benchmark/spec/torchvision_sets.py). `classes`: the folders that are used; none named: all.
+    val is either `held_out` of the training images or a
     split of its own. Students learn from `student_images` of the training images, the same for every
     run; teachers that the protocol trains learn from all. Evaluation resizes the shorter side to the
     input size / crop_pct and crops the centre.
@@ -149,6 +151,7 @@ class Images(Record):
     name: Literal["images"]
     source: str = ""
     num_classes: ClassCount
+    classes: tuple[str, ...] = ()
     train: Split
     test: Split
     val: Split | None = None
@@ -175,6 +178,8 @@ class Images(Record):
     def _one_val(self) -> Images:
         if (self.val is None) == (self.held_out == 0):
             raise ValueError("either held_out images of train are val, or val names a split")
+        if self.classes and (self.source or len(set(self.classes)) != self.num_classes):
+            raise ValueError(f"classes: {self.num_classes} different names of folders; other sources choose none")
         if self.held_out >= self.train.images:
             raise ValueError(f"held_out {self.held_out} leaves none of {self.train.images} training images")
         if self.training_images > self.train.images - self.held_out:
@@ -219,6 +224,7 @@ class Images(Record):
             name=self.name,
             source=self.source,
             num_classes=self.num_classes,
+            classes=self.classes,
             train=self.train,
             held_out=self.held_out,
             student_images=self.student_images,

@@ -71,6 +71,28 @@ def test_students_learn_from_few_of_the_images(folder):
     assert drawn_ones == [chosen["train"], chosen["train"]]
 
 
+def test_some_of_the_classes(folder, tmp_path):
+    """Those that the protocol names, numbered among themselves, out of folders and tars; a name that is not there is told."""
+    names = wnids(4)[1:3]
+    described = {"num_classes": 2, "classes": names[::-1], "train": {"split": "train", "images": 30}}
+    described = settings(**described, test={"split": "validation", "images": 11})
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / f"{split}.tar", "w") as tar:
+            tar.add(folder / split, split)
+    for root in (folder, tmp_path):
+        data = load(root, described)
+        for name, number in (("train", 22), ("val", 8), ("test", 11)):
+            source, chosen = data.parts[name]
+            assert len(chosen) == number
+            for index in chosen.tolist():
+                assert names[source.image(index)[1]] in source.filename(index)
+    strange = described.model_copy(update={"classes": (names[0], "n00000000")})
+    with says("15 images, but the protocol says 30"):
+        load(folder, strange)
+    with pytest.raises(ValueError, match="classes: 2 different names of folders"):
+        Images.model_validate(described.model_dump() | {"classes": names[:1]})
+
+
 def drawn(data, batches, augment=ALONE, start=0, stream="student:0", **changes):
     return list(islice(data.train(stream, recipe(augment, **changes), start), batches))
 

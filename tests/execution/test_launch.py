@@ -180,8 +180,8 @@ def test_results_that_cannot_be_written_lose_nothing(tiny, tmp_path):
 
 @pytest.mark.long
 def test_nulls_on_mini(tmp_path):
-    """Attention that carries nothing of the image is no success, by Copy and by Distillation, and no student learns where to
-    look by copying it."""
+    """Attention that carries nothing of the image is no success, by Copy and by Distillation. Copied, it costs a student
+    most of what it would learn; but for the average map, no more than guessing among an image's digits is left."""
     sources = ("other-image", "average", "uniform", "untrained")
     nulls = [f"standard-{method}+source={source}" for method in ("copy", "distill") for source in sources]
     study = tmp_path / "early_nulls.yaml"
@@ -193,5 +193,7 @@ def test_nulls_on_mini(tmp_path):
     board = leaderboard(("mini", ""), load_study(str(study)), results, comparisons=8, measure="area")
     gaps = {entry.arm.name: entry.gap for entry in board.rows[0].entries if entry.arm.transfers}
     assert len(gaps) == 8 and "success" not in {gap.verdict for gap in gaps.values()}
+    copied = [name for name in nulls if "copy" in name]
+    assert all(gaps[name].value < -10 for name in copied)
     ends = {entry.arm.name: entry.top1 for entry in board.rows[0].entries}
-    assert max(ends[name] for name in nulls if "copy" in name) < 45  # guessing among three digits gives about 40
+    assert max(ends[name] for name in copied if "average" not in name) < 55  # guessing among one to four digits gives 52
