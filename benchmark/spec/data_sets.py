@@ -142,10 +142,10 @@ class Images(Record):
     `source` is the factory's prefix: "" for image folders and tars, else as in "wds/" or
     "hfds/NAME"; or it is "torchvision/NAME", of which classes and splits are known and may be left
     out (benchmark/spec/torchvision_sets.py). `classes`: the folders that are used; none named: all.
-    val is either `held_out` of the training images or a
-    split of its own. Students learn from `student_images` of the training images, the same for every
-    run; teachers that the protocol trains learn from all. Evaluation resizes the shorter side to the
-    input size / crop_pct and crops the centre.
+    val is either `held_out` of the training images or a split of its own. Students learn from
+    `student_images` of the training images, the same for every run; teachers that the protocol
+    trains learn from all. Evaluation resizes the shorter side to the input size / crop_pct and
+    crops the centre.
     """
 
     name: Literal["images"]

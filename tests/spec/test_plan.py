@@ -349,7 +349,7 @@ def test_what_a_protocol_offers():
     """To claims: follows from its teachers, and is declared of its task. It changes no run."""
     needs = ("pretrained", "unsaturated")
     found = {name: load_protocol(name)[1].lacks(needs) for name in shipped("protocols")}
-    assert found["mini"] == needs and not any(lacks for name, lacks in found.items() if name != "mini")
+    assert found.pop("mini") == needs and found.pop("fashion_mini") == ("pretrained",) and not any(found.values())
     assert MINI.lacks(()) == () and MINI.lacks(("unsaturated",)) == ("unsaturated",)
     solved, open_ended = (MINI.model_copy(update={"saturated": each}) for each in (True, False))
     assert open_ended.lacks(needs) == ("pretrained",)

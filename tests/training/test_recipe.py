@@ -380,7 +380,7 @@ def test_a_protocol_extends_another_one(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"recipe": {"steps": 5}}, "epochs or steps, not both"),
+        ({"recipe": {"epochs": 2, "steps": 5}}, "epochs or steps, not both"),
         ({"recipe": {"batch_size": 200}}, "a batch of 200 is more than the 80 training images"),
         ({"data": IMAGES | {"held_out": 0}}, "either held_out images of train are val, or val names a split"),
         ({"data": IMAGES | {"held_out": 100}}, "leaves none of 100"),
