@@ -71,9 +71,9 @@ def test_files_that_are_named_exist(page):
         assert (ROOT / name.partition("NAME")[0]).exists(), name
 
 
-def cost_of(teachers):
-    protocol, study = load_protocol("imagenet")[1], load_study("main")[1]
-    plan = make_plan("imagenet", protocol, "main", study, teachers, protocol.seeds)
+def cost_of(teachers, name="imagenet"):
+    protocol, study = load_protocol(name)[1], load_study("main")[1]
+    plan = make_plan(name, protocol, "main", study, teachers, protocol.seeds)
     items = list(plan.items.values())
     needs = {"gpu_hours": estimate(items, by_arithmetic, protocol.together).hours}
     return len(items), needs | {"disk_gb": disk_bytes(items, protocol.together) / 1e9}
@@ -138,7 +138,8 @@ def test_the_clusters_settings_are_valid():
 
 
 def test_the_data_sets_are_those_of_the_code():
-    rows = [line for line in (ROOT / "docs" / "data.md").read_text().splitlines() if line.startswith("| `")]
+    page = (ROOT / "docs" / "data.md").read_text().partition("## Protocols on these sets")
+    rows = [line for line in page[0].splitlines() if line.startswith("| `")]
     assert len(rows) == len(SETS)
     for row, (name, facts) in zip(rows, SETS.items(), strict=True):
         splits = ", ".join(f"{split} {each.images:,}" for split, each in facts.splits.items())
@@ -146,6 +147,20 @@ def test_the_data_sets_are_those_of_the_code():
         assert row.startswith(
             f"| `{name}` | {facts.classes} | {splits} | {where}{', '.join(f'`{file}`' for file in facts.files)} |"
         )
+
+
+def test_the_costs_of_protocols_for_one_gpu_are_those_of_the_code():
+    page = (ROOT / "docs" / "data.md").read_text().partition("## Protocols on these sets")[2]
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    told = {name.strip("`"): row for row in rows for name in row[0].split(", ")}
+    real = {name for name in shipped("protocols") if load_protocol(name)[1].img_size is not None}
+    assert set(told) == real and len(rows) >= 6
+    for name, (_, _, pixels, epochs, *hours) in told.items():
+        protocol = load_protocol(name)[1]
+        steps = protocol.data.training_images // protocol.recipe.batch_size * int(epochs)
+        assert (str(protocol.img_size), steps) == (pixels, protocol.recipe.steps), name
+        found = [cost_of([("dinov2", size)], name)[1]["gpu_hours"] for size in ("small", "base")]
+        assert [f"{each:,.{0 if each >= 10 else 1}f}" for each in found] == hours, name
 
 
 def test_the_page_of_studies_is_whole():
