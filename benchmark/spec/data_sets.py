@@ -182,9 +182,9 @@ class Images(Record):
             raise ValueError(f"classes: {self.num_classes} different names of folders; other sources choose none")
         if self.held_out >= self.train.images:
             raise ValueError(f"held_out {self.held_out} leaves none of {self.train.images} training images")
-        if self.training_images > self.train.images - self.held_out:
+        if self.training_images > self.of_teachers.training_images:
             raise ValueError(
-                f"student_images {self.student_images}: there are {self.train.images - self.held_out} to choose from"
+                f"student_images {self.student_images}: more than {self.of_teachers.training_images} training images"
             )
         if taken := RESERVED & set(self.shifted):
             raise ValueError(f"shifted: {', '.join(sorted(taken))} is a name of its own")

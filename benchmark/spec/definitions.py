@@ -246,10 +246,9 @@ def teacher_run(protocol: Protocol, family: str, size: str, seed: int, recipe: s
     """
     if protocol.teacher is None:
         raise UserError("this protocol's teachers are pre-trained already")
-    spec = families.spec(family)
+    spec, taught = families.spec(family), protocol.teacher.by(recipe).recipe
     protocol = protocol.model_copy(update={"data": protocol.data.of_teachers})
-    assert protocol.teacher is not None
-    conditions = _conditions(protocol, protocol.teacher.by(recipe).recipe)
+    conditions = _conditions(protocol, taught)
     whole = architecture(protocol, spec, size, spec.components(size))
     return Run(
         protocol=conditions, student=whole, seed=seed, role="teacher", family=family, size=size, task=_task(protocol)

@@ -228,10 +228,8 @@ def _with_steps(content: dict[str, Any]) -> dict[str, Any]:
         if recipe.get("steps") is not None:
             raise ValueError("a recipe gives epochs or steps, not both (write null for the one that is not meant)")
         try:  # as pydantic reads numbers
-            images, size = (
-                int(few or data["train"]["images"]) - int(not few and data.get("held_out", 0)),
-                int(recipe["batch_size"]),
-            )
+            images = int(few) if few else int(data["train"]["images"]) - int(data.get("held_out", 0))
+            size = int(recipe["batch_size"])
             steps = max(1, round(float(recipe["epochs"]) * (images // size)))
         except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError):  # their own records say what is wrong
             return recipe | {"steps": 1}
@@ -264,9 +262,7 @@ def load_protocol(word: str) -> tuple[str, Protocol]:
     """
     word, values = split_values(word)
     path = find_file("protocol", word, shipped("protocols"))
-    content = _extended(path)
-    for key, value in values.items():
-        content = _replaced(content, key, key, read_value(value))
+    content = _replaced(_extended(path), _nested(values)) if values else _extended(path)
     told = f"protocol {word}" if path.stem == word else str(path)
     return _named(path.stem, values), validated(Protocol, content, _named(told, values))
 
@@ -299,12 +295,31 @@ def _named(word: str, values: Mapping[str, str]) -> str:
     return "".join([word, *(f"+{key}={value}" for key, value in values.items())])
 
 
-def _replaced(content: Any, key: str, whole: str, value: Any) -> Any:
-    """A section with another value at a dotted key, the end of the `whole` one."""
-    first, _, rest = key.partition(".")
+def _nested(values: Mapping[str, str]) -> dict[str, Any]:
+    """Values by dotted key, as the sections of a file. Raises UserError for a key below a value."""
+    found = dict[str, Any]()
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        section = found
+        for each in sections:
+            section = section.setdefault(each, {})
+            if not isinstance(section, dict):
+                raise UserError(f"--set {quoted(key)}: {quoted(each)} is given a value too")
+        section[last] = read_value(value)
+    return found
+
+
+def _replaced(content: Any, given: dict[str, Any], place: str = "") -> Any:
+    """A section with other values, those of its own sections below it; `place` is its dotted key."""
     if not isinstance(content, dict):
-        raise UserError(f"--set {quoted(whole)}: {quoted(whole.removesuffix(f'.{key}'))} is no section of the protocol")
-    return _merged(content, {first: _replaced(content.get(first) or {}, rest, whole, value) if rest else value})
+        raise UserError(f"--set: {quoted(place)} is no section of the protocol")
+    new = dict[str, Any]()
+    for key, value in given.items():
+        inner = content.get(key, {})
+        new[key] = (
+            _replaced({} if inner is None else inner, value, f"{place}.{key}".lstrip(".")) if isinstance(value, dict) else value
+        )
+    return _merged(content, new)
 
 
 def _merged(content: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -308,6 +308,8 @@ WORDS = [
     *([*RUN, "--protocol", word] for word in PROTOCOLS),
     *([*RUN, "--set", setting] for setting in SETTINGS),
     [*RUN, "--set", "recipe.steps=3", "--set", "recipe.steps=4"],
+    [*RUN, "--set", "recipe.steps=3", "--set", "recipe.epochs=4"],
+    [*RUN, "--set", "recipe=3", "--set", "recipe.steps=4"],
     *([*RUN, "--study", word] for word in ("", "mian", "main,", "main,mian", "nowhere.yaml", LONG, "x" * 300 + ".yaml")),
     [*RUN, "--cluster", "slrum"],
     [*RUN, "--cluster", LONG],
