@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from benchmark.analysis.claims import Finding
+from benchmark.analysis.claims import Finding, Judged
 from benchmark.analysis.leaderboard import Leaderboard
 from benchmark.reporting.figure import Figure
 from benchmark.reporting.gather import Report
@@ -22,8 +23,8 @@ from families.spec import UserError
 
 BEGIN, END = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
 LEGEND = (
-    "Verdict of a family's teachers, and their gaps in points of {}, lowest to highest. ✓ success: every teacher's"
-    " simultaneous 95 % interval lies above 0; ✗ failure: below 0; mixed: one of each; ~ inconclusive: anything else."
+    "Verdict of a family's teachers, and their gaps, lowest to highest. ✓ success: every teacher's simultaneous 95 %"
+    " interval lies above 0; ✗ failure: below 0; mixed: one of each; ~ inconclusive: anything else.\n"
 )
 
 
@@ -35,12 +36,12 @@ def readme_block(report: Report, folder: str) -> str:
     """
     sections = [_readme_section(board, drawn, folder) for board, drawn in report.figures if board.study == "main"]
     book, page = linked(f"{folder}/{BOOK}"), linked(f"{folder}/{PAGE}")
-    return "\n".join([*sections, f"All tables and figures: {book}. Every seed, with filters: {page}.", ""])
+    return "\n".join([*sections, LEGEND, f"All tables and figures: {book}. Every seed, with filters: {page}.", ""])
 
 
 def _readme_section(board: Leaderboard, drawn: Sequence[Figure], folder: str) -> str:
-    legend = LEGEND.format(board.measure.word)
-    head = f"Protocol {as_text(board.protocol)}, {board.runs} runs, {board.comparisons} comparisons. {legend}\n"
+    name, measure = as_text(board.protocol), board.measure.word
+    head = f"Protocol {name}, {board.runs} runs, {board.comparisons} comparisons. Gaps in points of {measure}.\n"
     families = [markdown(replace(table, notes=())) for table in tables(board) if table.name == "leaderboard"]
     stem = quote(f"{folder}/{board.stem}")
     figures = [f"![{as_text(each.title)}]({stem}-{each.name}.png)\n" for each in drawn if each.png]
@@ -62,17 +63,20 @@ def with_block(path: Path, block: str) -> str:
 
 
 def claims_page(report: Report, folder: str) -> str:
-    """Render one table of claims per protocol: source, commands, measured outcome, published figures.
+    """Render one table per protocol of the claims measured on it (source, commands, outcome,
+    published figures), then one of those measured on none.
 
     `folder` is the path from the page to the reports.
     """
     parts = [CLAIMS_HEAD.format(book=quote(f"{folder}/{BOOK}"), page=quote(f"{folder}/{PAGE}"))]
     for name in dict.fromkeys(finding.protocol for finding in report.findings):
-        own = [finding for finding in report.findings if finding.protocol == name]
-        parts += [f"## Protocol {as_text(name)}\n", markdown(_claims_overview(report, own))]
+        own = [finding for finding in report.findings if finding.protocol == name and finding.measured]
+        rows = [_claim_row(report, finding, judged) for finding in own for judged in finding.judged if judged.measured]
         limits = [f"- {_code(finding.study)}: {as_text(finding.limits)}" for finding in own if finding.limits]
+        parts += [f"## Protocol {as_text(name)}\n", markdown(_claims_table(f"measured on {name}", rows))]
         parts += [f"### What {as_text(name)} can and cannot say\n", *limits, ""] if limits else []
-    return "\n".join(parts)
+    missing = _measured_nowhere(report)
+    return "\n".join([*parts, *(["## Not measured\n", markdown(_claims_table("why", missing))] if missing else [])])
 
 
 CLAIMS_HEAD = """\
@@ -110,22 +114,37 @@ def _code(text: str) -> str:
     return f"`{text}`" if text.isprintable() and not set(text) & set("`|") else as_text(text)
 
 
-def _claims_overview(report: Report, found: Sequence[Finding]) -> Table:
-    rows = [
-        {
-            "experiment": ", ".join(map(str, judged.claim.rows)) or None,
-            "claim": judged.claim.description,
-            "by": judged.who,
-            "commands": Marked("; ".join(map(_code, finding.commands))) or None,
-            "imagenet": Marked(_code(judged.on_imagenet)) if judged.on_imagenet else None,
-            "measured": Marked("; ".join([f"**{judged.word}**", *map(as_text, summary_of(judged))]))
-            if judged.measured
-            else judged.word,
-            "published": "; ".join(published_of(report.published, judged.claim)) or None,
-        }
-        for finding in found
-        for judged in finding.judged
-    ]
-    titles = {"experiment": "experiment", "claim": "claim", "by": "by", "commands": f"command for {found[0].protocol}"}
-    titles |= {"imagenet": "command for ImageNet", "measured": f"measured on {found[0].protocol}", "published": "published"}
+def _measured_nowhere(report: Report) -> list[dict[str, Any]]:
+    """A row for each claim that no protocol's results measure, with the reason by protocol."""
+    claims: dict[tuple[str, str], list[tuple[Finding, Judged]]] = {}
+    for finding in report.findings:
+        for judged in finding.judged:
+            claims.setdefault((finding.study, judged.claim.description), []).append((finding, judged))
+    rows = []
+    for every in claims.values():
+        if any(judged.measured for _, judged in every):
+            continue
+        reasons: dict[str, list[str]] = {}
+        for finding, judged in every:
+            reasons.setdefault(judged.word, []).append(finding.protocol)
+        told = [word if len(reasons) == 1 else f"{', '.join(names)}: {word}" for word, names in reasons.items()]
+        rows.append(_claim_row(report, *every[-1]) | {"measured": "; ".join(told)})
+    return rows
+
+
+def _claim_row(report: Report, finding: Finding, judged: Judged) -> dict[str, Any]:
+    return {
+        "experiment": ", ".join(map(str, judged.claim.rows)) or None,
+        "claim": judged.claim.description,
+        "by": judged.who,
+        "commands": Marked("; ".join(map(_code, finding.commands))) or None,
+        "imagenet": Marked(_code(judged.on_imagenet)) if judged.on_imagenet else None,
+        "measured": Marked("; ".join([f"**{judged.word}**", *map(as_text, summary_of(judged))])),
+        "published": "; ".join(published_of(report.published, judged.claim)) or None,
+    }
+
+
+def _claims_table(measured: str, rows: Sequence[dict[str, Any]]) -> Table:
+    titles = {"experiment": "experiment", "claim": "claim", "by": "by", "commands": "command"}
+    titles |= {"imagenet": "command for ImageNet", "measured": measured, "published": "published"}
     return Table("claims", "Claims", tuple(Column(key, title, left=True) for key, title in titles.items()), tuple(rows))

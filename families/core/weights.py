@@ -38,15 +38,16 @@ from families.core.positions import resize
 from families.spec import Family, Layout, Official, Positions, Teacher, one_line
 
 RECORD = "fetched.json"  # beside a fetched file: its origin
+ORIGIN = ".origin.txt"  # after the name of a file put there by hand: one line of its user about its origin
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
-_UNFINISHED = (".part", ".incomplete", ".json")
+_NO_WEIGHTS = (".part", ".incomplete", ".json", ORIGIN)
 _TIMMS_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
 
 
 def find_weights(folder: Path, family: str, size: str) -> Path | None:
     """A teacher's file in a weights folder: `<family>-<size>.<any suffix>`, or a file with a
     checkpoint's suffix inside the folder `<family>-<size>`. None if there is none; unfinished
-    downloads and JSON do not count.
+    downloads, JSON and `ORIGIN` do not count.
 
     Raises WeightsError that names them for several files.
     """
@@ -61,7 +62,7 @@ def find_weights(folder: Path, family: str, size: str) -> Path | None:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(_UNFINISHED))
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(_NO_WEIGHTS))
 
 
 def file_digest(path: Path) -> str:
@@ -104,10 +105,24 @@ def recorded(folder: Path) -> dict[str, Any]:
 
 
 def record_of(teacher: Teacher, path: Path) -> dict[str, str | None]:
-    """A run's record of its weights: source, revision (None unless the fetch recorded it) and sha256."""
+    """A run's record of its weights: source, revision and sha256.
+
+    The fetch records source and revision. The source of a file put there by hand is what its
+    `ORIGIN` says, and otherwise unknown; its revision is None.
+    """
     record = read_record(path)
-    known = record.get("source") == source_of(teacher)
-    return {"source": source_of(teacher), "revision": record.get("revision") if known else None, "sha256": file_digest(path)}
+    by_hand = told_origin(path) or f"{path.name}, put there by hand in place of {source_of(teacher)}"
+    return {"source": record.get("source", by_hand), "revision": record.get("revision"), "sha256": file_digest(path)}
+
+
+def told_origin(path: Path) -> str | None:
+    """The first line of a weights file's `ORIGIN`, without unprintable characters; None without one."""
+    try:
+        with path.with_name(path.name + ORIGIN).open(encoding="utf-8", errors="replace") as file:
+            line = file.readline(300)
+    except OSError:
+        return None
+    return "".join(filter(str.isprintable, line)).strip() or None
 
 
 def load_pretrained(teacher: Teacher, path: Path, positions: Positions = Family.positions) -> nn.Module:

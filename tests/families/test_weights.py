@@ -22,7 +22,7 @@ import families
 from benchmark.tools.check import TINY
 from benchmark.transfer.reference import reference_maps
 from families.core.checkpoints import WeightsError, check_plain, read_checkpoint, read_torch
-from families.core.weights import RECORD, file_digest, find_weights, load_official, load_pretrained, record_of
+from families.core.weights import ORIGIN, RECORD, file_digest, find_weights, load_official, load_pretrained, record_of
 from families.spec import Family, Teacher
 
 from ..conftest import perturbed
@@ -63,6 +63,7 @@ def test_one_rule_finds_the_file(tmp_path):
     for suffix in ("safetensors", "pth", "pt", "bin", "pth.tar", "npz"):
         family = f"mae{suffix.replace('.', '_')}"
         put(f"{family}-base/{RECORD}"), put(f"{family}-base/model.pth.incomplete"), put(f"{family}-base/notes.txt")
+        put(f"{family}-base.pth{ORIGIN}")
         assert find_weights(tmp_path, family, "base") is None
         inside = put(f"{family}-base/model.{suffix}")
         assert find_weights(tmp_path, family, "base") == inside
@@ -592,16 +593,19 @@ def test_the_record_of_a_run(tmp_path):
     digest = file_digest(path)
     clip = families.spec("clip").teacher("base")
     hub = "hub:timm/vit_base_patch16_clip_224.openai"  # shared with the model that computes with GELU
-    assert record_of(clip, path) == {"source": hub, "revision": None, "sha256": digest}
-    (tmp_path / RECORD).write_text(json.dumps({"source": hub, "revision": "abc", "sha256": digest}))
-    assert record_of(clip, path)["revision"] == "abc"
-    assert record_of(TINY_HEADED, path)["revision"] is None  # another repository's revision
+    by_hand = {"source": f"model.safetensors, put there by hand in place of {hub}", "revision": None}
+    assert record_of(clip, path) == by_hand | {"sha256": digest}
+    fetched = {"source": hub, "revision": "abc", "sha256": digest}
+    (tmp_path / RECORD).write_text(json.dumps(fetched))
+    assert record_of(clip, path) == fetched
     path.write_bytes(b"others")
-    assert record_of(clip, path) == {"source": hub, "revision": None, "sha256": file_digest(path)}
+    assert record_of(clip, path) == by_hand | {"sha256": file_digest(path)}
     (tmp_path / RECORD).write_text("{")
-    assert record_of(clip, path)["revision"] is None
-    moco = families.spec("mocov3").teacher("base")
-    assert record_of(moco, path)["source"] == moco.official.url
+    assert record_of(clip, path) == by_hand | {"sha256": file_digest(path)}
+    (tmp_path / f"{path.name}{ORIGIN}").write_text("from the\x1b[1m authors' page\nsecond line")
+    assert record_of(clip, path) == {"source": "from the[1m authors' page", "revision": None, "sha256": file_digest(path)}
+    (tmp_path / f"{path.name}{ORIGIN}").write_text("\n")
+    assert record_of(clip, path)["source"] == by_hand["source"]
 
 
 def test_the_adapter_takes_a_folder_or_a_file(headed, tmp_path):
