@@ -65,6 +65,11 @@ class Source:
         except Exception as error:
             raise UserError(f"{self.filename(index)}: not readable as an image: {_line(error)}") from None
 
+    @property
+    def decoded(self) -> bool:
+        """Whether all images are in memory, decoded."""
+        return isinstance(self.reader, TorchvisionReader) and self.reader.paths is None
+
     def filename(self, index: int) -> str:
         """An image's path, or its place in a tar or data set."""
         if isinstance(self.reader, ReaderImageFolder):

@@ -17,6 +17,7 @@ stream and keeps its part of each batch: exact, not fast.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from benchmark.spec.recipe import Augment, Normalisation, Recipe
 
 __all__ = ["Photographs", "check", "held_out_of", "load", "shuffled"]
+KEPT_BYTES, UNSEEN = 2**28, -1
 
 
 def load(settings: Settings, place: DataLocation, img_size: int, normalisation: Normalisation) -> Photographs:
@@ -61,6 +63,7 @@ class Photographs:
         sources = open_sources(settings, place)
         self.absent = {name: f"shifted set {name} cannot be used" for name in place.absent} | sources.absent
         self.parts = {name: (source, torch.arange(len(source))) for name, source in sources.found.items()}
+        self.clean_views = {source.where: CleanViews(source, self.clean, img_size) for source in sources.found.values()}
         if settings.held_out:
             source, images = self.parts["train"]
             rest, held_out = held_out_of(len(images), settings.held_out)
@@ -111,16 +114,17 @@ class Photographs:
             return drawn(loader(batches, min(self.place.workers, 1), batch_size=None))
         source, images = self.parts[name]
         mine = [[(0, index) for index in batch.tolist()] for batch in images.split(batch_size)[rank::ranks]]
-        return drawn(loader(Views(source, self.clean), self.place.workers, batch_sampler=mine))
+        return drawn(loader(self.clean_views[source.where], self.place.workers, batch_sampler=mine, collate_fn=_collated))
 
     def _transform(self, augment: Augment | None) -> Transform:
         return self.clean if augment is None else training_transform(augment, self.settings, self.img_size, self.normalisation)
 
     def _train_by_index(self, stream: str, recipe: Recipe, start: int, mine: Sequence[int]) -> Iterator[Batch]:
         source, images = self.parts["train"]
-        views = Views(source, self._transform(recipe.augment), stream)
         order = shuffled(stream, images, recipe.batch_size, mine, start)
-        return drawn(loader(views, self.place.workers, batch_sampler=order))
+        if recipe.augment is None:
+            return drawn(loader(self.clean_views[source.where], self.place.workers, batch_sampler=order, collate_fn=_collated))
+        return drawn(loader(Views(source, self._transform(recipe.augment), stream), self.place.workers, batch_sampler=order))
 
     def _train_streamed(self, stream: str, recipe: Recipe, start: int, mine: Sequence[int]) -> Iterator[Batch]:
         size, transform = recipe.batch_size, self._transform(recipe.augment)
@@ -169,3 +173,36 @@ class Views(Indexed[tuple[Tensor, int]]):
         image, label = self.source.image(key[1])
         with seeded(self.stream, *key):
             return self.transform(image), label
+
+
+class CleanViews(Indexed[Any]):
+    """Views by the evaluation transform, which draws nothing, by (epoch, index).
+
+    Of a set that is kept decoded, views are kept too if all of them fit into `KEPT_BYTES`: as bytes,
+    which they are before their conversion to 0..1, so that they come back unchanged.
+    """
+
+    def __init__(self, source: Source, transform: Transform, img_size: int) -> None:
+        self.source, self.transform = source, transform
+        shape = (len(source), 3, img_size, img_size)
+        keeps = source.decoded and math.prod(shape) <= KEPT_BYTES
+        self.kept = torch.empty(shape, dtype=torch.uint8) if keeps else None
+        self.labels = torch.full((len(source),), UNSEEN)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+        image, label = self.source.image(key[1])
+        return self.transform(image), label
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Any:
+        """A whole batch where views are kept, else a list of samples."""
+        if self.kept is None:
+            return [self[key] for key in keys]
+        indices = torch.tensor([index for _, index in keys])
+        for index in indices[self.labels[indices] == UNSEEN].tolist():
+            view, self.labels[index] = self[0, index]
+            self.kept[index] = (view * 255).round().to(torch.uint8)
+        return self.kept[indices].float().div(255), self.labels[indices]
+
+
+def _collated(samples: Any) -> Any:
+    return samples if isinstance(samples, tuple) else default_collate(samples)

@@ -142,6 +142,36 @@ def test_a_set_is_fetched_once_and_read_as_it_is(name, online, bench, tmp_path):
     assert same(drawn[4:], batches(data, 2, start=4)) and not same(drawn[:3], drawn[3:])
 
 
+@pytest.mark.parametrize("name", ["FashionMNIST", "STL10", "OxfordIIITPet"])
+def test_views_that_are_kept_are_those_of_folders(name, online, tmp_path, monkeypatch):
+    """Without augmentation: resized and cropped, for the first time and again, in this process and in others; where they do not
+    fit, too. Views of images that are decoded as they are drawn are never kept."""
+    described, recipe = block(online, name, crop_pct=0.9), Recipe(steps=10, batch_size=8, lr=1e-3, warmup=0, weight_decay=0)
+    fetch(Images.model_validate(described), DataLocation(root=tmp_path / "data"), lambda done, total: None)
+
+    def seen(folder, **place):
+        data = images.load(Images.model_validate(described | folder), DataLocation(**place), 40, HALF)
+        return data, [
+            [*islice(data.train("s", recipe, 1), 6), *data.evaluate("val", 3), *data.evaluate("test", 5)] for _ in range(2)
+        ]
+
+    folders = seen({"source": ""}, root=as_folders(tmp_path / "folders", online.truth[name]))[1][0]
+    for place in ({}, {"workers": 2}):
+        data, (first, again) = seen({}, root=tmp_path / "data", **place)
+        assert same(first, folders) and same(again, folders)
+    data, _ = seen({}, root=tmp_path / "data")
+    keeps = name in SIDES
+    for views in data.clean_views.values():
+        monkeypatch.setattr(views, "transform", None)
+    if keeps:
+        assert same([*islice(data.train("s", recipe, 1), 6), *data.evaluate("val", 3), *data.evaluate("test", 5)], folders)
+    else:
+        with pytest.raises(TypeError):
+            next(data.evaluate("test", 5))
+    monkeypatch.setattr(images, "KEPT_BYTES", 10)
+    assert same(seen({}, root=tmp_path / "data")[1][1], folders)
+
+
 def test_what_the_table_knows_of_the_real_sets():
     """As the paper of [F] lists them, beside Fashion-MNIST; a protocol may leave them out, and then has epochs of these."""
     known = {name: (facts.classes, *(split.images for split in facts.splits.values())) for name, facts in SETS.items()}
