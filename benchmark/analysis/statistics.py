@@ -33,7 +33,7 @@ from benchmark.storage.result_file import Result
 LEVEL = 0.95
 SUCCESS, FAILURE, INCONCLUSIVE, MIXED = "success", "failure", "inconclusive", "mixed"
 KEYS = ["protocol", "family", "size", "arm"]
-GAP, TOTAL, CONTROL, REVERSAL, TUNED, REINIT = "gap", "total", "control", "reversal", "tuned", "reinit"
+GAP, TOTAL, CONTROL, REVERSAL, TUNED, REINIT, START = "gap", "total", "control", "reversal", "tuned", "reinit", "start"
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -206,7 +206,7 @@ def signed_arms(arm: Arm) -> dict[str, dict[str, float]]:
     standard student without transfer. control: what native components do alone. reversal:
     gap(matched) - gap(standard), what they do to the transfer. tuned: the fine-tuned teacher
     against the standard student from scratch. reinit: a part of it re-initialised before against
-    the whole.
+    the whole. start: attention weights with another start against the usual one.
     """
     base, plain, plain_base = arm.baseline.name, arm.standard.name, arm.baseline.standard.name
     if arm.compares_maps:  # what a finished student has is no result of this arm's own
@@ -215,6 +215,8 @@ def signed_arms(arm: Arm) -> dict[str, dict[str, float]]:
         whole = {REINIT: {arm.name: 1.0, arm.default("reinit").name: -1.0}} if arm.reinit != "none" else {}
         return {TUNED: {arm.name: 1.0, base: -1.0}} | whole
     found: dict[str, dict[str, float]] = {}
+    if arm.start != "usual":
+        found[START] = {arm.name: 1.0, base: -1.0}
     if arm.transfers:
         found[GAP] = {arm.name: 1.0, base: -1.0}
     if arm.student == "matched" and arm.transfers:

@@ -178,8 +178,8 @@ class Views(Indexed[tuple[Tensor, int]]):
 class CleanViews(Indexed[Any]):
     """Views by the evaluation transform, which draws nothing, by (epoch, index).
 
-    Of a set that is kept decoded, views are kept too if all of them fit into `KEPT_BYTES`: as bytes,
-    which they are before their conversion to 0..1, so that they come back unchanged.
+    Of a set that is kept decoded, views are kept too if all of them fit into `KEPT_BYTES`: as
+    bytes, which they are before their conversion to 0..1, so that they come back unchanged.
     """
 
     def __init__(self, source: Source, transform: Transform, img_size: int) -> None:

@@ -119,8 +119,8 @@ def _with_baseline(arm: str) -> tuple[str, str]:
 
 
 def owned(arm: Arm) -> bool:
-    """Whether one leaderboard alone shows an arm: those with transfer, match or reinit."""
-    return arm.transfers or arm.match != "none" or arm.reinit != "none"
+    """Whether one leaderboard alone shows an arm: those with transfer, match, reinit or start."""
+    return arm.transfers or arm.match != "none" or arm.reinit != "none" or arm.start != "usual"
 
 
 @dataclass(frozen=True)

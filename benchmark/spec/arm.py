@@ -17,6 +17,7 @@ from pydantic import Field
 import families
 from benchmark.spec import plugins
 from benchmark.spec.records import Centre, Positive, Record, validated
+from benchmark.spec.stars import star_blocks, star_native, star_of, star_recipe
 from benchmark.spec.teacher_source import LAYER_SCALE
 from families.spec import Constant, UnknownName, UserError, quoted
 
@@ -31,7 +32,7 @@ else:
     Loss, Part, Source = (Literal[plugins.names(f"transfer/{kind}")] for kind in ("losses", "parts", "sources"))
 
 Reinit = Literal["none", "attention", "mlp"]
-QUARTERS = 4  # `*` of blocks: first and last blocks by quarters of the depth
+Start = Literal["usual", "mimetic", "impulse"]
 ANY, TRANSFERS = ("none", "copy", "distill", "finetune"), ("copy", "distill")
 STUDENTS = ("none", *TRANSFERS)
 STAR = re.compile(r"\+(\w+)=([a-z]+-)?\*")
@@ -109,34 +110,6 @@ def _gamma(draft: Draft, start: float) -> None:
     draft.components[LAYER_SCALE] = replace(scale, initial={pattern: Constant(start) for pattern in scale.initial})
 
 
-# ---- what `*` stands for
-
-
-def _star_blocks(choice: Choice) -> list[str]:
-    if choice.before == "only-":
-        return [str(block) for block in range(choice.depth)]
-    return [str(k) for k in sorted({max(1, choice.depth * part // QUARTERS) for part in range(1, QUARTERS)})]
-
-
-def _star_native(choice: Choice) -> list[str]:
-    return [component.name for component in families.spec(choice.family).native]
-
-
-def _star_of(choice: Choice) -> list[str]:
-    return [name for name in families.names() if name != choice.family and _gives(name, choice.size)]
-
-
-def _gives(family: str, size: str) -> bool:
-    try:
-        return bool(families.spec(family).native and families.spec(family).components(size))
-    except UserError:  # no components that start at this size
-        return False
-
-
-def _star_recipe(choice: Choice) -> list[str]:
-    return list(choice.protocol.teacher.others) if choice.protocol.teacher else []
-
-
 # ---- what does not go together
 
 
@@ -176,6 +149,10 @@ def _components_contradict(arm: Arm) -> str | None:
     return None
 
 
+def _start_contradicts(arm: Arm) -> str | None:
+    return None if arm.start == "usual" or arm.student == "standard" else "start goes with a standard student"
+
+
 def _ensemble_contradicts(arm: Arm) -> str | None:
     if arm.match != "none" and arm.ensemble != "none":
         return "an ensemble has no maps"
@@ -211,6 +188,8 @@ class Arm(Record):
         of: the family whose native components a matched student gets, in place of its teacher's.
         gamma: what a matched student's LayerScale starts at, in place of its family's value.
         reinit: what of the teacher starts anew before it is fine-tuned.
+        start: of the attention weights of a standard student: the usual one, or one that needs no
+            teacher.
         match: nothing is trained: the maps of the finished student (end), or as it starts, are
             compared with the teacher's.
         ensemble: evaluated by itself, or together with the fine-tuned teacher.
@@ -224,29 +203,30 @@ class Arm(Record):
     blocks: Annotated[
         str,
         Field(pattern=r"^((first|last)-[1-9]\d*|only-(0|[1-9]\d*)|)$"),
-        Variant(TRANSFERS, _blocks, star=_star_blocks, sample="1"),
+        Variant(TRANSFERS, _blocks, star=star_blocks, sample="1"),
     ] = ""
     part: Annotated[Part, Variant(TRANSFERS, _in_transfer("part"), forbids=_part_contradicts)] = "map"
     loss: Annotated[Loss | None, Variant(("distill",), _in_transfer("loss"))] = None
     weight: Annotated[Positive, Variant(("distill",), _weight, prefix="x")] = 1
     sinks: Annotated[Literal["keep", "drop", "redistribute"], Variant(TRANSFERS, _in_transfer("sinks"))] = "keep"
     source: Annotated[Source, Variant(TRANSFERS, _in_transfer("source"), forbids=_untrained_contradicts)] = "teacher"
-    recipe: Annotated[str, Variant((*TRANSFERS, "finetune"), _set("teacher_recipe"), star=_star_recipe)] = ""
+    recipe: Annotated[str, Variant((*TRANSFERS, "finetune"), _set("teacher_recipe"), star=star_recipe)] = ""
     weights: Annotated[
         Literal["pretrained", "finetuned", "folded"],
         Variant(TRANSFERS, _set("teacher_weights"), forbids=_weights_contradict),
     ] = "pretrained"
-    of: Annotated[str, Variant(STUDENTS, _of, matched=True, baseline=True, star=_star_of)] = ""
+    of: Annotated[str, Variant(STUDENTS, _of, matched=True, baseline=True, star=star_of)] = ""
     native: Annotated[
         str,
-        Variant(STUDENTS, _native, matched=True, baseline=True, star=_star_native, forbids=_components_contradict),
+        Variant(STUDENTS, _native, matched=True, baseline=True, star=star_native, forbids=_components_contradict),
     ] = ""
     without: Annotated[
         str,
-        Variant(STUDENTS, _without, matched=True, baseline=True, star=_star_native, forbids=_components_contradict),
+        Variant(STUDENTS, _without, matched=True, baseline=True, star=star_native, forbids=_components_contradict),
     ] = ""
     gamma: Annotated[Centre | None, Variant(STUDENTS, _gamma, matched=True, baseline=True)] = None
     reinit: Annotated[Reinit, Variant(("finetune",), _set("reinit"))] = "none"
+    start: Annotated[Start, Variant(("none",), _set("start"), forbids=_start_contradicts)] = "usual"
     match: Annotated[Literal["none", "start", "end"], Variant(("none",), evaluates=True)] = "none"
     ensemble: Annotated[
         Literal["none", "finetuned"],

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import families
-from benchmark.spec.arm import VARIANTS, Arm, Reinit, trained_arm
+from benchmark.spec.arm import VARIANTS, Arm, Reinit, Start, trained_arm
 from benchmark.spec.bounds import STEPS
 from benchmark.spec.evaluations import Evaluation, beside_of, measured_on
 from benchmark.spec.protocol import Protocol
@@ -85,7 +85,7 @@ class Draft:
         components: of the student.
         transfer: fields of the run's Transfer.
         teacher_recipe, teacher_weights: of the teacher.
-        reinit: as Arm's.
+        reinit, start: as Arm's.
     """
 
     defined: Definitions
@@ -96,6 +96,7 @@ class Draft:
     teacher_recipe: str = ""
     teacher_weights: str = "pretrained"
     reinit: Reinit = "none"
+    start: Start = "usual"
 
     def __post_init__(self) -> None:
         self.protocol, self.arm = self.defined.protocol, Arm.parse(self.cell.arm)
@@ -125,9 +126,10 @@ class Draft:
             self.refuse(f"{recipe.steps} steps times {self.budget:g} {told}")
         recipe = recipe.model_copy(update={"steps": steps, "lr": recipe.lr * self.lr, "min_lr": recipe.min_lr * self.lr})
         transfer = self._transfer()
+        student = architecture(self.protocol, self.spec, self.size, self.components, families.spec(self.giving).host)
         run = Run(
             protocol=_conditions(task, recipe, transfer.needs_average),
-            student=architecture(self.protocol, self.spec, self.size, self.components, families.spec(self.giving).host),
+            student=student.model_copy(update={"start": self.start}),
             seed=self.cell.seed,
             role="finetune" if self.arm.is_finetuned else "student",
             reinit=self.reinit,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from benchmark.spec import plugins
-from benchmark.spec.arm import Part, Reinit, trained_arm
+from benchmark.spec.arm import Part, Reinit, Start, trained_arm
 from benchmark.spec.data_sets import CuedDigits, CuedDigitsTraining, Images, ImagesTraining
 from benchmark.spec.recipe import Normalisation, Recipe
 from benchmark.spec.records import Record
@@ -56,12 +56,14 @@ class Geometry(Record):
 
 class Architecture(Record):
     """A model: geometry, native components with their initial values, the timm model that hosts
-    them, and the arguments that switch the host's other components off."""
+    them, the arguments that switch the host's other components off, and how its attention weights
+    start."""
 
     geometry: Geometry
     components: dict[str, Any] = {}
     host: str = STANDARD.model
     switched_off: dict[str, Any] = {}
+    start: Start = "usual"
 
 
 class Transfer(Record):

@@ -19,6 +19,7 @@ from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import build_student
 from families.core.checkpoints import WeightsError
 from families.core.layer_scale import fold
+from families.core.starts import start_attention
 from families.spec import Component, Host
 
 # Parameters of each part of a teacher that can be re-initialised. BEiT's blocks share a bias table.
@@ -53,7 +54,7 @@ def student_of(run: Run) -> nn.Module:
         name: Component(name, "", "", records_in(given["args"]), records_in(given["initial"]))
         for name, given in run.student.components.items()
     }
-    return build_student(host, components, run.seed, **timm_args(run))
+    return start_attention(build_student(host, components, run.seed, **timm_args(run)), run.student.start, run.seed)
 
 
 def frozen_teacher(run: Run, files: Mapping[str, Path]) -> nn.Module:

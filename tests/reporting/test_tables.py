@@ -70,6 +70,19 @@ def test_the_leaderboard_by_hand():
     ]  # fmt: skip
 
 
+def test_starts_by_hand():
+    """Beside the usual start, with intervals; they have no gap, for nothing is transferred."""
+    arms = {("deit", "base", "standard-none+start=mimetic"): [72, 75, 78], ("deit", "base", "standard-none+start=impulse"): [60]}
+    found = by_name(board_of({("deit", "base", arm): values for (_, _, arm), values in DEIT3.items()} | arms, "starts"))
+    mimetic, impulse = found["starts"].rows
+    assert (mimetic["start"], mimetic["n"], mimetic["score"]) == ("mimetic", 3, 75)
+    half = stats.t.ppf(0.975, DF) * math.sqrt(9 / 3 + 4 / 3)
+    assert shown(mimetic["difference"]) == f"+5.0 ± {half:.1f}"
+    assert (impulse["start"], impulse["n"], shown(impulse["difference"])) == ("impulse", 1, "-10.0")
+    gaps = {row["arm"]: row["gap"] for row in found["teachers"].rows}
+    assert gaps["standard-none+start=mimetic"] is None and gaps["standard-copy"] is not None
+
+
 def test_teachers_by_hand():
     row = only_row(by_name(board_of(DEIT3))["teachers"])
     assert row["standard-none"] == 70 and row["matched-none"] == 60

@@ -65,6 +65,7 @@ RUNS = {
     "nulls": ("dinov2_reg", 18 * 3 + 3, 18 * 3),
     "tuning": ("dinov2_reg", 18 * 3 + 3, 18 * 3),
     "budget": ("dinov2_reg", 30 * 3 + 3, 30 * 3),
+    "starts": ("dinov2_reg", 5 * 3 + 3, 5 * 3),
 }
 
 

@@ -13,7 +13,8 @@ from benchmark.tools.check import TINY, geometry_is_timms
 from benchmark.training.models import frozen_teacher, model_of, student_of, timm_args
 from families.core.adapter import Adapter
 from families.core.positions import resize
-from families.spec import Component, Family, Teacher, UnknownName
+from families.core.starts import start_attention
+from families.spec import Component, Family, Teacher, UnknownName, UserError
 
 from .. import made
 from ..conftest import perturbed
@@ -55,6 +56,25 @@ def test_layer_scale_starts_at_upstreams_values():
         for model in (adapter.student(size, 5, native=adapter.native, **TINY), adapter.teacher(size, pretrained=False, **TINY)):
             gamma = dict(model.named_parameters())[f"blocks.1.{name}"]
             assert bool((gamma == value).all()), (family, size)
+
+
+def test_a_run_starts_its_attention_weights_as_its_arm_says():
+    """The two starts are equal for students of one geometry, whoever would teach them."""
+    _, mini = load_protocol("mini")
+    usual, mimetic, impulse, other = (
+        run_of(mini, Cell("mini", family, "base", f"standard-none{start}", 3))
+        for family, start in (("deit", ""), ("deit", "+start=mimetic"), ("deit", "+start=impulse"), ("clip", "+start=impulse"))
+    )
+    assert impulse.key == other.key and len({usual.key, mimetic.key, impulse.key}) == 3
+    for run in (mimetic, impulse):
+        expected = start_attention(student_of(usual), run.student.start, 3).state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in model_of(run, {}).state_dict().items())
+    for arm, reason in (
+        ("standard-copy+start=mimetic", "start goes with none"),
+        ("matched-none+start=mimetic", "a standard student"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            run_of(mini, Cell("mini", "deit3", "base", arm, 3))
 
 
 def test_teachers_are_frozen_and_need_their_own_geometry():

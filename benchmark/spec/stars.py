@@ -1,0 +1,42 @@
+"""What `*` in an arm of a study stands for, for each teacher."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import families
+from families.spec import UserError
+
+if TYPE_CHECKING:
+    from benchmark.spec.teachers import Choice
+
+QUARTERS = 4
+
+
+def star_blocks(choice: Choice) -> list[str]:
+    """Of `first-*` and `last-*`: quarters of the depth; of `only-*`: each block."""
+    if choice.before == "only-":
+        return [str(block) for block in range(choice.depth)]
+    return [str(k) for k in sorted({max(1, choice.depth * part // QUARTERS) for part in range(1, QUARTERS)})]
+
+
+def star_native(choice: Choice) -> list[str]:
+    """The family's native components, one by one."""
+    return [component.name for component in families.spec(choice.family).native]
+
+
+def star_of(choice: Choice) -> list[str]:
+    """The other families with native components that a student of this size can have."""
+    return [name for name in families.names() if name != choice.family and _gives(name, choice.size)]
+
+
+def _gives(family: str, size: str) -> bool:
+    try:
+        return bool(families.spec(family).native and families.spec(family).components(size))
+    except UserError:  # no components that start at this size
+        return False
+
+
+def star_recipe(choice: Choice) -> list[str]:
+    """The protocol's other ways to pre-train its teachers."""
+    return list(choice.protocol.teacher.others) if choice.protocol.teacher else []
