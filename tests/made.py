@@ -33,7 +33,7 @@ def content_of(cell, top1, shift=None, **metrics):
     return labelled(cell, run, {
         **MADE, "metrics": score | {"top1": top1, "on": measured_on(run, "test")} | metrics, "evaluations": sets,
         "val": score | {"top1": top1, "on": measured_on(run, "val")}, "curve": [],
-        "teacher": {"source": "a test"} if run.teacher is not None else None,
+        "teacher": {"source": "hub:a/test"} if run.teacher is not None else None,
     })  # fmt: skip
 
 

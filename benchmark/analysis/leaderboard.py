@@ -30,7 +30,7 @@ from benchmark.analysis.statistics import (
     family_verdict,
     frame,
 )
-from benchmark.spec.arm import Arm
+from benchmark.spec.arm import Arm, is_owned
 from benchmark.spec.definitions import is_teacher
 from benchmark.spec.run import Run
 from benchmark.spec.study import Study
@@ -174,7 +174,7 @@ def leaderboard(
         study: (name, content).
         results: current ones.
         comparisons: m of the simultaneous intervals.
-        teachers: limit and order the rows; default: teachers with results of the study's transfers.
+        teachers: limit and order the rows; default: those with results of arms that it alone shows.
         elsewhere: arms that another leaderboard judges: they get no verdict here, and no teacher
             gets a row by them.
         table: students_table of the results, where the caller has it already.
@@ -186,8 +186,8 @@ def leaderboard(
     found = found[found["arm"].isin(list(needed))]
     runs = {(r.cell.family, r.cell.size, r.cell.arm): r.run.run for r in results if r.cell.protocol == name}
     stats = _comparisons(found, comparisons, elsewhere, runs)
-    transfers = {arm for arm in listed.arms if Arm.parse(arm).transfers} - set(elsewhere)
-    own = found[found["arm"].isin(transfers)] if transfers else found
+    ours = {arm for arm in listed.arms if is_owned(Arm.parse(arm))} - set(elsewhere)
+    own = found[found["arm"].isin(ours)] if ours else found
     present = list(dict.fromkeys(zip(own["family"], own["size"], strict=True)))
     shown = present if teachers is None else list(teachers)
     rows = _rows(stats, name, listed.arms, shown, runs)

@@ -7,19 +7,28 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from benchmark.storage.result_file import Result
 
+FETCHED = ("hub:", "https:")  # how the source of fetched weights begins
+
 
 def teacher_notes(results: Sequence[Result], name: str) -> list[str]:
-    """Teachers whose students learnt from different weights, as after a second training."""
+    """Teachers whose students learnt from different weights, as after a second training; and the
+    origin of pre-trained weights that were put there by hand."""
     weights: dict[tuple[str, str, str], set[str | None]] = {}
+    origins: dict[str, None] = {}
     for result in results:
         if result.cell.protocol == name and result.teacher is not None:
-            place = (result.cell.family, result.cell.size, result.teacher.source)
-            weights.setdefault(place, set()).add(result.teacher.sha256)
-    return [
+            family, size, source = result.cell.family, result.cell.size, result.teacher.source
+            if result.run.teacher is not None and result.run.teacher.pinned:
+                if not source.startswith(FETCHED):
+                    origins[f"{family} {size}: its weights are {source}"] = None
+                source = "pre-trained"
+            weights.setdefault((family, size, source), set()).add(result.teacher.sha256)
+    mixed = [
         f"{family} {size}: its students learnt from {len(found)} different weights of one teacher ({source})"
         for (family, size, source), found in weights.items()
         if len(found) > 1
     ]
+    return [*mixed, *origins]
 
 
 def code_notes(made: Mapping[str, str]) -> tuple[str, ...]:

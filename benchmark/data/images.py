@@ -63,7 +63,8 @@ class Photographs:
         sources = open_sources(settings, place)
         self.absent = {name: f"shifted set {name} cannot be used" for name in place.absent} | sources.absent
         self.parts = {name: (source, torch.arange(len(source))) for name, source in sources.found.items()}
-        self.clean_views = {source.where: CleanViews(source, self.clean, img_size) for source in sources.found.values()}
+        keeps = not place.workers  # loader processes would each keep their own, and end with it
+        self.clean_views = {id(source): CleanViews(source, self.clean, img_size, keeps) for source in sources.found.values()}
         if settings.held_out:
             source, images = self.parts["train"]
             rest, held_out = held_out_of(len(images), settings.held_out)
@@ -114,7 +115,7 @@ class Photographs:
             return drawn(loader(batches, min(self.place.workers, 1), batch_size=None))
         source, images = self.parts[name]
         mine = [[(0, index) for index in batch.tolist()] for batch in images.split(batch_size)[rank::ranks]]
-        return drawn(loader(self.clean_views[source.where], self.place.workers, batch_sampler=mine, collate_fn=_collated))
+        return drawn(loader(self.clean_views[id(source)], self.place.workers, batch_sampler=mine, collate_fn=_collated))
 
     def _transform(self, augment: Augment | None) -> Transform:
         return self.clean if augment is None else training_transform(augment, self.settings, self.img_size, self.normalisation)
@@ -123,7 +124,7 @@ class Photographs:
         source, images = self.parts["train"]
         order = shuffled(stream, images, recipe.batch_size, mine, start)
         if recipe.augment is None:
-            return drawn(loader(self.clean_views[source.where], self.place.workers, batch_sampler=order, collate_fn=_collated))
+            return drawn(loader(self.clean_views[id(source)], self.place.workers, batch_sampler=order, collate_fn=_collated))
         return drawn(loader(Views(source, self._transform(recipe.augment), stream), self.place.workers, batch_sampler=order))
 
     def _train_streamed(self, stream: str, recipe: Recipe, start: int, mine: Sequence[int]) -> Iterator[Batch]:
@@ -178,15 +179,16 @@ class Views(Indexed[tuple[Tensor, int]]):
 class CleanViews(Indexed[Any]):
     """Views by the evaluation transform, which draws nothing, by (epoch, index).
 
-    Of a set that is kept decoded, views are kept too if all of them fit into `KEPT_BYTES`: as
-    bytes, which they are before their conversion to 0..1, so that they come back unchanged.
+    With `keeps`, views of a set that is kept decoded are kept too if all of them fit into
+    `KEPT_BYTES`: as bytes, which they are before their conversion to 0..1, so that they come back
+    unchanged.
     """
 
-    def __init__(self, source: Source, transform: Transform, img_size: int) -> None:
+    def __init__(self, source: Source, transform: Transform, img_size: int, keeps: bool) -> None:
         self.source, self.transform = source, transform
         shape = (len(source), 3, img_size, img_size)
-        keeps = source.decoded and math.prod(shape) <= KEPT_BYTES
-        self.kept = torch.empty(shape, dtype=torch.uint8) if keeps else None
+        kept = keeps and source.decoded and math.prod(shape) <= KEPT_BYTES
+        self.kept = torch.empty(shape, dtype=torch.uint8) if kept else None
         self.labels = torch.full((len(source),), UNSEEN)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
@@ -199,8 +201,8 @@ class CleanViews(Indexed[Any]):
             return [self[key] for key in keys]
         indices = torch.tensor([index for _, index in keys])
         for index in indices[self.labels[indices] == UNSEEN].tolist():
-            view, self.labels[index] = self[0, index]
-            self.kept[index] = (view * 255).round().to(torch.uint8)
+            view, label = self[0, index]
+            self.kept[index], self.labels[index] = (view * 255).round().to(torch.uint8), label
         return self.kept[indices].float().div(255), self.labels[indices]
 
 

@@ -72,6 +72,8 @@ def claims_page(report: Report, folder: str) -> str:
     for name in dict.fromkeys(finding.protocol for finding in report.findings):
         own = [finding for finding in report.findings if finding.protocol == name and finding.measured]
         rows = [_claim_row(report, finding, judged) for finding in own for judged in finding.judged if judged.measured]
+        if not rows:
+            continue
         limits = [f"- {_code(finding.study)}: {as_text(finding.limits)}" for finding in own if finding.limits]
         parts += [f"## Protocol {as_text(name)}\n", markdown(_claims_table(f"measured on {name}", rows))]
         parts += [f"### What {as_text(name)} can and cannot say\n", *limits, ""] if limits else []
@@ -128,7 +130,8 @@ def _measured_nowhere(report: Report) -> list[dict[str, Any]]:
         for finding, judged in every:
             reasons.setdefault(judged.word, []).append(finding.protocol)
         told = [word if len(reasons) == 1 else f"{', '.join(names)}: {word}" for word, names in reasons.items()]
-        rows.append(_claim_row(report, *every[-1]) | {"measured": "; ".join(told)})
+        testable = next((one for one in every if not one[1].lacks), every[0])
+        rows.append(_claim_row(report, *testable) | {"measured": "; ".join(told)})
     return rows
 
 

@@ -17,7 +17,7 @@ from benchmark.analysis.sorting import SortedResults, sort_results
 from benchmark.reporting.figure import Figure
 from benchmark.reporting.figures import claims_figures, figures
 from benchmark.reporting.published import PublishedFigures
-from benchmark.spec.arm import Arm
+from benchmark.spec.arm import Arm, is_owned
 from benchmark.spec.definitions import Definitions, is_teacher
 from benchmark.spec.plan import Plan, make_plan
 from benchmark.spec.protocol import Protocol, load_protocol, split_values
@@ -79,7 +79,7 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
         for study_name in ranked:
             spelt = known[study_name]
             listed |= {each for arm in spelt.arms for each in _with_baseline(arm)}
-            arms = {arm for arm in spelt.arms if owned(Arm.parse(arm))}
+            arms = {arm for arm in spelt.arms if is_owned(Arm.parse(arm))}
             ours = arms - assigned
             assigned |= arms
             if measured & ours:
@@ -116,11 +116,6 @@ def _with_values(names: Iterable[str]) -> dict[str, Protocol]:
 
 def _with_baseline(arm: str) -> tuple[str, str]:
     return arm, Arm.parse(arm).baseline.name
-
-
-def owned(arm: Arm) -> bool:
-    """Whether one leaderboard alone shows an arm: those with transfer, match, reinit or start."""
-    return arm.transfers or arm.match != "none" or arm.reinit != "none" or arm.start != "usual"
 
 
 @dataclass(frozen=True)

@@ -323,6 +323,11 @@ DEFAULTS = {name: Arm.model_fields[name].default for name in VARIANTS}
 STARRED = {name: variant.sample for name, variant in VARIANTS.items() if variant.star is not None}
 
 
+def is_owned(arm: Arm) -> bool:
+    """Whether one leaderboard alone shows an arm: with transfer, match, reinit or another start."""
+    return arm.transfers or arm.match != "none" or arm.reinit != "none" or arm.start != "usual"
+
+
 def trained_arm(text: str) -> str:
     """The arm that is trained for an arm, which may name an evaluation of it."""
     return "+".join(part for part in text.split("+") if part.partition("=")[0] not in EVALUATIONS)

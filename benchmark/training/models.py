@@ -42,19 +42,23 @@ def finished_model(run: Run, weights: Path) -> nn.Module:
     that does not fit."""
     if not run.is_student:
         return trained(run, weights)
-    model = student_of(run)
+    model = _usual_student(run)
     load_state(model, weights)
     return model.eval().requires_grad_(False)
 
 
 def student_of(run: Run) -> nn.Module:
     """The student of a run, at its start."""
+    return start_attention(_usual_student(run), run.student.start, run.seed)
+
+
+def _usual_student(run: Run) -> nn.Module:
     host = Host(run.student.host, records_in(run.student.switched_off))
     components = {
         name: Component(name, "", "", records_in(given["args"]), records_in(given["initial"]))
         for name, given in run.student.components.items()
     }
-    return start_attention(build_student(host, components, run.seed, **timm_args(run)), run.student.start, run.seed)
+    return build_student(host, components, run.seed, **timm_args(run))
 
 
 def frozen_teacher(run: Run, files: Mapping[str, Path]) -> nn.Module:

@@ -37,11 +37,11 @@ def start_attention(model: nn.Module, start: str, seed: int) -> nn.Module:
         return model
     if start == "impulse":
         model.pos_embed.mul_(POSITIONS)  # type: ignore[union-attr, operator]
+    heads_of = STARTS[start]
     for number, block in enumerate(model.blocks):  # type: ignore[arg-type]
         generator = torch.Generator().manual_seed(seed_of(f"student:{seed}", f"blocks.{number}.attn", start))
         q, k, v = block.attn.qkv.weight.chunk(3)
-        heads = int(block.attn.num_heads)
-        first, second = _mimetic_heads(len(q), heads, generator) if start == "mimetic" else _impulses(model, heads, generator)
+        first, second = heads_of(model, int(block.attn.num_heads), generator)
         left, right = _factors(_near_identity(len(v), *VO, generator), len(v))
         for weight, value in ((q, first), (k, second), (v, left.T), (block.attn.proj.weight, right.T)):
             weight.copy_(value)
@@ -61,30 +61,31 @@ def _factors(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return u[..., :rank] * root[..., None, :], root[..., None] * v[..., :rank, :]
 
 
-def _mimetic_heads(size: int, heads: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _mimetic(model: nn.Module, heads: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The weights of q and k [d, d], heads one below the other."""
+    size = int(model.embed_dim)  # type: ignore[arg-type]
     pairs = [_factors(_near_identity(size, *QK, generator), size // heads) for _ in range(heads)]
     return torch.cat([left.T for left, _ in pairs]), torch.cat([right for _, right in pairs])
 
 
-def _impulses(model: nn.Module, heads: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _impulse(model: nn.Module, heads: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """The weights of q and k [d, d], heads one below the other."""
     rows, columns = model.patch_embed.grid_size  # type: ignore[union-attr, misc]
     patches = model.pos_embed[0, -rows * columns :].double()  # type: ignore[index]
     seen = nn.functional.layer_norm(patches, patches.shape[-1:])
     rank = seen.shape[1] // heads
-    wanted = torch.stack([_impulse(rows, columns, FILTERS[head % len(FILTERS)]) for head in range(heads)])
+    wanted = torch.stack([_neighbours(rows, columns, FILTERS[head % len(FILTERS)]) for head in range(heads)])
     noise = nn.init.trunc_normal_(torch.empty_like(wanted), std=NOISE_STD, generator=generator)
     logits = torch.where(wanted > 0, PEAK, NOISE * noise)
     u, values, v = torch.linalg.svd(seen, full_matrices=False)
-    kept = min(rank, len(values))
+    kept = min(rank, len(values), seen.shape[1] - 1)  # normalised rows have d - 1 degrees of freedom
     inverse = (v[:kept].T / values[:kept]) @ u[:, :kept].T
     left, right = _factors(inverse @ logits @ inverse.T, rank)
     q, k = (each / torch.linalg.matrix_norm(each, keepdim=True) * NORM for each in (left.mT, right))
     return q.flatten(0, 1), k.flatten(0, 1)
 
 
-def _impulse(rows: int, columns: int, place: int) -> Tensor:
+def _neighbours(rows: int, columns: int, place: int) -> Tensor:
     """[patches, patches]: 1 where a patch (row) has another (column) at a place of a 3 x 3 window,
     counted by rows."""
     down, right = place // 3 - 1, place % 3 - 1
@@ -92,3 +93,6 @@ def _impulse(rows: int, columns: int, place: int) -> Tensor:
         torch.diag(torch.ones(rows - abs(down), dtype=torch.float64), down),
         torch.diag(torch.ones(columns - abs(right), dtype=torch.float64), right),
     )
+
+
+STARTS = {"mimetic": _mimetic, "impulse": _impulse}

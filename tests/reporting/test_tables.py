@@ -11,6 +11,7 @@ from scipy import stats
 
 import families
 from benchmark.analysis.leaderboard import SAME, leaderboard
+from benchmark.analysis.notes import teacher_notes
 from benchmark.analysis.statistics import Estimate
 from benchmark.reporting.csv import frame, to_csv
 from benchmark.reporting.gather import gather
@@ -24,6 +25,7 @@ from benchmark.reporting.text import as_line, as_text, printable
 from benchmark.spec.records import validated
 from benchmark.spec.run import Cell
 from benchmark.spec.study import Study, load_study
+from benchmark.storage.result_file import Result
 from families.spec import UserError
 
 from .. import hostile, made
@@ -71,16 +73,41 @@ def test_the_leaderboard_by_hand():
 
 
 def test_starts_by_hand():
-    """Beside the usual start, with intervals; they have no gap, for nothing is transferred."""
-    arms = {("deit", "base", "standard-none+start=mimetic"): [72, 75, 78], ("deit", "base", "standard-none+start=impulse"): [60]}
-    found = by_name(board_of({("deit", "base", arm): values for (_, _, arm), values in DEIT3.items()} | arms, "starts"))
+    """Beside the usual start, with intervals; they have no gap, for nothing is transferred. Students of one geometry share a row,
+    and a teacher whose students have no such start has none."""
+    arms = {"standard-none": [68, 70, 72], "standard-none+start=mimetic": [72, 75, 78], "standard-none+start=impulse": [60]}
+    cells = {(family, "base", arm): values for family in ("deit", "clip") for arm, values in arms.items()}
+    copies = {(family, "base", "standard-copy"): [90 + n, 91 + n] for n, family in enumerate(("deit", "clip"))}
+    main = ["standard-copy", "standard-distill"]
+    results = made.results(cells | copies | DEIT3)
+    report = leaderboard(("mini", "A test."), load_study("starts"), results, COMPARISONS, elsewhere=main)
+    assert [row.families for row in report.rows] == [("deit",), ("clip",)]
+    found = by_name(report)
     mimetic, impulse = found["starts"].rows
+    assert mimetic["teachers"] == impulse["teachers"] == "deit base, clip base"
     assert (mimetic["start"], mimetic["n"], mimetic["score"]) == ("mimetic", 3, 75)
     half = stats.t.ppf(0.975, DF) * math.sqrt(9 / 3 + 4 / 3)
     assert shown(mimetic["difference"]) == f"+5.0 ± {half:.1f}"
     assert (impulse["start"], impulse["n"], shown(impulse["difference"])) == ("impulse", 1, "-10.0")
-    gaps = {row["arm"]: row["gap"] for row in found["teachers"].rows}
-    assert gaps["standard-none+start=mimetic"] is None and gaps["standard-copy"] is not None
+    gaps = {(row["teacher"], row["arm"]): row["gap"] for row in found["teachers"].rows}
+    assert gaps["deit base", "standard-none+start=mimetic"] is None and gaps["clip base", "standard-copy"] is not None
+
+
+def test_notes_on_pre_trained_weights():
+    """Weights put there by hand are told, and two files of one teacher, whatever their origins."""
+    made_of = made.results({("dinov2", "small", "standard-copy"): [80, 81]}, "fashion")
+    records = [
+        {"source": "hub:timm/vit_small_patch14_dinov2.lvd142m", "sha256": "a" * 64},
+        {"source": "a colleague", "sha256": "b" * 64},
+    ]
+    changed = [
+        validated(Result, {**each.model_dump(), "teacher": record}, "made") for each, record in zip(made_of, records, strict=True)
+    ]
+    assert teacher_notes(changed, "fashion") == [
+        "dinov2 small: its students learnt from 2 different weights of one teacher (pre-trained)",
+        "dinov2 small: its weights are a colleague",
+    ]
+    assert teacher_notes(changed[:1], "fashion") == []
 
 
 def test_teachers_by_hand():

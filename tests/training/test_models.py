@@ -1,11 +1,14 @@
 """Building models: initial values, fixed tables, alternatives, the adapter's own errors."""
 
+from typing import get_args
+
 import pytest
 import timm
 import torch
 from timm.layers import build_sincos2d_pos_embed
 
 import families
+from benchmark.spec.arm import Start
 from benchmark.spec.definitions import run_of
 from benchmark.spec.protocol import load_protocol
 from benchmark.spec.run import Cell
@@ -13,7 +16,7 @@ from benchmark.tools.check import TINY, geometry_is_timms
 from benchmark.training.models import frozen_teacher, model_of, student_of, timm_args
 from families.core.adapter import Adapter
 from families.core.positions import resize
-from families.core.starts import start_attention
+from families.core.starts import STARTS, start_attention
 from families.spec import Component, Family, Teacher, UnknownName, UserError
 
 from .. import made
@@ -67,6 +70,7 @@ def test_a_run_starts_its_attention_weights_as_its_arm_says():
     )
     assert impulse.key == other.key and len({usual.key, mimetic.key, impulse.key}) == 3
     for run in (mimetic, impulse):
+        assert get_args(Start) == ("usual", *STARTS)
         expected = start_attention(student_of(usual), run.student.start, 3).state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in model_of(run, {}).state_dict().items())
     for arm, reason in (
