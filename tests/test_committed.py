@@ -108,6 +108,17 @@ def test_no_comparison_has_two_intervals(committed):
     assert len(found) > boards > 50
 
 
+def test_no_null_is_a_success(committed):
+    """Attention that carries nothing of the image: of two teachers, five seeds, at the usual budget and at twice that."""
+    (board,) = (board for board in committed.boards if (board.protocol, board.study) == ("mini", "nulls"))
+    entries = [(row.label, each) for row in board.rows for each in row.entries if each.arm.transfers]
+    gaps = {(label, each.arm.name): each.gap for label, each in entries}
+    assert len(board.rows) == 2 and len(gaps) == 2 * 16 and {each.n for _, each in entries} == {5}
+    assert all(gap.value < 0 and gap.simultaneous and gap.verdict != "success" for gap in gaps.values())
+    usual = [gap.verdict for (_, arm), gap in gaps.items() if arm.startswith("standard-copy") and "budget" not in arm]
+    assert usual == ["failure"] * 8
+
+
 def requests(target):
     """The words of each `bench run` of a target of the Makefile."""
     text = (ROOT / "Makefile").read_text()

@@ -180,20 +180,21 @@ def test_results_that_cannot_be_written_lose_nothing(tiny, tmp_path):
 
 @pytest.mark.long
 def test_nulls_on_mini(tmp_path):
-    """Attention that carries nothing of the image is no success, by Copy and by Distillation. Copied, it costs a student
-    most of what it would learn; but for the average map, no more than guessing among an image's digits is left."""
+    """Attention that carries nothing of the image teaches nothing, by Copy and by Distillation. Copied, it costs a student most
+    of what it would learn; but for the average map, no more than guessing among an image's digits is left. One seed, without
+    verdicts: those of five seeds are committed."""
     sources = ("other-image", "average", "uniform", "untrained")
     nulls = [f"standard-{method}+source={source}" for method in ("copy", "distill") for source in sources]
     study = tmp_path / "early_nulls.yaml"
     study.write_text(yaml.safe_dump({"title": "Nulls at the usual budget", "arms": ["standard-none", *nulls]}))
-    words = ["run", "--family", "deit", "--sizes", "base", "--study", str(study), "--seeds", "0,1,2", "--jobs", "2"]
+    words = ["run", "--family", "deit", "--sizes", "base", "--study", str(study), "--seeds", "0", "--jobs", "2"]
     finish([*words, "--results", tmp_path / "results", "--work", tmp_path / "work"])
     results, rejected = read_results(tmp_path / "results")
     assert not rejected
     board = leaderboard(("mini", ""), load_study(str(study)), results, comparisons=8, measure="area")
-    gaps = {entry.arm.name: entry.gap for entry in board.rows[0].entries if entry.arm.transfers}
-    assert len(gaps) == 8 and "success" not in {gap.verdict for gap in gaps.values()}
+    gaps = {entry.arm.name: entry.gap.value for entry in board.rows[0].entries if entry.arm.transfers}
+    assert len(gaps) == 8 and max(gaps.values()) < 0
     copied = [name for name in nulls if "copy" in name]
-    assert all(gaps[name].value < -10 for name in copied)
+    assert all(gaps[name] < -10 for name in copied)
     ends = {entry.arm.name: entry.top1 for entry in board.rows[0].entries}
     assert max(ends[name] for name in copied if "average" not in name) < 55  # guessing among one to four digits gives 52
