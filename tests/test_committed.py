@@ -56,7 +56,7 @@ def test_the_board_again_by_numpy_and_scipy_alone(committed):
     variance = {own: max(spreads[arm][own], np.mean(list(spreads[arm].values()))) for own, arm in home.items()}
     transfers = {place: (*place[:2], f"{place[2].partition('-')[0]}-none") for place in keys if not place[2].endswith("none")}
     m = len({(keys[place], keys[baseline]) for place, baseline in transfers.items()})
-    (board,) = (board for board in committed.boards if board.study == "main")
+    (board,) = (board for board in committed.boards if (board.protocol, board.study) == ("mini", "main"))
     assert m == board.comparisons
     checked = 0
     for place, baseline in transfers.items():
@@ -76,13 +76,27 @@ def test_the_board_again_by_numpy_and_scipy_alone(committed):
 
 
 def test_studies_were_measured(committed):
-    """Main for the papers' 20 teachers with five seeds; others for two families or more, one of them with native components, with
-    three seeds or more."""
-    (main,) = (board for board in committed.boards if board.study == "main")
+    """Of mini: main for the papers' 20 teachers with five seeds; others for two families or more, one of them with native
+    components, with three seeds or more."""
+    (main,) = (board for board in committed.boards if (board.protocol, board.study) == ("mini", "main"))
     assert sum(len(row.families) for row in main.rows) >= 20
     assert {entry.n for row in main.rows for entry in row.entries} == {5}
-    measured = [finding for finding in committed.findings if finding.measured]
-    assert {"main", "sizes"} <= {finding.study for finding in measured}
+    measured = [finding for finding in committed.findings if finding.measured and finding.protocol == "mini"]
+    assert {
+        "main",
+        "sizes",
+        "nulls",
+        "init",
+        "components",
+        "starts",
+        "sinks",
+        "tuning",
+        "parts",
+        "budget",
+        "foreign",
+        "layers",
+        "losses",
+    } <= {finding.study for finding in measured}
     for finding in measured:
         found = {family for one in finding.measured for family, _ in one.teachers}
         assert len(found) > 1 and any(families.spec(family).native for family in found), finding.study
@@ -97,12 +111,12 @@ def test_no_comparison_has_two_intervals(committed):
             for entry in row.entries:
                 if entry.gap is not None and entry.gap.simultaneous is not None:
                     arms = ((entry.arm.name, 1.0), (entry.arm.baseline.name, -1.0))
-                    found[row.families[0], row.size, "score", frozenset(arms)] = entry.gap
-                    counts[row.families[0], row.size, "score", frozenset(arms)] = entry.n
+                    found[board.protocol, row.families[0], row.size, "score", frozenset(arms)] = entry.gap
+                    counts[board.protocol, row.families[0], row.size, "score", frozenset(arms)] = entry.n
     boards = len(found)
-    for one in (one for finding in committed.findings for one in finding.measured):
+    for protocol, one in ((finding.protocol, one) for finding in committed.findings for one in finding.measured):
         for family, size in one.teachers:  # that share runs; a board shows each with the seeds that it has
-            place = (family, size, one.on, frozenset(one.arms))
+            place = (protocol, family, size, one.on, frozenset(one.arms))
             if (family, size) == one.teachers[0] or place not in found or counts.get(place) == one.n:
                 assert found.setdefault(place, one.estimate) == one.estimate, (place, one.comparisons)
     assert len(found) > boards > 50

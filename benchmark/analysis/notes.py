@@ -20,7 +20,7 @@ def teacher_notes(results: Sequence[Result], name: str) -> list[str]:
             family, size, source = result.cell.family, result.cell.size, result.teacher.source
             if result.run.teacher is not None and result.run.teacher.pinned:
                 if not source.startswith(FETCHED):
-                    origins[f"{family} {size}: its weights are {source}"] = None
+                    origins[f"weights of {family} {size}: {source}"] = None
                 source = "pre-trained"
             weights.setdefault((family, size, source), set()).add(result.teacher.sha256)
     mixed = [

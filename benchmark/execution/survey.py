@@ -114,11 +114,14 @@ class Survey:
         evaluation = self.plan.items[key].evaluation
         if evaluation is None:
             parts = {"metrics", "evaluations", "val", "curve", "teacher", "cost", "provenance"}
-            return self.recorded[key].model_dump(mode="json", include=parts)
+            found = self.recorded[key].model_dump(mode="json", include=parts)
+            if len(self.plan.items[key].cells) > 1:  # an evaluation beside a teacher is not every cell's
+                found["evaluations"] = {name: each for name, each in found["evaluations"].items() if each["beside"] is None}
+            return found
         if evaluation.name == "test":  # its scores are the result's metrics already
             return {"evaluations": {}}
-        found = self.recorded[key].evaluations
-        return {"evaluations": {name: found[name].model_dump(mode="json") for name in evaluation.scores}}
+        records = self.recorded[key].evaluations
+        return {"evaluations": {name: records[name].model_dump(mode="json") for name in evaluation.scores}}
 
     def _has_weights(self, key: str) -> bool:
         return self.workspace.run(key).weights.exists()

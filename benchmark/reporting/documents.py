@@ -23,8 +23,8 @@ from families.spec import UserError
 
 BEGIN, END = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
 LEGEND = (
-    "Verdict of a family's teachers, and their gaps, lowest to highest. ✓ success: every teacher's simultaneous 95 %"
-    " interval lies above 0; ✗ failure: below 0; mixed: one of each; ~ inconclusive: anything else.\n"
+    "Verdicts on families; gaps of teachers, lowest to highest. ✓ success: every teacher's simultaneous 95 %"
+    " interval is above 0; ✗ failure: below; mixed: one of each; ~ inconclusive: else.\n"
 )
 
 
@@ -41,7 +41,7 @@ def readme_block(report: Report, folder: str) -> str:
 
 def _readme_section(board: Leaderboard, drawn: Sequence[Figure], folder: str) -> str:
     name, measure = as_text(board.protocol), board.measure.word
-    head = f"Protocol {name}, {board.runs} runs, {board.comparisons} comparisons. Gaps in points of {measure}.\n"
+    head = f"Protocol {name}: {board.runs} runs, {board.comparisons} comparisons, gaps in points of {measure}.\n"
     families = [markdown(replace(table, notes=())) for table in tables(board) if table.name == "leaderboard"]
     stem = quote(f"{folder}/{board.stem}")
     figures = [f"![{as_text(each.title)}]({stem}-{each.name}.png)\n" for each in drawn if each.png]

@@ -105,7 +105,7 @@ def test_notes_on_pre_trained_weights():
     ]
     assert teacher_notes(changed, "fashion") == [
         "dinov2 small: its students learnt from 2 different weights of one teacher (pre-trained)",
-        "dinov2 small: its weights are a colleague",
+        "weights of dinov2 small: a colleague",
     ]
     assert teacher_notes(changed[:1], "fashion") == []
 
