@@ -253,6 +253,30 @@ def test_cells_that_share_a_run_share_its_evaluations(tmp_path, bench):
     assert len(scores) == 2 and scores[0] == scores[1] and scores[0]["on"]["noise_std"] == 0.5
 
 
+def test_an_evaluation_beside_a_teacher_is_its_own_cells_alone(tmp_path, bench):
+    """Two families share a student, whose maps are compared with each teacher's; a later command mixes nothing up."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_protocol(seeds=[0])))
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump({"title": "Few", "arms": ["standard-none", "standard-none+match=start"]}))
+    both = [word if word != "dinov2_reg" else "deit3,dinov2" for word in words("run", tmp_path)]
+
+    def compared():
+        files = {name: tmp_path / f"results/tiny/{name}/base/standard-none-s0.json" for name in ("deit3", "dinov2")}
+        found = {name: json.loads(path.read_text()) for name, path in files.items()}
+        assert found["deit3"]["key"] == found["dinov2"]["key"]
+        return {name: content["evaluations"]["match=start"] for name, content in found.items()}
+
+    assert bench(*both)[0] == 0
+    first = compared()
+    assert (
+        first["deit3"]["beside"] != first["dinov2"]["beside"]
+        and first["deit3"]["attention_kl"] != first["dinov2"]["attention_kl"]
+    )
+    (tmp_path / "few.yaml").write_text(yaml.safe_dump({"title": "Few", "arms": ["standard-none"]}))
+    code, out, err = bench(*both)
+    assert code == 0 and "0 to train on" in out, err
+    assert compared() == first
+
+
 def test_single_runs(again, bench):
     without(again, "noise")
     code, out, err = bench(*words("evaluate", again, "dinov2_reg/base/matched-none-s0", asked=False, cluster="local"))
