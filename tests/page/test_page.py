@@ -117,8 +117,11 @@ def test_committed_results_make_a_page(browser, tmp_path):
     boards = report.boards
     made = write_page(tmp_path, boards, files=False, findings=report.findings)
     opened(browser, made.url)
-    first, *rest = [board.study for board in boards]
-    assert [tab.text for tab in all_of(browser, "[role=tab]")] == [first, "claims", *rest]
+    expected = []
+    for protocol in dict.fromkeys(board.protocol for board in boards):
+        first, *rest = [board.study for board in boards if board.protocol == protocol]
+        expected += [f"{protocol} · {study}" for study in (first, "claims", *rest)]
+    assert [tab.text for tab in all_of(browser, "[role=tab]")] == expected
     assert count(browser) == (len(boards[0].table), len(boards[0].table))
 
 
