@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from families.core.seeds import seed_of
 
-# alpha and beta of Q K^T and of V O, in vision: Trockman and Kolter 2023, arXiv 2305.09828
+# alpha and beta of Q K^T and of V O, in vision: Trockman and Kolter 2023, arXiv 2305.09828, as the
+# code of Zheng et al. 2025 has them
 QK, VO = (0.7, 0.7), (0.4, -0.4)
 # Zheng et al. 2025, arXiv 2505.19985, and their code: 3 x 3 filters, a head each in this order;
 # factors of position embeddings and of q and k; logits of the neighbour, and of the others' noise
