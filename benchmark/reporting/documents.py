@@ -44,7 +44,9 @@ def _readme_section(board: Leaderboard, drawn: Sequence[Figure], folder: str) ->
     head = f"Protocol {name}: {board.runs} runs, {board.comparisons} comparisons, gaps in points of {measure}.\n"
     families = [markdown(replace(table, notes=())) for table in tables(board) if table.name == "leaderboard"]
     stem = quote(f"{folder}/{board.stem}")
-    figures = [f"![{as_text(each.title)}]({stem}-{each.name}.png)\n" for each in drawn if each.png]
+    figures = [
+        f"![{as_text(each.title.removesuffix(f': {board.title}'))}]({stem}-{each.name}.png)\n" for each in drawn if each.png
+    ]
     return "\n".join([head, *families, *listed(board.notes), *figures[:1]])
 
 
