@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmark.transfer import flash_distillation
 from families.core.attention import Map, Route, part
 
 PART_ELEMENTS = {"cpu": 2**21}  # size of a piece of a map that is not held; else PART_ELEMENTS_ELSEWHERE
@@ -20,8 +23,11 @@ def attend_and_compare(student: Route, v: Tensor, teacher: Route | Map) -> tuple
     Both come from one set of the student's logits s. With the gradients g of the output and c of a
     row's cross-entropy, ds = P_s (g v^T - (g . output)) + c (P_s - P_t), since the rows of P_t sum
     to 1. Given a Map of the teacher, the student's map is held for the backward pass. Given a
-    Route, no map is held: both maps are computed in parts, and again in the backward pass.
+    Route, no map is held: flash kernels do all of it where they serve; else both maps are computed
+    in parts, and again in the backward pass.
     """
+    if isinstance(teacher, Route) and flash_distillation.serves(student, v):
+        return flash_distillation.attend_and_compare(student, v, teacher)
     bias = student.bias
     if bias is not None:
         bias = bias.reshape((1,) * (4 - bias.dim()) + bias.shape)
@@ -37,7 +43,7 @@ class _Distilled(torch.autograd.Function):
         ctx.scale, ctx.teacher, ctx.dtypes = scale, teacher, (q.dtype, k.dtype, v.dtype)
         dtype = torch.promote_types(q.dtype, torch.float32)
         held = isinstance(teacher, Map)
-        with torch.autocast(q.device.type, enabled=False):
+        with _products_of(ctx.dtypes, q.device):
             # One dense copy each: q, k and v are views of one projection.
             q, k, v = (t.to(dtype).clone(memory_format=torch.contiguous_format) for t in (q, k, v))
             q.mul_(scale)
@@ -64,7 +70,7 @@ class _Distilled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, out, *kept = ctx.saved_tensors
-        with torch.autocast(q.device.type, enabled=False):
+        with _products_of(ctx.dtypes, q.device):
             grad, each = grads[0].to(q.dtype).contiguous(), grads[1].to(q.dtype) / q[..., 0].numel()
             level = (grad * out).sum(-1, keepdim=True) - each
             parts = _parts(q, bool(kept))
@@ -93,6 +99,22 @@ class _Distilled(torch.autograd.Function):
             dq.mul_(ctx.scale)
         kinds = ctx.dtypes
         return dq.to(kinds[0]), dk.to(kinds[1]), dv.to(kinds[2]), dbias, None, None
+
+
+@contextmanager
+def _products_of(dtypes: Iterable[torch.dtype], device: torch.device) -> Iterator[None]:
+    """No autocast, and on a GPU products in TF32 if all inputs came in half precision, which TF32
+    holds exactly."""
+    before = torch.get_float32_matmul_precision()
+    halves = device.type == "cuda" and all(dtype.itemsize < 4 for dtype in dtypes)
+    try:
+        if halves:
+            torch.set_float32_matmul_precision("high")
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        if halves:
+            torch.set_float32_matmul_precision(before)
 
 
 def _logits(q: Tensor, k: Tensor, bias: Tensor | None, images: slice, queries: slice) -> Tensor:

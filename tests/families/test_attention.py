@@ -9,7 +9,7 @@ import torch
 import families
 from benchmark.spec.run import Transfer
 from benchmark.tools.check import TINY
-from benchmark.transfer import cpu_layout, fused_distillation
+from benchmark.transfer import cpu_layout, flash_distillation, fused_distillation
 from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.fused_distillation import attend_and_compare
 from benchmark.transfer.losses import ce, kl
@@ -194,21 +194,25 @@ BIASES = [None, (2, 9, 9), (1, 2, 9, 9), (3, 2, 9, 9), (1, 1, 1, 9)]
 
 
 @pytest.mark.parametrize("shape", BIASES)
-@pytest.mark.parametrize("held", [True, False])
-def test_one_set_of_logits_for_attention_and_loss(shape, held, monkeypatch):
-    """Output, loss and all gradients equal autograd's of the map written out; unheld maps pass through in small parts."""
+@pytest.mark.parametrize("way", ["held", "parts", "kernels"])
+def test_one_set_of_logits_for_attention_and_loss(shape, way, monkeypatch):
+    """Output, loss and all gradients equal autograd's of the map written out; unheld maps pass through in small parts,
+    or through flash kernels, which know no bias of the student."""
     monkeypatch.setitem(fused_distillation.PART_ELEMENTS, "cpu", 50)
+    if way == "parts":
+        monkeypatch.setattr(flash_distillation, "serves", lambda *inputs: False)
     draw = torch.Generator().manual_seed(4)
 
     def random(*size):
         return torch.randn(*size, generator=draw, dtype=torch.float64)
 
     q, k, v = (part.requires_grad_() for part in random(3, 9, 3, 2, 4).permute(2, 0, 3, 1, 4).unbind(0))
-    bias = None if shape is None else random(*shape).requires_grad_()
+    bias = None if shape is None or way == "kernels" else random(*shape).requires_grad_()
     teacher = Route(random(3, 2, 9, 4), random(3, 2, 9, 4), None if shape is None else random(*shape), 0.7)
     student, towards = Route(q, k, bias, 0.5), random(3, 2, 9, 4)
     leaves = [each for each in (q, k, v, bias) if each is not None]
-    out, loss = attend_and_compare(student, v, teacher.held() if held else teacher)
+    assert flash_distillation.serves(student, v) == (way != "parts" and bias is None)
+    out, loss = attend_and_compare(student, v, teacher.held() if way == "held" else teacher)
     found = torch.autograd.grad((out * towards).sum() + 3 * loss, leaves)
     bias_of = [0.0 if b is None else b for b in (bias, teacher.bias)]
     mine = (q @ k.transpose(-2, -1) * 0.5 + bias_of[0]).softmax(-1)
@@ -219,6 +223,48 @@ def test_one_set_of_logits_for_attention_and_loss(shape, held, monkeypatch):
     wanted = torch.autograd.grad((mine @ v * towards).sum() + 3 * written, leaves)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_kernels_in_half_precision_are_as_close_as_the_maps_written_out():
+    """To float64 of the same inputs: output, loss and gradients, with a gradient of the loss that bfloat16 would round."""
+    draw = torch.Generator().manual_seed(5)
+    q, k, v, q_of, k_of, towards = torch.randn(6, 2, 3, 40, 16, generator=draw).bfloat16().unbind(0)
+
+    def found(dtype, compare):
+        leaves = [each.to(dtype).clone().requires_grad_() for each in (q, k, v)]
+        out, loss = compare(Route(*leaves[:2], None, 0.3), leaves[2], Route(q_of.to(dtype), k_of.to(dtype), None, 0.3))
+        return [out, loss, *torch.autograd.grad((out * towards.to(dtype)).sum() + 333 * loss, leaves)]
+
+    def written(student, values, teacher):
+        return student.map().to(values.dtype) @ values, ce.loss(teacher, student)
+
+    exact = found(torch.float64, written)
+
+    def error(compare):
+        return [
+            float((a - b).detach().abs().mean() / b.detach().abs().mean())
+            for a, b in zip(found(torch.bfloat16, compare), exact, strict=True)
+        ]
+
+    rough, fused = error(written), error(attend_and_compare)
+    assert flash_distillation.serves(Route(q, k, None, 0.3), v)
+    assert all(mine < 1.5 * theirs + 1e-3 for mine, theirs in zip(fused, rough, strict=True)), (fused, rough)
+
+
+@pytest.mark.parametrize("missing", ["absent", "other arguments", "wrong gradients"])
+def test_a_torch_with_other_kernels_does_without(missing, monkeypatch):
+    real, route = flash_distillation._backward, Route(*torch.zeros(2, 1, 2, 5, 4), None, 1.0)
+    if missing == "absent":
+        monkeypatch.setattr(torch.ops, "aten", Absent())
+    else:
+        wrong = {"other arguments": lambda: None, "wrong gradients": lambda *given: (1.01 * each for each in real(*given))}
+        monkeypatch.setattr(flash_distillation, "_backward", wrong[missing])
+    flash_distillation._is_usable.cache_clear()
+    assert not flash_distillation.serves(route, route.q)
+    monkeypatch.undo()
+    flash_distillation._is_usable.cache_clear()
+    with torch.inference_mode():
+        assert flash_distillation.serves(route, route.q)
 
 
 def test_held_maps_and_routes_offer_the_same():
