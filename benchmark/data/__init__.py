@@ -28,6 +28,7 @@ class DataLocation:
         workers: loader processes.
         absent: shifted sets that a check found to be of no use.
         rank, ranks: this process's number among those that share each batch, and their number.
+        device: name of the torch device that batches are put on, and mixed on.
     """
 
     root: Path | None = None
@@ -36,11 +37,12 @@ class DataLocation:
     absent: tuple[str, ...] = ()
     rank: int = 0
     ranks: int = 1
+    device: str = "cpu"
 
 
 class Dataset(Protocol):
     """The interface that training and evaluation use. Images are [B, 3, H, W] in 0..1 (erased
-    pixels may lie outside)."""
+    pixels may lie outside), on the place's device."""
 
     num_classes: int
 

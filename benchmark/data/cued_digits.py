@@ -21,6 +21,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from benchmark.data import Checked, DataLocation, part_of
+from benchmark.data.loading import moved
 from benchmark.spec.data_sets import EVALUATION_SETS
 from families.core.seeds import seed_of
 
@@ -61,9 +62,12 @@ class CuedDigits:
 
     def train(self, stream: str, recipe: Recipe, start: int) -> Iterator[Batch]:
         """Fresh compositions of the training digits, a pure function of (stream, step)."""
-        mine = part_of(self.place, recipe.batch_size)
+        return moved(self._composed(stream, recipe.batch_size, start), self.place.device)
+
+    def _composed(self, stream: str, batch_size: int, start: int) -> Iterator[Batch]:
+        mine = part_of(self.place, batch_size)
         for step in count(start):
-            images, labels = self.compose("train", recipe.batch_size, generator(stream, step))
+            images, labels = self.compose("train", batch_size, generator(stream, step))
             yield (images, labels) if len(mine) == len(labels) else (images[mine], labels[mine])
 
     def sets(self) -> tuple[str, ...]:
@@ -79,7 +83,7 @@ class CuedDigits:
             self.cache[name] = self._evaluation_set(name)
         images, labels = self.cache[name]
         batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
-        yield from islice(batches, self.place.rank, None, self.place.ranks)
+        return moved(islice(batches, self.place.rank, None, self.place.ranks), self.place.device)
 
     def _evaluation_set(self, name: str) -> Batch:
         size = int(self.settings.described(name)["images"])

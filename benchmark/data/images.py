@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from benchmark.data.augmentation import Transform, evaluation_transform, image_s
 from benchmark.data.image_checks import check
 from benchmark.data.image_files import ensure_equal, splits_of, where_of
 from benchmark.data.image_sources import Source, open_sources
-from benchmark.data.loading import drawn, loader
+from benchmark.data.loading import drawn, loader, moved
 from benchmark.data.streams import StreamedBatches, StreamedViews
 from benchmark.spec.data_sets import EVALUATION_SETS
 from families.spec import UserError
@@ -59,6 +60,7 @@ class Photographs:
     def __init__(self, settings: Settings, place: DataLocation, img_size: int, normalisation: Normalisation) -> None:
         self.settings, self.place, self.img_size, self.normalisation = settings, place, img_size, normalisation
         self.num_classes = settings.num_classes
+        self.loader = partial(loader, pin_memory=place.device.startswith("cuda"))
         self.clean = evaluation_transform(settings, img_size)
         sources = open_sources(settings, place)
         self.absent = {name: f"shifted set {name} cannot be used" for name in place.absent} | sources.absent
@@ -90,7 +92,8 @@ class Photographs:
         mixup, mine = mixup_of(recipe, self.num_classes), part_of(self.place, recipe.batch_size)
         draw = self._train_streamed if self.settings.streamed else self._train_by_index
         batches = draw(stream, recipe, start, mine)
-        return (mix(mixup, batch, stream, "mixup", step) for step, batch in enumerate(batches, start))
+        there = moved(batches, self.place.device)
+        return (mix(mixup, batch, stream, "mixup", step) for step, batch in enumerate(there, start))
 
     def sets(self) -> tuple[str, ...]:
         """val, test and the shifted sets that are there, in the protocol's order."""
@@ -108,14 +111,17 @@ class Photographs:
         while iterating for an unreadable image or a stream of another length."""
         if name in self.absent:
             raise UserError(self.absent[name])
+        return moved(self._evaluated(name, batch_size), self.place.device)
+
+    def _evaluated(self, name: str, batch_size: int) -> Iterator[Batch]:
         rank, ranks = self.place.rank, self.place.ranks
         if name not in self.parts:
             split = splits_of(self.settings)[name]
             batches = StreamedBatches(self.settings, self.place, split, self.clean, batch_size)
-            return drawn(loader(batches, min(self.place.workers, 1), batch_size=None))
+            return drawn(self.loader(batches, min(self.place.workers, 1), batch_size=None))
         source, images = self.parts[name]
         mine = [[(0, index) for index in batch.tolist()] for batch in images.split(batch_size)[rank::ranks]]
-        return drawn(loader(self.clean_views[id(source)], self.place.workers, batch_sampler=mine, collate_fn=_collated))
+        return drawn(self.loader(self.clean_views[id(source)], self.place.workers, batch_sampler=mine, collate_fn=_collated))
 
     def _transform(self, augment: Augment | None) -> Transform:
         return self.clean if augment is None else training_transform(augment, self.settings, self.img_size, self.normalisation)
@@ -124,15 +130,15 @@ class Photographs:
         source, images = self.parts["train"]
         order = shuffled(stream, images, recipe.batch_size, mine, start)
         if recipe.augment is None:
-            return drawn(loader(self.clean_views[id(source)], self.place.workers, batch_sampler=order, collate_fn=_collated))
-        return drawn(loader(Views(source, self._transform(recipe.augment), stream), self.place.workers, batch_sampler=order))
+            return drawn(self.loader(self.clean_views[id(source)], self.place.workers, batch_sampler=order, collate_fn=_collated))
+        return drawn(self.loader(Views(source, self._transform(recipe.augment), stream), self.place.workers, batch_sampler=order))
 
     def _train_streamed(self, stream: str, recipe: Recipe, start: int, mine: Sequence[int]) -> Iterator[Batch]:
         size, transform = recipe.batch_size, self._transform(recipe.augment)
         epoch, skipped = divmod(start, self.settings.training_images // size)
         for number in count(epoch):
             views = StreamedViews(self.settings, self.place, self.settings.train, transform, stream, number)
-            batches = loader(views, self.place.workers, batch_size=None, seed=views.seed)
+            batches = self.loader(views, self.place.workers, batch_size=None, seed=views.seed)
             for batch in islice(self._whole_batches(drawn(batches), size), skipped, None):
                 yield default_collate([batch[position] for position in mine])
             skipped = 0

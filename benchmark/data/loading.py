@@ -1,4 +1,4 @@
-"""torch's loader with its own seed, and its errors on one line."""
+"""torch's loader with its own seed, its errors on one line, and its batches on their device."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from benchmark.data import Batch
 from families.spec import UserError
 
 
@@ -28,3 +29,37 @@ def drawn(loader: Iterable[Any]) -> Iterator[Any]:
         line = str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
         error.__traceback__ = None  # a cycle that would keep the loader's processes alive
     raise UserError(line)
+
+
+def moved(batches: Iterable[Batch], device: str) -> Iterator[Batch]:
+    """The batches on a device. To a GPU each one is copied from pinned memory on a stream of its
+    own, while the GPU works on the one before."""
+    target = torch.device(device)
+    if target.type != "cuda":
+        for images, labels in batches:
+            yield images.to(target), labels.to(target)
+        return
+    side = torch.cuda.Stream(target)
+    waiting: Batch | None = None
+    for batch in batches:
+        with torch.cuda.stream(side):
+            copied = _copied(batch, target)
+        if waiting is not None:
+            yield _ready(waiting, side)
+        waiting = copied
+    if waiting is not None:
+        yield _ready(waiting, side)
+
+
+def _copied(batch: Batch, target: torch.device) -> Batch:
+    images, labels = (tensor.pin_memory().to(target, non_blocking=True) for tensor in batch)
+    return images, labels
+
+
+def _ready(batch: Batch, side: torch.cuda.Stream) -> Batch:
+    """A copied batch, once the current stream may use it."""
+    now = torch.cuda.current_stream(side.device)
+    now.wait_stream(side)
+    for tensor in batch:
+        tensor.record_stream(now)
+    return batch

@@ -147,7 +147,8 @@ class _Group:
     def _place(self, item: Item) -> DataLocation:
         setup = self.task.setup
         absent = tuple(setup.checked(item.run).absent)
-        return replace(place_of(item, setup.place), rank=self.ranks.rank, ranks=self.ranks.size, absent=absent)
+        mine = replace(place_of(item, setup.place), rank=self.ranks.rank, ranks=self.ranks.size)
+        return replace(mine, absent=absent, device=self.device)
 
     def failed(self, item: Item, error: Exception) -> None:
         """Fail a run, in every process."""

@@ -74,13 +74,14 @@ class CoTrainer(Group):
                 last_saved = time.monotonic()
 
     def _save(self) -> None:
+        self.settle()
         for training in list(self.going) if self.ranks.first else ():
             with self.isolated(training):
                 training.save()
 
     def _step(self, trainings: Sequence[RunTrainer], batches: Iterator[Batch]) -> None:
         began = self.now()
-        images, targets = (each.to(self.device, non_blocking=True) for each in next(batches))
+        images, targets = next(batches)
         draws = self._draws(trainings[0].state.step)
         self.charge(trainings, began)
         for training in trainings:
@@ -91,10 +92,10 @@ class CoTrainer(Group):
         for part in parts:
             self._learn(trainings, (images[part], targets[part]), None if draws is None else draws[:, part],
                         len(images[part]) / len(images), part is parts[-1], losses)  # fmt: skip
-        for training in self.still(trainings):
+        for training, loss in self._mean_losses(trainings, losses):
             began = self.now()
             with self.isolated(training):
-                training.end(self.ranks.mean(sum(float(loss) for loss in losses[id(training)])))
+                training.end(loss)
                 self.charge([training], began)
         measure_curves(self)
         for training in self.still(trainings):
@@ -114,6 +115,16 @@ class CoTrainer(Group):
                 given = (inputs.by(training.input), batch[1], read[id(training.reader)])
                 losses[id(training)].append(training.learn(*given, draws, share, last) * share)
                 self.charge([training], began)
+
+    def _mean_losses(self, trainings: Sequence[RunTrainer], losses: dict[int, list[Tensor]]) -> list[tuple[RunTrainer, float]]:
+        """Each run's loss over the whole batch. A GPU is waited for once, for all runs."""
+        left = self.still(trainings)
+        found = torch.stack([loss.double() for training in left for loss in losses[id(training)]]) if left else torch.zeros(0)
+        parts = iter(found.tolist())
+        sums = [sum(itertools.islice(parts, len(losses[id(training)]))) for training in left]
+        self.settle()
+        means = self.ranks.total(torch.tensor(sums, dtype=torch.float64)) / self.ranks.size
+        return list(zip(left, means.tolist(), strict=True))
 
     def _draws(self, step: int) -> Tensor | None:
         """Stochastic depth's random numbers for this process's images [2 * depth, B], a function of

@@ -42,10 +42,6 @@ class Ranks:
             dist.all_reduce(values, group=self.talk)
         return values
 
-    def mean(self, value: float) -> float:
-        """The mean over all ranks."""
-        return value if self.size == 1 else float(self.total(torch.tensor(value, dtype=torch.float64))) / self.size
-
     def any(self, value: bool) -> bool:
         """Whether the value is true on any rank."""
         return value if self.size == 1 else bool(self.total(torch.tensor(int(value))) > 0)

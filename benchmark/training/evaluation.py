@@ -46,12 +46,12 @@ def evaluate(
             within.enter_context(training.student.averaged())
         for images, labels in group.dataset.evaluate(name, group.evaluation_batch):
             group.leave_if_told(agreed=False)  # several processes agree before each set
-            inputs, y = Inputs(images.to(group.device)), labels.to(group.device)
+            inputs = Inputs(images)
             read = group.read(trainings, inputs)
             for training, tally in tallies:
                 if training in group.going:
                     with group.isolated(training):
-                        tally.add(inputs, y, read[id(training.reader)])
+                        tally.add(inputs, labels, read[id(training.reader)])
                         group.callbacks.evaluated(training)
     return [(training, tally.score(group.ranks)) for training, tally in tallies if training in group.going]
 
@@ -65,6 +65,7 @@ def measure_curves(group: Group) -> None:
 
 def end(group: Group, trainings: Sequence[RunTrainer]) -> None:
     """Evaluate runs that have taken their last step on the sets that are there, and report them."""
+    group.settle()
     scores = {id(training): {} if training.val is None else {"val": training.val} for training in trainings}
     for name in group.dataset.sets():
         unknown = [training for training in group.still(trainings) if name not in scores[id(training)]]
@@ -91,7 +92,7 @@ def learn_averages(group: Group) -> None:
         if isinstance(reader, TeacherReader) and training.run.transfer.needs_average and not reader.average:
             with group.isolated(training), precision_of(group.recipe, group.device):
                 val = group.dataset.evaluate("val", group.evaluation_batch)
-                images = (normalised(each.to(group.device), training.teacher_input) for each, _ in val)
+                images = (normalised(each, training.teacher_input) for each, _ in val)
                 reader.learn_average(images, group.ranks.all_gather)
 
 
@@ -126,8 +127,8 @@ class Tally:
             logits = logits[:, self.classes.to(y.device)]
             y = torch.searchsorted(self.classes.to(y.device), y)
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]
-        found = (int(ranked[:, 0].sum()), int(ranked.any(1).sum()), float(F.cross_entropy(logits, y, reduction="sum")))
-        self.sums += torch.tensor(found, dtype=torch.float64)
+        found = (ranked[:, 0].sum(), ranked.any(1).sum(), F.cross_entropy(logits, y, reduction="sum"))
+        self.sums = self.sums.to(y.device) + torch.stack([each.double() for each in found])  # nothing waits for a GPU
         for kind, values in rows.items():
             self.rows[kind] += count * torch.tensor(values)
         self.count += count
@@ -135,7 +136,7 @@ class Tally:
     def score(self, ranks: Ranks) -> dict[str, Any]:
         """The means over the counts of all ranks."""
         count = ranks.total(torch.tensor(self.count))
-        top1, top5, loss = (ranks.total(self.sums) / count).tolist()
+        top1, top5, loss = (ranks.total(self.sums.cpu()) / count).tolist()
         found: dict[str, Any] = {"top1": 100 * top1, "top5": 100 * top5, "loss": loss}
         if self.attention:
             found |= {"attention_kl": None, "dropped_mass": None}

@@ -19,6 +19,8 @@ from benchmark.training.preemption import Preempted, Preemption
 from benchmark.training.run_trainer import RunTrainer
 from benchmark.transfer.teacher_reader import TeacherAttention
 
+Moment = float | torch.cuda.Event
+
 
 @dataclass
 class TrainingCallbacks:
@@ -65,6 +67,7 @@ class Group:
         first = trainings[0]
         protocol, task = first.run.protocol, first.run.settings
         self.going, self.callbacks, self.context, self.ranks = list(trainings), callbacks, context, context.ranks
+        self.charged: list[tuple[Sequence[RunTrainer], Moment, Moment]] = []
         self.device, self.recipe, self.stream = first.device, first.recipe, first.run.stream
         self.dataset = data.load(task.data, context.place, first.run.student.geometry.img_size, protocol.normalisation)
         self.evaluation_batch = task.evaluation_batch
@@ -118,14 +121,28 @@ class Group:
                 self.charge(taught, began)
         return found
 
-    def charge(self, trainings: Sequence[RunTrainer], began: float) -> None:
-        """Share the time since `began` among runs."""
-        share = (self.now() - began) / len(trainings)
-        for training in trainings:
-            training.state.seconds += share
+    def charge(self, trainings: Sequence[RunTrainer], began: Moment) -> None:
+        """Share the time since `began` among runs, once it is settled."""
+        self.charged.append((trainings, began, self.now()))
 
-    def now(self) -> float:
-        """Seconds, once the device has done what it was given."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.monotonic()
+    def settle(self) -> None:
+        """Add the charged times to those of the runs, once the device has come so far."""
+        for trainings, began, ended in self.charged:
+            for training in trainings:
+                training.state.seconds += _seconds(began, ended) / len(trainings)
+        self.charged.clear()
+
+    def now(self) -> Moment:
+        """The current time; on a GPU an event that it passes once it has done what it was given."""
+        if self.device.type != "cuda":
+            return time.monotonic()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        return event
+
+
+def _seconds(began: Moment, ended: Moment) -> float:
+    if isinstance(began, float) or isinstance(ended, float):
+        return ended - began  # type: ignore[operator, no-any-return]
+    ended.synchronize()
+    return float(began.elapsed_time(ended)) / 1000

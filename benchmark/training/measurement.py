@@ -76,8 +76,8 @@ class Measurement:
     def _score(self, subject: Subject, dataset: Dataset, name: str, attention: bool = False) -> dict[str, Any]:
         tally = Tally(subject, attention, dataset.classes(name))
         for images, labels in dataset.evaluate(name, subject.run.settings.evaluation_batch):
-            inputs = Inputs(images.to(self.device))
-            tally.add(inputs, labels.to(self.device), self._read(subject, inputs))
+            inputs = Inputs(images)
+            tally.add(inputs, labels, self._read(subject, inputs))
             self.alive()
         return tally.score(self.ranks)
 
@@ -89,7 +89,7 @@ class Measurement:
 
     def _images(self, dataset: Dataset, subject: Subject) -> Iterator[Tensor]:
         for images, _ in dataset.evaluate("val", subject.run.settings.evaluation_batch):
-            yield normalised(images.to(self.device), subject.teacher_input)
+            yield normalised(images, subject.teacher_input)
 
     def _features(self, evaluation: Evaluation) -> dict[str, dict[str, Any]]:
         """Scores of features; every process has those of all images."""
