@@ -29,6 +29,7 @@ from benchmark.spec.recipe import Recipe
 from benchmark.spec.run import Transfer
 from benchmark.storage.measurements import Setting
 from benchmark.storage.provenance import provenance, utc_now
+from benchmark.training.clock import now, seconds
 from benchmark.training.run_trainer import peak_memory
 from benchmark.training.student import Student
 from benchmark.transfer.attention_transfer import AttentionTransfer
@@ -92,10 +93,10 @@ class Bench:
 
     def step(self, kind: str) -> dict[str, float]:
         """Seconds by phase of one step."""
-        marks = [("", self._now())]
+        marks = [("", now(self.device))]
 
         def mark(phase: str) -> None:
-            marks.append((phase, self._now()))
+            marks.append((phase, now(self.device)))
 
         if kind in METHODS:
             self.student.transfer = self.bonds[kind]
@@ -108,7 +109,7 @@ class Bench:
             mark("update")
         else:
             self._explicit_step(kind, mark)
-        return {phase: now - before for (_, before), (phase, now) in itertools.pairwise(marks)}
+        return {phase: seconds(before, after) for (_, before), (phase, after) in itertools.pairwise(marks)}
 
     def _explicit_step(self, kind: str, mark: Callable[[str], None]) -> None:
         with torch.no_grad(), kept_maps(self.explicit_teacher) as maps, self.autocast():
@@ -129,11 +130,6 @@ class Bench:
         mark("backward")
         self.explicit_optimizer.step()
         mark("update")
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
 
 
 def measure(setting: Setting, rounds: int, yardstick: bool, progress: Callable[[str], None]) -> dict[str, Any]:

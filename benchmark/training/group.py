@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from benchmark import data
 from benchmark.data import DataLocation
+from benchmark.training.clock import Moment, now, seconds
 from benchmark.training.distributed import ALONE, Ranks
 from benchmark.training.inputs import Inputs, precision_of
 from benchmark.training.preemption import Preempted, Preemption
 from benchmark.training.run_trainer import RunTrainer
 from benchmark.transfer.teacher_reader import TeacherAttention
-
-Moment = float | torch.cuda.Event
 
 
 @dataclass
@@ -129,20 +126,9 @@ class Group:
         """Add the charged times to those of the runs, once the device has come so far."""
         for trainings, began, ended in self.charged:
             for training in trainings:
-                training.state.seconds += _seconds(began, ended) / len(trainings)
+                training.state.seconds += seconds(began, ended) / len(trainings)
         self.charged.clear()
 
     def now(self) -> Moment:
         """The current time; on a GPU an event that it passes once it has done what it was given."""
-        if self.device.type != "cuda":
-            return time.monotonic()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(self.device))
-        return event
-
-
-def _seconds(began: Moment, ended: Moment) -> float:
-    if isinstance(began, float) or isinstance(ended, float):
-        return ended - began  # type: ignore[operator, no-any-return]
-    ended.synchronize()
-    return float(began.elapsed_time(ended)) / 1000
+        return now(self.device)
