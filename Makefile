@@ -1,11 +1,11 @@
-# make demo | studies | test | test-long | test-page | test-slurm | lint | format
+# make demo | studies | test | test-long | test-page | test-slurm | gpu | lint | format
 # Each target sets up its own environment. Requires Python >= 3.11 and make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo studies test test-long test-page test-slurm lint format
+.PHONY: demo studies test test-long test-page test-slurm gpu lint format
 demo: $(VENV)/installed
 	$(BIN)/bench run --family deit3 --sizes base --work .bench --results .bench/demo/results --reports .bench/demo/reports
 
@@ -20,10 +20,10 @@ studies: $(VENV)/installed
 	$(AGAIN) --study sinks,tuning,parts,budget,foreign,layers,losses,match,schedule --family beitv2,dinov2_reg --sizes base --seeds 0,1,2
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm --ignore tests/page
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm --ignore tests/page --ignore tests/gpu
 
 test-long: $(VENV)/developed
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long tests --ignore tests/slurm --ignore tests/page
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m long tests --ignore tests/slurm --ignore tests/page --ignore tests/gpu
 
 # The page in a real Chromium and the tables in a real LaTeX, from Debian's packages where they may be installed; else skipped.
 test-page: $(VENV)/developed
@@ -36,6 +36,10 @@ test-slurm: $(VENV)/developed
 	@if $(BIN)/python -m tests.slurm.lab install; \
 	then $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/slurm; \
 	else code=$$?; [ $$code -eq 3 ] && echo "make test-slurm: SKIPPED, for the reason above" || exit $$code; fi
+
+# On a GPU: exactness, batches and trainings; without one each test is skipped, with the reason.
+gpu: $(VENV)/developed
+	$(BIN)/python -m pytest -rs tests/gpu
 
 lint: $(VENV)/developed
 	$(BIN)/ruff format --check .

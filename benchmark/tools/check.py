@@ -302,7 +302,7 @@ def _gradients(student: nn.Module, bond: AttentionTransfer, x: Tensor, task: boo
 
 
 def _task_loss(logits: Tensor) -> Tensor:
-    return F.cross_entropy(logits, torch.arange(len(logits)) % CLASSES)
+    return F.cross_entropy(logits, torch.arange(len(logits), device=logits.device) % CLASSES)
 
 
 def _gradients_of(model: nn.Module) -> dict[str, Tensor]:

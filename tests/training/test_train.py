@@ -39,15 +39,15 @@ class Killed(BaseException):
     """As a kill would, it ends everything at once."""
 
 
-def training_of(item: Item, folder, teacher=None, code="code", reader=None, files=None):
+def training_of(item: Item, folder, teacher=None, code="code", reader=None, files=None, device="cpu"):
     folder.mkdir(exist_ok=True)
     transfers = item.run.transfer.needs_teacher
     if transfers and reader is None:
-        reader = reader_of(item.run, {"run": teacher}, "cpu")
-    return RunTrainer(item.run, RunFolder(folder), reader if transfers else None, "cpu", 2, code, files)
+        reader = reader_of(item.run, {"run": teacher}, device)
+    return RunTrainer(item.run, RunFolder(folder), reader if transfers else None, device, 2, code, files)
 
 
-def train_all(trainings, stop_at=None, stepped=None):
+def train_all(trainings, stop_at=None, stepped=None, device="cpu"):
     """Train runs together: payloads and failures by folder name. With `stop_at`, save after every step and stop there."""
     payloads, failures = {}, {}
 
@@ -62,14 +62,15 @@ def train_all(trainings, stop_at=None, stepped=None):
         lambda training, payload: payloads.update({training.folder.path.name: payload}),
         lambda training, error: failures.update({training.folder.path.name: error}),
     )
-    CoTrainer(trainings, watcher, TrainingContext(checkpoint_seconds=0 if stop_at else 1e9)).train()
+    context = TrainingContext(checkpoint_seconds=0 if stop_at else 1e9, place=DataLocation(device=device))
+    CoTrainer(trainings, watcher, context).train()
     return payloads, failures
 
 
-def fit(item: Item, folder, teacher=None, stop_at=None):
+def fit(item: Item, folder, teacher=None, stop_at=None, device="cpu"):
     """Train an item by itself; with `stop_at` it breaks off there."""
     try:
-        payloads, failures = train_all([training_of(item, folder, teacher)], stop_at)
+        payloads, failures = train_all([training_of(item, folder, teacher, device=device)], stop_at, device=device)
     except Killed:
         return None
     assert not failures, failures
