@@ -43,7 +43,7 @@ class Recipe(Record):
         smoothing: of labels.
         ema: decay per step of averaged weights, which are then the ones that are evaluated.
         augment: None: images are resized and cropped as for evaluation.
-        compile: run the student through torch.compile, except its attention.
+        compile: run the student through torch.compile, attention and transfer included.
         objective: labels, or masked image modelling (benchmark/training/simmim.py) for teachers,
             whose head is then a probe on frozen features.
         mask_ratio: share of masked patches in masked image modelling.

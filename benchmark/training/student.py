@@ -60,8 +60,6 @@ class Student:
             self.shared = DistributedDataParallel(model, find_unused_parameters=transfer.copies)
         self.forward: Callable[[Tensor], Tensor] = self.shared or model
         if recipe.compile:
-            for block in model.blocks:  # type: ignore[union-attr]
-                block.attn.forward = torch.compiler.disable(block.attn.forward)
             self.forward = torch.compile(self.forward)
 
     def _groups(self) -> list[dict[str, Any]]:

@@ -50,13 +50,13 @@ class _Attended(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         out, logsumexp, *rest = _forward(q, k, v, scale)
-        ctx.scale, ctx.rest = scale, rest
-        ctx.save_for_backward(q, k, v, out, logsumexp)
+        ctx.scale, ctx.lengths = scale, [each for each in rest if isinstance(each, int)]
+        ctx.save_for_backward(q, k, v, out, logsumexp, *(each for each in rest if not isinstance(each, int)))
         return out, logsumexp
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, logsumexp = ctx.saved_tensors
+        q, k, v, out, logsumexp, *rest = ctx.saved_tensors
         width, dtype = q.shape[-1], q.dtype
         grad, each = grads[0].to(dtype), grads[1]
         coarse = each.to(dtype)
@@ -64,7 +64,7 @@ class _Attended(torch.autograd.Function):
         grad[..., width : width + 2] = 1
         out[..., width] = -coarse
         out[..., width + 1] = -(each - coarse)
-        found = _backward((grad, q, k, v, out, logsumexp), ctx.rest, ctx.scale)
+        found = _backward((grad, q, k, v, out, logsumexp), rest, ctx.lengths, ctx.scale)
         return *(tensor[..., :width] for tensor in found), None
 
 
@@ -92,17 +92,22 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> list[Any]:
     return list(torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, scale=scale))[:8]
 
 
-def _backward(given: tuple[Tensor, ...], rest: list[Any], scale: float) -> tuple[Tensor, ...]:
+def _backward(given: tuple[Tensor, ...], rest: list[Tensor | None], lengths: list[int], scale: float) -> tuple[Tensor, ...]:
     """The gradients of q, k and v, given (gradient of the output, q, k, v, output, logsumexp)."""
     if given[0].device.type == "cpu":
         return tuple(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*given, 0.0, False, scale=scale))
     *sequences, seed, offset = rest
     operator = torch.ops.aten._scaled_dot_product_flash_attention_backward
-    return tuple(operator(*given, *sequences, 0.0, False, seed, offset, scale=scale))
+    return tuple(operator(*given, *sequences, *lengths, 0.0, False, seed, offset, scale=scale))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_usable(device: str) -> bool:
+    return _tried(device)
 
 
 @functools.cache
-def _is_usable(device: str) -> bool:
+def _tried(device: str) -> bool:
     """Whether this torch has both operators, with these arguments, and they give the attention, the
     logsumexp and the gradients of both."""
     dtype = DTYPES[device][-1]  # of several kernels of a device, the one that can be checked best

@@ -105,8 +105,8 @@ class _Distilled(torch.autograd.Function):
 def _products_of(dtypes: Iterable[torch.dtype], device: torch.device) -> Iterator[None]:
     """No autocast, and on a GPU products in TF32 if all inputs came in half precision, which TF32
     holds exactly."""
-    before = torch.get_float32_matmul_precision()
     halves = device.type == "cuda" and all(dtype.itemsize < 4 for dtype in dtypes)
+    before = torch.get_float32_matmul_precision() if halves else ""
     try:
         if halves:
             torch.set_float32_matmul_precision("high")

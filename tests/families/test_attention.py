@@ -259,10 +259,10 @@ def test_a_torch_with_other_kernels_does_without(missing, monkeypatch):
     else:
         wrong = {"other arguments": lambda: None, "wrong gradients": lambda *given: (1.01 * each for each in real(*given))}
         monkeypatch.setattr(flash_distillation, "_backward", wrong[missing])
-    flash_distillation._is_usable.cache_clear()
+    flash_distillation._tried.cache_clear()
     assert not flash_distillation.serves(route, route.q)
     monkeypatch.undo()
-    flash_distillation._is_usable.cache_clear()
+    flash_distillation._tried.cache_clear()
     with torch.inference_mode():
         assert flash_distillation.serves(route, route.q)
 

@@ -239,24 +239,30 @@ def test_accumulated_gradients_equal_those_of_the_batch(method):
     close(found[0][1], found[1][1], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["copy", "distill"])
-def test_a_compiled_student_learns_the_same(method, monkeypatch):
-    """Through torch.compile's tracing (its code generation is torch's own to test)."""
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("method", ["none", "copy", "distill"])
+def test_a_compiled_student_learns_the_same(method, held, monkeypatch):
+    """Through torch.compile's tracing (its code generation is torch's own to test): one graph, traced once."""
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda model: real(model, backend="eager"))
+    monkeypatch.setattr(torch, "compile", lambda model: real(model, backend="eager", fullgraph=True))
+    torch.compiler.reset()
+    graphs = torch._dynamo.utils.counters["stats"]
+    before = graphs["unique_graphs"]
     x, y = batch()
     blocks = tuple(range(DEPTH - 1))
-    transfer = Transfer(method=method, blocks=blocks, loss="ce", weight=1.0)
+    transfer = Transfer(method=method, blocks=blocks, loss="ce", weight=1.0) if method != "none" else Transfer()
+    draws = torch.rand(2 * DEPTH, len(x), generator=torch.Generator().manual_seed(3))
     found = []
     for compiled in (False, True):
         teacher = perturbed(families.load("dinov2").teacher("base", pretrained=False, **TINY), 5, std=0.1)
-        reader = TeacherReader(teacher, blocks)
-        student = Student(student_of().train(), transfer, reader, recipe_of(compile=compiled))
-        for step in range(2):
+        reader = TeacherReader(teacher, blocks, held=held) if method != "none" else None
+        student = Student(student_of().train(), transfer, reader, recipe_of(compile=compiled, drop_path=0.4))
+        for step in range(3):
             student.begin(step)
-            loss = student.learn(x, y, reader.read(x))
+            loss = student.learn(x, y, reader.read(x) if reader else {}, draws)
         found.append([loss, *gradients(student.model)])
     close(*found)
+    assert graphs["unique_graphs"] == before + 1
 
 
 # ---- fine-tuned teachers and ensembles
