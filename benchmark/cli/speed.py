@@ -30,6 +30,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto (default)")
     parser.add_argument("--precision", metavar="NAME", help="float32 (default) or bfloat16")
     parser.add_argument("--teacher-precision", metavar="NAME", help="the teacher's own (default: the same)")
+    parser.add_argument("--compile", action="store_true", help="run the student through torch.compile")
     parser.add_argument("--compile-teacher", action="store_true", help="run the teacher through torch.compile")
     parser.add_argument("--formulation", metavar="NAME", help="maps or parts (default: what is faster on the device)")
     number_option(parser, "--threads", bounds.PROCESSES, metavar="N", help="of the CPU (default: one a core)")
@@ -51,8 +52,8 @@ def execute(args: argparse.Namespace) -> int:
     spec = families.spec(args.family)
     size = args.size or spec.sizes[0]
     precisions = ("float32", "bfloat16")
-    given = ("batch", "img_size", "blocks", "precision", "teacher_precision", "compile_teacher", "formulation", "threads")
-    for option in given:
+    compiled = ("compile", "compile_teacher")
+    for option in ("batch", "img_size", "blocks", "precision", "teacher_precision", *compiled, "formulation", "threads"):
         if protocol is not None and getattr(args, option):
             raise UserError(f"--{option.replace('_', '-')} goes without --protocol, which says it")
     for option, word, valid in (
@@ -85,6 +86,7 @@ def execute(args: argparse.Namespace) -> int:
             device=device,
             precision=args.precision or "float32",
             teacher_precision=args.teacher_precision,
+            compile=args.compile,
             compile_teacher=args.compile_teacher,
             threads=args.threads or cores(),
             held=None if args.formulation is None else args.formulation == "maps",

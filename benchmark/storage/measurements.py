@@ -22,6 +22,7 @@ class Setting:
         matched: with the native components; else the standard student.
         blocks: how many first blocks are transferred; None: all.
         precision: of student and teacher; `teacher_precision` where the teacher has its own.
+        compile, compile_teacher: run the student, or the teacher, through torch.compile.
         threads: of torch on the CPU.
         held: maps or routes; None: the faster one on the device.
     """
@@ -35,6 +36,7 @@ class Setting:
     device: str
     precision: str
     teacher_precision: str | None
+    compile: bool
     compile_teacher: bool
     threads: int
     held: bool | None
@@ -54,6 +56,7 @@ def protocol_setting(protocol: Protocol, family: str, size: str, matched: bool, 
         device=device,
         precision=recipe.precision,
         teacher_precision=given.teacher_precision,
+        compile=recipe.compile,
         compile_teacher=given.compile_teacher,
         threads=1,
         held=None,

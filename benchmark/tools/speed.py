@@ -73,8 +73,9 @@ class Bench:
             self.explicit_optimizer = torch.optim.AdamW(self.explicit.parameters(), lr=1e-5)
         if any(kind in METHODS for kind in self.kinds):
             recipe = Recipe(
-                steps=NO_END, batch_size=setting.batch, lr=1e-5, warmup=0, weight_decay=0.05, precision=setting.precision
-            )  # type: ignore[arg-type]
+                steps=NO_END, batch_size=setting.batch, lr=1e-5, warmup=0, weight_decay=0.05,
+                precision=setting.precision, compile=setting.compile,
+            )  # type: ignore[arg-type]  # fmt: skip
             self.student = Student(model, Transfer(), None, recipe)
             model.train()
             self.bonds = {"plain": self.student.transfer}
