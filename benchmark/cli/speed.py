@@ -94,7 +94,7 @@ def execute(args: argparse.Namespace) -> int:
     pipeline = None if args.images is None else measure_images(args.images, setting.geometry["img_size"])
     if protocol is not None:
         ensure_writable("--work", args.work)
-        pipeline = pipeline or measure_data(protocol, DataLocation(args.data))
+        pipeline = pipeline or measure_data(protocol, DataLocation(args.data, device=device))
     console = make_console(stderr=args.json)
     with console.status("measuring") as status:
         found = measure(setting, args.rounds, not args.no_yardstick, lambda doing: status.update(f"measuring: {doing}"))

@@ -138,7 +138,7 @@ class Photographs:
         epoch, skipped = divmod(start, self.settings.training_images // size)
         for number in count(epoch):
             views = StreamedViews(self.settings, self.place, self.settings.train, transform, stream, number)
-            batches = self.loader(views, self.place.workers, batch_size=None, seed=views.seed)
+            batches = loader(views, self.place.workers, batch_size=None, seed=views.seed)  # single images
             for batch in islice(self._whole_batches(drawn(batches), size), skipped, None):
                 yield default_collate([batch[position] for position in mine])
             skipped = 0

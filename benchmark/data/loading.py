@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -32,34 +33,24 @@ def drawn(loader: Iterable[Any]) -> Iterator[Any]:
 
 
 def moved(batches: Iterable[Batch], device: str) -> Iterator[Batch]:
-    """The batches on a device. To a GPU each one is copied from pinned memory on a stream of its
-    own, while the GPU works on the one before."""
+    """The batches on a device. A GPU copies each one from pinned memory beside its other work, on a
+    stream of its own."""
     target = torch.device(device)
     if target.type != "cuda":
         for images, labels in batches:
             yield images.to(target), labels.to(target)
         return
-    side = torch.cuda.Stream(target)
-    waiting: Batch | None = None
+    side, now = _side_stream(target), torch.cuda.current_stream(target)
     for batch in batches:
         with torch.cuda.stream(side):
-            copied = _copied(batch, target)
-        if waiting is not None:
-            yield _ready(waiting, side)
-        waiting = copied
-    if waiting is not None:
-        yield _ready(waiting, side)
+            images, labels = (tensor.pin_memory().to(target, non_blocking=True) for tensor in batch)
+            copied = side.record_event()
+        now.wait_event(copied)
+        for tensor in (images, labels):
+            tensor.record_stream(now)
+        yield images, labels
 
 
-def _copied(batch: Batch, target: torch.device) -> Batch:
-    images, labels = (tensor.pin_memory().to(target, non_blocking=True) for tensor in batch)
-    return images, labels
-
-
-def _ready(batch: Batch, side: torch.cuda.Stream) -> Batch:
-    """A copied batch, once the current stream may use it."""
-    now = torch.cuda.current_stream(side.device)
-    now.wait_stream(side)
-    for tensor in batch:
-        tensor.record_stream(now)
-    return batch
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)

@@ -29,12 +29,13 @@ LEGEND = (
 
 
 def readme_block(report: Report, folder: str) -> str:
-    """Render the leaderboard for a README: one row per family and one figure for each protocol's
-    study `main`.
+    """Render the leaderboard for a README: one row per family and one figure, of study `main` by
+    the two protocols with the highest level of evidence.
 
     `folder` is the path from the README to the reports.
     """
-    sections = [_readme_section(board, drawn, folder) for board, drawn in report.figures if board.study == "main"]
+    highest = [found for found in report.figures if found[0].study == "main"][:2]
+    sections = [_readme_section(board, drawn, folder) for board, drawn in highest]
     book, page = linked(f"{folder}/{BOOK}"), linked(f"{folder}/{PAGE}")
     return "\n".join([*sections, LEGEND, f"All tables and figures: {book}. Every seed, with filters: {page}.", ""])
 

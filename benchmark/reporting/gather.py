@@ -99,7 +99,7 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
         for arm in (result.cell.arm for result in own):
             if arm not in listed and not is_teacher(arm):
                 found.unlisted[name, arm] = found.unlisted.get((name, arm), 0) + 1
-    order = list(protocols)
+    order = sorted(protocols, key=lambda name: -protocols[name].rung)
     boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST], board.study))
     return Report(folder, tuple(boards), tuple(judged), found, _published(folder))
 

@@ -194,6 +194,16 @@ class Protocol(Record):
             raise ValueError("teacher: at a scale of the protocol's own there are no pre-trained teachers; give their recipe")
         return self
 
+    @property
+    def rung(self) -> int:
+        """Its level of evidence: 0 for images made here, 1 for teachers trained here on real ones,
+        2 for pre-trained teachers, 3 for these on whole image folders."""
+        if isinstance(self.data, CuedDigits):
+            return 0
+        if self.teacher is not None:
+            return 1
+        return 2 if self.data.source.startswith("torchvision/") else 3
+
     def recipe_of(self, method: str) -> Recipe:
         """The recipe of a method."""
         return self.recipes.get(method, self.recipe)  # type: ignore[call-overload, no-any-return]

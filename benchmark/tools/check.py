@@ -234,7 +234,7 @@ def tokens_are_aligned(adapter: Adapter, size: str) -> str:
     kept_rows = [i for i in range(maps[0].shape[-1]) if i not in aligned.teacher_extra]
     masses = [dropped_mass(route, aligned.teacher_extra) for route in routes]
     wanted = [1 - each[..., kept_rows, :][..., kept_rows].sum(-1).mean() for each in maps]
-    _close(torch.tensor(masses).double(), torch.stack(wanted), "dropped mass")
+    _close(torch.tensor(masses).to(wanted[0]), torch.stack(wanted), "dropped mass")
     return f"drops {', '.join(names)}: {', '.join(f'{mass:.2f}' for mass in masses)} of the mass"
 
 

@@ -10,7 +10,7 @@ Moment = float | torch.cuda.Event
 
 
 def now(device: torch.device) -> Moment:
-    """The current time; on a GPU an event that it passes once it has done what it was given."""
+    """The current time; on a GPU an event at the end of the work that is queued so far."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)

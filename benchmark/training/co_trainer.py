@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data import Batch, part_of
+from benchmark.training.clock import now
 from benchmark.training.evaluation import end, learn_averages, measure_curves
 from benchmark.training.group import Group, TrainingCallbacks, TrainingContext
 from benchmark.training.inputs import Inputs
@@ -34,6 +35,7 @@ class CoTrainer(Group):
         self.positions = torch.tensor(part_of(context.place, self.recipe.batch_size))
         drops = any(training.recipe.drop_path for training in trainings)
         self.depth = trainings[0].run.student.geometry.depth if drops else 0
+        self.ahead: Batch | None = None
         for training in trainings:
             training.together = len(trainings)
 
@@ -59,16 +61,16 @@ class CoTrainer(Group):
         measure_curves(self)
         while self.going:
             self.leave_if_told(agreed=True)
-            now = min(training.state.step for training in self.going)
-            here = [training for training in self.going if training.state.step == now]
-            end(self, [training for training in here if now >= training.recipe.steps])
-            here = [training for training in here if now < training.recipe.steps]
+            step = min(training.state.step for training in self.going)
+            here = [training for training in self.going if training.state.step == step]
+            end(self, [training for training in here if step >= training.recipe.steps])
+            here = [training for training in here if step < training.recipe.steps]
             if not here:
                 continue
-            if position != now:
-                batches = self.dataset.train(self.stream, self.recipe, now)
+            if position != step:
+                batches, self.ahead = self.dataset.train(self.stream, self.recipe, step), None
             self._step(here, batches)
-            position = now + 1
+            position = step + 1
             if self.context.preemption.taken() or time.monotonic() - last_saved >= self.context.checkpoint_seconds:
                 self._save()
                 last_saved = time.monotonic()
@@ -80,10 +82,9 @@ class CoTrainer(Group):
                 training.save()
 
     def _step(self, trainings: Sequence[RunTrainer], batches: Iterator[Batch]) -> None:
-        began = self.now()
-        images, targets = next(batches)
-        draws = self._draws(trainings[0].state.step)
-        self.charge(trainings, began)
+        step = trainings[0].state.step
+        images, targets = self.ahead or self._next(trainings, batches)
+        draws = self._draws(step)
         for training in trainings:
             with self.isolated(training):
                 training.begin()
@@ -92,8 +93,11 @@ class CoTrainer(Group):
         for part in parts:
             self._learn(trainings, (images[part], targets[part]), None if draws is None else draws[:, part],
                         len(images[part]) / len(images), part is parts[-1], losses)  # fmt: skip
-        for training, loss in self._mean_losses(trainings, losses):
-            began = self.now()
+        left = self.still(trainings)
+        more = any(training.recipe.steps > step + 1 for training in left)
+        self.ahead = self._next(left, batches) if more else None  # while a GPU works on this one
+        for training, loss in self._mean_losses(left, losses):
+            began = now(self.device)
             with self.isolated(training):
                 training.end(loss)
                 self.charge([training], began)
@@ -110,21 +114,26 @@ class CoTrainer(Group):
         inputs = Inputs(batch[0])
         read = self.read(trainings, inputs, draws, charge=True)
         for training in self.still(trainings):
-            began = self.now()
+            began = now(self.device)
             with self.isolated(training):
                 given = (inputs.by(training.input), batch[1], read[id(training.reader)])
                 losses[id(training)].append(training.learn(*given, draws, share, last) * share)
                 self.charge([training], began)
 
+    def _next(self, trainings: Sequence[RunTrainer], batches: Iterator[Batch]) -> Batch:
+        began = now(self.device)
+        batch = next(batches)
+        self.charge(trainings, began)
+        return batch
+
     def _mean_losses(self, trainings: Sequence[RunTrainer], losses: dict[int, list[Tensor]]) -> list[tuple[RunTrainer, float]]:
         """Each run's loss over the whole batch. A GPU is waited for once, for all runs."""
-        left = self.still(trainings)
-        found = torch.stack([loss.double() for training in left for loss in losses[id(training)]]) if left else torch.zeros(0)
-        parts = iter(found.tolist())
-        sums = [sum(itertools.islice(parts, len(losses[id(training)]))) for training in left]
+        each = [loss for training in trainings for loss in losses[id(training)]]
+        parts = iter(torch.stack(each).tolist() if each else [])
+        sums = [sum(itertools.islice(parts, len(losses[id(training)]))) for training in trainings]
         self.settle()
         means = self.ranks.total(torch.tensor(sums, dtype=torch.float64)) / self.ranks.size
-        return list(zip(left, means.tolist(), strict=True))
+        return list(zip(trainings, means.tolist(), strict=True))
 
     def _draws(self, step: int) -> Tensor | None:
         """Stochastic depth's random numbers for this process's images [2 * depth, B], a function of
@@ -133,7 +142,8 @@ class CoTrainer(Group):
             return None
         generator = torch.Generator().manual_seed(seed_of(self.stream, step, "depth"))
         whole = torch.rand(2 * self.depth, self.recipe.batch_size, generator=generator)
-        return whole[:, self.positions].to(self.device)
+        mine = whole[:, self.positions]
+        return mine if self.device.type != "cuda" else mine.pin_memory().to(self.device, non_blocking=True)
 
 
 def _parts(count: int, most: int | None) -> list[slice]:

@@ -101,7 +101,7 @@ class Tally:
 
     def __init__(self, subject: Subject, attention: bool, classes: Tensor | None) -> None:
         self.subject, self.attention, self.classes = subject, attention, classes
-        self.count, self.sums = 0, torch.zeros(len(SCORE), dtype=torch.float64)
+        self.count, self.found = 0, list[Tensor]()  # on the device: nothing waits for a GPU before the end of a set
         transfer, blocks = subject.transfer, len(subject.run.transfer.blocks)
         self.rows: dict[str, Tensor] = {}
         if attention and transfer.compares:
@@ -124,11 +124,11 @@ class Tally:
             if subject.partner is not None and subject.partner_input is not None:
                 logits = mixed(logits, subject.partner(inputs.by(subject.partner_input)).float())
         if self.classes is not None:
-            logits = logits[:, self.classes.to(y.device)]
-            y = torch.searchsorted(self.classes.to(y.device), y)
+            self.classes = self.classes.to(y.device)
+            logits, y = logits[:, self.classes], torch.searchsorted(self.classes, y)
         ranked = logits.topk(min(5, logits.shape[1]), dim=1).indices == y[:, None]
-        found = (ranked[:, 0].sum(), ranked.any(1).sum(), F.cross_entropy(logits, y, reduction="sum"))
-        self.sums = self.sums.to(y.device) + torch.stack([each.double() for each in found])  # nothing waits for a GPU
+        loss = F.cross_entropy(logits, y, reduction="sum")
+        self.found.append(torch.stack([ranked[:, 0].sum().to(loss), ranked.any(1).sum().to(loss), loss]))
         for kind, values in rows.items():
             self.rows[kind] += count * torch.tensor(values)
         self.count += count
@@ -136,7 +136,10 @@ class Tally:
     def score(self, ranks: Ranks) -> dict[str, Any]:
         """The means over the counts of all ranks."""
         count = ranks.total(torch.tensor(self.count))
-        top1, top5, loss = (ranks.total(self.sums.cpu()) / count).tolist()
+        sums = torch.zeros(len(SCORE), dtype=torch.float64)
+        for batch in torch.stack(self.found).cpu() if self.found else ():
+            sums += batch
+        top1, top5, loss = (ranks.total(sums) / count).tolist()
         found: dict[str, Any] = {"top1": 100 * top1, "top5": 100 * top5, "loss": loss}
         if self.attention:
             found |= {"attention_kl": None, "dropped_mass": None}

@@ -107,7 +107,7 @@ class Group:
             if reader is None:
                 continue
             taught = [training for training in trainings if training.reader is reader]
-            began = self.now()
+            began = now(self.device)
             try:
                 with precision_of(self.recipe, self.device):  # the same in training and in evaluation
                     found[id(reader)] = reader.read(inputs.by(taught[0].teacher_input), draws)
@@ -120,7 +120,7 @@ class Group:
 
     def charge(self, trainings: Sequence[RunTrainer], began: Moment) -> None:
         """Share the time since `began` among runs, once it is settled."""
-        self.charged.append((trainings, began, self.now()))
+        self.charged.append((trainings, began, now(self.device)))
 
     def settle(self) -> None:
         """Add the charged times to those of the runs, once the device has come so far."""
@@ -128,7 +128,3 @@ class Group:
             for training in trainings:
                 training.state.seconds += seconds(began, ended) / len(trainings)
         self.charged.clear()
-
-    def now(self) -> Moment:
-        """The current time; on a GPU an event that it passes once it has done what it was given."""
-        return now(self.device)

@@ -101,7 +101,7 @@ class Measurement:
         def features(images: Tensor) -> Tensor:
             self.alive()
             with precision_of(run.protocol.recipe, device):
-                return embed(Inputs(images.to(device)))
+                return embed(Inputs(images))
 
         sets = {name: embedded(each, features) for name, each in batches.items()}
         found = feature_scores(sets, run.protocol.data.num_classes, self.device, self.alive)

@@ -4,7 +4,9 @@ map, nor a part of one, is stored in either pass."""
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import torch
@@ -14,15 +16,16 @@ from torch import Tensor
 from families.core.attention import Route
 
 PADDING = 8  # columns that the backward pass adds to each head; kernels want multiples of 8
-DTYPES = {"cuda": (torch.float16, torch.bfloat16), "cpu": (torch.bfloat16, torch.float32, torch.float64)}
+DTYPES = {"cuda": (torch.bfloat16,), "cpu": (torch.bfloat16, torch.float32, torch.float64)}
 
 
-def serves(student: Route, v: Tensor) -> bool:
-    """Whether a kernel takes these inputs: no additive bias of the student, and a device and
-    precision that it has."""
+def serves(student: Route, v: Tensor, teacher: Route) -> bool:
+    """Whether a kernel takes these inputs: no additive bias of the student, one precision for all,
+    and a device that has it."""
     device = v.device.type
     fits = device == "cpu" or (v.shape[-1] % PADDING == 0 and v.shape[-1] + PADDING <= 256)
-    return student.bias is None and fits and v.dtype in DTYPES.get(device, ()) and _is_usable(device)
+    alike = teacher.q.dtype == v.dtype and v.dtype in DTYPES.get(device, ())
+    return student.bias is None and fits and alike and _is_usable(device)
 
 
 def attend_and_compare(student: Route, v: Tensor, teacher: Route) -> tuple[Tensor, Tensor]:
@@ -112,7 +115,9 @@ def _tried(device: str) -> bool:
     logsumexp and the gradients of both."""
     dtype = DTYPES[device][-1]  # of several kernels of a device, the one that can be checked best
     try:
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+        with ExitStack() as within:  # whatever surrounds the first use
+            for each in (torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False), _unhooked()):
+                within.enter_context(each)
             given = torch.linspace(-9, 9, 3 * 80, device=device, dtype=torch.float64).sin().to(dtype).view(3, 1, 2, 5, 8)
             found = []
             attended: Callable[..., tuple[Tensor, Tensor]]
@@ -121,10 +126,18 @@ def _tried(device: str) -> bool:
                 out, logsumexp = attended(q, k, v, 1.0)
                 total = out.double().square().sum() + logsumexp.double().square().sum()
                 found.append((out, logsumexp, *torch.autograd.grad(total, (q, k, v))))
-            close = 1e-2 if dtype.itemsize < 4 else 1e-9
-            return all(torch.allclose(one.double(), other, close, close) for one, other in zip(*found, strict=True))
+            close = 3e-2 if dtype.itemsize < 4 else 1e-9
+            right = all(torch.allclose(one.double(), other, close, close) for one, other in zip(*found, strict=True))
     except Exception:  # private operators: another torch may lack them, take other arguments or give something else
-        return False
+        right = False
+    if not right:
+        print(f"bench: this torch's flash attention on {device} is not as expected: Distillation is slower", file=sys.stderr)
+    return right
+
+
+def _unhooked() -> AbstractContextManager[None]:
+    """No hooks on saved tensors within, such as gradient checkpointing has."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
 
 
 def _written_out(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,7 @@ def attend_and_compare(student: Route, v: Tensor, teacher: Route | Map) -> tuple
     Route, no map is held: flash kernels do all of it where they serve; else both maps are computed
     in parts, and again in the backward pass.
     """
-    if isinstance(teacher, Route) and flash_distillation.serves(student, v):
+    if isinstance(teacher, Route) and flash_distillation.serves(student, v, teacher):
         return flash_distillation.attend_and_compare(student, v, teacher)
     bias = student.bias
     if bias is not None:
@@ -103,9 +103,9 @@ class _Distilled(torch.autograd.Function):
 
 @contextmanager
 def _products_of(dtypes: Iterable[torch.dtype], device: torch.device) -> Iterator[None]:
-    """No autocast, and on a GPU products in TF32 if all inputs came in half precision, which TF32
-    holds exactly."""
-    halves = device.type == "cuda" and all(dtype.itemsize < 4 for dtype in dtypes)
+    """No autocast, and on a GPU products in TF32 if all inputs came in half precision, of whose
+    numbers TF32 rounds none."""
+    halves = device.type == "cuda" and all(dtype.itemsize < 4 for dtype in dtypes) and not torch.compiler.is_compiling()
     before = torch.get_float32_matmul_precision() if halves else ""
     try:
         if halves:

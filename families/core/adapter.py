@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -124,8 +125,15 @@ class Normalisation(Protocol):
 
 def normalised(images: Tensor, by: Normalisation) -> Tensor:
     """Images [..., 3, H, W] in 0..1, less the mean and over the standard deviation of each channel."""
-    mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (by.mean, by.std))
+    mean, std = (_channels(tuple(values), images.device, images.dtype) for values in (by.mean, by.std))
     return (images - mean) / std
+
+
+@functools.lru_cache(maxsize=64)
+def _channels(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[3, 1, 1], copied to a device once."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device, dtype=dtype).view(3, 1, 1)
 
 
 def build_student(host: Host, components: Mapping[str, Component], seed: int, **timm_args: Any) -> nn.Module:

@@ -5,6 +5,7 @@ import functools
 import pytest
 import timm
 import torch
+import torch.utils.checkpoint
 
 import families
 from benchmark.spec.run import Transfer
@@ -200,7 +201,7 @@ def test_one_set_of_logits_for_attention_and_loss(shape, way, monkeypatch):
     or through flash kernels, which know no bias of the student."""
     monkeypatch.setitem(fused_distillation.PART_ELEMENTS, "cpu", 50)
     if way == "parts":
-        monkeypatch.setattr(flash_distillation, "serves", lambda *inputs: False)
+        monkeypatch.setattr(flash_distillation, "serves", lambda *given: False)
     draw = torch.Generator().manual_seed(4)
 
     def random(*size):
@@ -211,7 +212,7 @@ def test_one_set_of_logits_for_attention_and_loss(shape, way, monkeypatch):
     teacher = Route(random(3, 2, 9, 4), random(3, 2, 9, 4), None if shape is None else random(*shape), 0.7)
     student, towards = Route(q, k, bias, 0.5), random(3, 2, 9, 4)
     leaves = [each for each in (q, k, v, bias) if each is not None]
-    assert flash_distillation.serves(student, v) == (way != "parts" and bias is None)
+    assert flash_distillation.serves(student, v, teacher) == (way != "parts" and bias is None)
     out, loss = attend_and_compare(student, v, teacher.held() if way == "held" else teacher)
     found = torch.autograd.grad((out * towards).sum() + 3 * loss, leaves)
     bias_of = [0.0 if b is None else b for b in (bias, teacher.bias)]
@@ -247,24 +248,48 @@ def test_kernels_in_half_precision_are_as_close_as_the_maps_written_out():
         ]
 
     rough, fused = error(written), error(attend_and_compare)
-    assert flash_distillation.serves(Route(q, k, None, 0.3), v)
+    assert flash_distillation.serves(Route(q, k, None, 0.3), v, Route(q_of, k_of, None, 0.3))
     assert all(mine < 1.5 * theirs + 1e-3 for mine, theirs in zip(fused, rough, strict=True)), (fused, rough)
 
 
+@pytest.fixture
+def untried():
+    """As at the first use of flash kernels in a process."""
+    flash_distillation._tried.cache_clear()
+    yield
+    flash_distillation._tried.cache_clear()
+
+
 @pytest.mark.parametrize("missing", ["absent", "other arguments", "wrong gradients"])
-def test_a_torch_with_other_kernels_does_without(missing, monkeypatch):
+def test_a_torch_with_other_kernels_does_without(missing, monkeypatch, untried, capsys):
     real, route = flash_distillation._backward, Route(*torch.zeros(2, 1, 2, 5, 4), None, 1.0)
     if missing == "absent":
         monkeypatch.setattr(torch.ops, "aten", Absent())
     else:
         wrong = {"other arguments": lambda: None, "wrong gradients": lambda *given: (1.01 * each for each in real(*given))}
         monkeypatch.setattr(flash_distillation, "_backward", wrong[missing])
-    flash_distillation._tried.cache_clear()
-    assert not flash_distillation.serves(route, route.q)
-    monkeypatch.undo()
-    flash_distillation._tried.cache_clear()
-    with torch.inference_mode():
-        assert flash_distillation.serves(route, route.q)
+    for _ in range(2):
+        assert not flash_distillation.serves(route, route.q, route)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("within", [torch.no_grad, torch.inference_mode])
+def test_kernels_are_tried_wherever_they_are_first_used(within, untried):
+    route = Route(*torch.zeros(2, 1, 2, 5, 4), None, 1.0)
+    with within():
+        assert flash_distillation.serves(route, route.q, route)
+
+
+def test_kernels_are_first_used_within_gradient_checkpointing(untried):
+    q, k, v, q_of, k_of = torch.randn(5, 1, 2, 5, 8, generator=torch.Generator().manual_seed(6)).unbind(0)
+
+    def loss(v):
+        return sum(each.sum() for each in attend_and_compare(Route(q, k, None, 0.3), v, Route(q_of, k_of, None, 0.3)))
+
+    leaves = [v.clone().requires_grad_() for _ in range(2)]
+    torch.utils.checkpoint.checkpoint(loss, leaves[0], use_reentrant=False).backward()
+    loss(leaves[1]).backward()
+    assert flash_distillation._is_usable("cpu") and torch.equal(leaves[0].grad, leaves[1].grad)
 
 
 def test_held_maps_and_routes_offer_the_same():

@@ -1,5 +1,6 @@
 """One training: resumed exactly wherever it was stopped, and never a result from a failure."""
 
+import itertools
 import json
 import math
 
@@ -196,7 +197,7 @@ def test_one_precision_in_training_and_evaluation(tmp_path, monkeypatch):
     images, labels = next(digits(student.run).evaluate("test", 16))
     training.student.optimizer.step = lambda: None
     alone = CoTrainer([training], QUIET, TrainingContext())
-    alone._step([training], iter([(images, labels)]))
+    alone._step([training], itertools.repeat((images, labels)))
     monkeypatch.setattr(alone, "dataset", One([(images, labels)]))
     evaluate(alone, [training], "test")
     (trained, taught), (evaluated, shown) = seen
