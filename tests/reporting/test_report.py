@@ -8,6 +8,7 @@ from benchmark.analysis.costs import forward_flops
 from benchmark.analysis.statistics import frame
 from benchmark.cli import main
 from benchmark.reporting import tables as tables_folder
+from benchmark.reporting.documents import readme_block
 from benchmark.reporting.gather import gather
 from benchmark.reporting.registry import modules
 from benchmark.reporting.tables.provenance import provenance_table
@@ -57,6 +58,21 @@ def test_values_set_on_the_command_line_have_a_board_of_their_own(folder, monkey
     of_main = {(board.protocol, board.rows[0].families[0]) for board in found.boards if board.study == "main"}
     assert of_main == {("mini", "deit3"), (name, "deit")}
     assert found.found.unknown == {gone: 12}
+
+
+def test_the_highest_level_of_evidence_comes_first(folder):
+    """And a README shows the two highest."""
+    for protocol, (family, size) in {
+        "fashion": ("dinov2", "small"),
+        "fashion_mini": ("deit", "base"),
+        "imagenet": ("deit", "base"),
+    }.items():
+        made.write(folder, made.results(cells([(family, size)], ARMS[:2]), protocol))
+    found = gather(folder)
+    shown = [board.protocol for board in found.boards if board.study == "main"]
+    assert shown == ["imagenet", "fashion", "fashion_mini", "mini"]
+    told = [line for line in readme_block(found, "reports").splitlines() if line.startswith("Protocol ")]
+    assert [line.split()[1] for line in told] == ["imagenet:", "fashion:"]
 
 
 def test_arms_that_no_study_lists_are_told(folder):
