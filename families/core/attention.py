@@ -178,7 +178,9 @@ class Alignment:
 
 def layout(model: nn.Module) -> list[str]:
     """The names of a timm model's tokens in order: cls, dist, reg0.., then patch0,0 patch0,1 .. by
-    row and column."""
+    row and column. Raises ValueError for a model that does not tell them."""
+    if not hasattr(model, "num_prefix_tokens") or not hasattr(getattr(model, "patch_embed", None), "grid_size"):
+        raise ValueError(f"{type(model).__name__} does not tell its tokens: it lacks num_prefix_tokens or patch_embed.grid_size")
     prefix = [name for name in ("cls", "dist") if getattr(model, f"{name}_token", None) is not None]
     registers = int(model.num_prefix_tokens) - len(prefix)  # type: ignore[arg-type]
     rows, columns = model.patch_embed.grid_size  # type: ignore[union-attr, misc]
@@ -224,11 +226,13 @@ class Site:
             None: the block's own.
         on_values: called with (v, dropout) instead; the block's q, k and bias are then not computed
             where timm's class is known.
+        calls: of `attend` in the block's last forward.
     """
 
     def __init__(self) -> None:
         self.on_route: OnRoute | None = None
         self.on_values: OnValues | None = None
+        self.calls = 0
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
@@ -238,6 +242,7 @@ class Site:
         attention."""
         if is_causal or enable_gqa:
             raise ValueError("causal and grouped-query attention have no route")
+        self.calls += 1
         if self.on_values is not None:
             return self.on_values(v, dropout_p)
         own = Route(q, k, attn_mask, q.shape[-1] ** -0.5 if scale is None else scale)
@@ -261,8 +266,11 @@ class _Open:
         site = self.site
         if site.on_values is not None and self.skips_q_and_k:
             return _values_only(self, x, site.on_values)
+        site.calls = 0
         with _Intercept(site.attend):
             out: Tensor = super().forward(x, *args, **kwargs)  # type: ignore[misc]
+        if site.on_route is not None and site.calls != 1:  # such as differential attention, whose map is made of two
+            raise ValueError(f"{type(self).__name__} calls scaled_dot_product_attention {site.calls} times: not one map")
         return out
 
 
@@ -364,14 +372,20 @@ def read_routes(
     The model runs up to the last of these blocks and there stops once q and k are known. A held map
     serves the model's own attention too, so that it is built once. `x` is [B, 3, H, W], already
     normalised; gradients flow where enabled. Raises ValueError when a block's attention was not
-    reached.
+    reached, or is not among all tokens of an image.
     """
     sites = open_attention(model)
     wanted = range(len(sites)) if blocks is None else blocks
     seen: dict[int, Route | Map] = {}
+    whole = (len(x), len(layout(model)))
 
     def keep(block: int) -> OnRoute:
         def on_route(own: Route, v: Tensor, dropout_p: float) -> Tensor:
+            for each in (own.q, own.k):
+                if each.dim() != 4 or (each.shape[0], each.shape[2]) != whole:
+                    raise ValueError(
+                        f"block {block} attends in {tuple(each.shape)}, not among all {whole[1]} tokens of each image"
+                    )
             route = seen[block] = own.held() if held else replace(own, v=v) if values else own
             if block == wanted[-1]:
                 raise _Read

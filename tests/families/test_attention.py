@@ -21,6 +21,7 @@ from families.core.attention import Map, Route, align, layout, open_attention, r
 from ..conftest import perturbed
 
 ARGS = {**TINY, "global_pool": "token"}
+SLIM = {"embed_dim": 48, "depth": 2, "num_heads": 3}
 
 
 def images(count=3):
@@ -178,6 +179,36 @@ def test_what_has_no_route_is_refused():
         site.attend(q, q, q, is_causal=True)
     with pytest.raises(ValueError, match="no blocks"):
         open_attention(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "told"),
+    [
+        ("xcit_nano_12_p16_224", {"img_size": 64}, "Xcit does not tell its tokens"),  # attention among channels
+        ("hiera_tiny_224", {"img_size": 64}, "Hiera does not tell its tokens"),  # pooled queries
+        ("samvit_base_patch16", {"img_size": 64, **SLIM}, "VisionTransformerSAM does not tell its tokens"),  # windows
+        ("vit_dwee_patch16_reg1_gap_256", {"img_size": 64}, "OpenDiffAttention calls .* 2 times"),  # the difference of two maps
+        ("cait_xxs24_224", {"img_size": 64, "depth": 2}, "OpenTalkingHeadAttn calls .* 0 times"),  # maps mixed across heads
+        ("vit_pwee_patch16_reg1_gap_256", {"img_size": 64}, "block 0 .* no attention to open"),  # within a parallel block
+        ("swin_tiny_patch4_window7_224", {"depths": (1, 1, 1, 1)}, "no blocks with attention"),
+    ],
+)
+def test_attention_of_another_kind_is_refused(name, args, told):
+    """Of these timm models a part of the map, or none, would be read."""
+    model, size = timm.create_model(name, num_classes=2, **args), args.get("img_size", 224)
+    with pytest.raises(ValueError, match=told):
+        read_routes(model, torch.zeros(2, 3, size, size))
+
+
+def test_attention_across_images_is_refused(monkeypatch):
+    """Even where a model tells its tokens: here those of two images attend to each other."""
+    teacher = pair()[0]
+    attn = teacher.blocks[0].attn
+    open_attention(teacher)
+    whole = type(attn).forward
+    monkeypatch.setattr(attn, "forward", lambda x, **given: whole(attn, x.reshape(1, -1, x.shape[2]), **given).reshape(x.shape))
+    with pytest.raises(ValueError, match=r"block 0 attends in \(1, 3, 34, 16\), not among all 17 tokens"):
+        read_routes(teacher, images(2))
 
 
 def test_sites_are_plain_again_after_recording():
