@@ -138,7 +138,7 @@ def requests(target):
     text = (ROOT / "Makefile").read_text()
     values = dict(re.findall(r"^(\w+) :?= (.*)$", text, re.M))
     (recipe,) = re.findall(rf"^{target}:.*\n((?:\t.*\n)+)", text, re.M)
-    for line in recipe.splitlines():
+    for line in recipe.replace("\\\n", "").splitlines():
         yield shlex.split(re.sub(r"\$\((\w+)\)", lambda found: values[found[1]], line.strip().removeprefix("$(AGAIN) ")))
 
 
