@@ -15,7 +15,7 @@ AGAIN = $(BIN)/bench run --work .bench/studies --results .bench/studies/results 
 studies: $(VENV)/installed
 	$(AGAIN) --study main --family augreg,beitv2,clip,deit,deit3,dino,dinov2,dinov2_reg,ibot,mae,mocov3 --seeds 0,1,2,3,4
 	$(AGAIN) --study nulls --family deit,dinov2_reg --sizes base --seeds 0,1,2,3,4
-	$(AGAIN) --study init --family beitv2,deit3 --sizes base,large --seeds 0,1,2
+	$(AGAIN) --study init --family beitv2,deit3 --sizes base,large --seeds 0,1,2,3,4
 	$(AGAIN) --study components,starts,sinks,tuning,parts,budget,foreign,layers,losses,match,schedule \
 		--family beitv2,dinov2_reg --sizes base --seeds 0,1,2,3,4
 

@@ -53,8 +53,9 @@ class _Attended(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         out, logsumexp, *rest = _forward(q, k, v, scale)
-        ctx.scale, ctx.lengths = scale, [each for each in rest if isinstance(each, int)]
-        ctx.save_for_backward(q, k, v, out, logsumexp, *(each for each in rest if not isinstance(each, int)))
+        tensors = [each for each in rest if each is None or isinstance(each, Tensor)]
+        ctx.scale, ctx.lengths = scale, [each for each in rest if each is not None and not isinstance(each, Tensor)]
+        ctx.save_for_backward(q, k, v, out, logsumexp, *tensors)
         return out, logsumexp
 
     @staticmethod
