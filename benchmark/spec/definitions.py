@@ -300,7 +300,9 @@ def _plain(values: Any) -> dict[str, Any]:
 
 
 def _tagged(value: Any) -> Any:
-    return {type(value).__name__: asdict(value)} if hasattr(value, "__dataclass_fields__") else value
+    if hasattr(value, "__dataclass_fields__"):
+        return {type(value).__name__: asdict(value)}
+    return [_tagged(each) for each in value] if isinstance(value, tuple) else value  # as JSON gives it back
 
 
 def records_in(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from families.core.seeds import seed_of
 from families.spec import Constant, Initial, Normal, SinCos
 
 STD = 0.02  # truncated normal of weights, tokens and position embeddings: DeiT (Touvron et al. 2021), timm's default
+TOKENS = ("cls_token", "pos_embed.prefix", "pos_embed.patches")  # of the plain ViT, beside its weights
 _RENAMED = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}  # BEiT keeps LayerScale on the block
 
 
@@ -69,7 +70,7 @@ def _fill(part: Tensor, name: str, seed: int | str, value: Initial | None) -> No
     elif name == "patch_embed.proj.weight":
         bound = part[0].numel() ** -0.5  # torch's default of a convolution, which DeiT, DINO and timm keep
         part.copy_((torch.rand(part.shape, generator=generator) * 2 - 1) * bound)
-    elif part.ndim >= 2:
+    elif part.ndim >= 2 and (name.endswith("weight") or name in TOKENS):
         draw = torch.empty(part.shape)
         nn.init.trunc_normal_(draw, std=STD, generator=generator)
         part.copy_(draw)

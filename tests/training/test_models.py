@@ -1,5 +1,6 @@
 """Building models: initial values, fixed tables, alternatives, the adapter's own errors."""
 
+import json
 from typing import get_args
 
 import pytest
@@ -9,15 +10,16 @@ from timm.layers import build_sincos2d_pos_embed
 
 import families
 from benchmark.spec.arm import Start
-from benchmark.spec.definitions import run_of
+from benchmark.spec.definitions import architecture, run_of
 from benchmark.spec.protocol import load_protocol
 from benchmark.spec.run import Cell
 from benchmark.tools.check import TINY, geometry_is_timms
 from benchmark.training.models import frozen_teacher, model_of, student_of, timm_args
 from families.core.adapter import Adapter
+from families.core.initialise import initialise
 from families.core.positions import resize
 from families.core.starts import STARTS, start_attention
-from families.spec import Component, Family, Teacher, UnknownName, UserError
+from families.spec import Component, Constant, Family, Teacher, UnknownName, UserError
 
 from .. import made
 from ..conftest import perturbed
@@ -132,6 +134,20 @@ def test_a_parameter_without_initial_value_is_an_error():
     )
     with pytest.raises(ValueError, match=r"no initial value for parameter 'blocks.0.ls1.gamma'"):
         Adapter("careless", careless).student("base", 5, native=["layer_scale"], **TINY)
+
+
+def test_a_table_without_initial_value_is_an_error():
+    """Rotary frequencies are no weights: drawn as those they would nearly switch the rotation off."""
+    model = timm.create_model("vit_small_patch16_rope_mixed_224", **TINY)
+    with pytest.raises(ValueError, match=r"no initial value for parameter 'rope.freqs'"):
+        initialise(model, 0, {})
+
+
+def test_a_component_is_described_as_json_gives_it_back():
+    """Else each result of a family with a tuple among its arguments would be stale."""
+    component = Component("rope", "-", "-", {"ref_feat_shape": (16, 16)}, {"*.gamma": Constant(0.1)})
+    described = architecture(made.PROTOCOLS["mini"], families.spec("deit"), "base", {"rope": component}).model_dump()
+    assert json.loads(json.dumps(described)) == described
 
 
 def equal(one, other):
