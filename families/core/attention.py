@@ -294,8 +294,7 @@ def _values_only(attn: Any, x: Tensor, on_values: OnValues) -> Tensor:
         out = attn.norm(out)
     if getattr(attn, "gate", None) is not None:
         out = out * attn.gate(x).sigmoid()
-    projected: Tensor = attn.proj_drop(attn.proj(out))
-    return projected
+    return attn.proj_drop(attn.proj(out))  # type: ignore[no-any-return]
 
 
 _OPENED: dict[type, type] = {}
