@@ -32,9 +32,10 @@ test-page: $(VENV)/developed
 	else code=$$?; [ $$code -eq 3 ] && echo "make test-page: SKIPPED, for the reason above" || exit $$code; fi
 
 # On a real Slurm, which is started for it: from Debian's packages, installed where that may be done; else skipped, with the reason.
+# Three at a time: these tests mostly wait.
 test-slurm: $(VENV)/developed
 	@if $(BIN)/python -m tests.slurm.lab install; \
-	then $(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/slurm; \
+	then $(BIN)/python -m pytest -n 3 --dist worksteal tests/slurm; \
 	else code=$$?; [ $$code -eq 3 ] && echo "make test-slurm: SKIPPED, for the reason above" || exit $$code; fi
 
 # On a GPU: exactness, batches and trainings; without one each test is skipped, with the reason.
