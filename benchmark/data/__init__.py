@@ -28,7 +28,7 @@ class DataLocation:
         workers: loader processes.
         absent: shifted sets that a check found to be of no use.
         rank, ranks: this process's number among those that share each batch, and their number.
-        device: name of the torch device that batches are put on, and mixed on.
+        device: name of the torch device that holds the batches and mixes them.
     """
 
     root: Path | None = None
