@@ -24,6 +24,11 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if _DECLARES.search(path.read_text(encoding="utf-8"))))
 
 
+def members(word: str) -> tuple[str, ...]:
+    """The families of a set that family files name, as `papers`; empty if none names it."""
+    return tuple(name for name in names() if word in spec(name).sets)
+
+
 def spec(name: str) -> Family:
     """The family's declaration. Raises UnknownName, with the nearest name, for an unknown family."""
     if name not in names():

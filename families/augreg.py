@@ -12,6 +12,7 @@ FAMILY = Family(
     title="AugReg ViT",
     paper="Steiner et al. 2022, arXiv 2106.10270",
     recipe="supervised, ImageNet-21k 300 epochs, then ImageNet-1k",
+    sets=("papers",),
     teachers=(Teacher("base", "vit_base_patch16_224.augreg_in21k_ft_in1k", 768, 12, 12, 16, "Apache-2.0"),),
     alternatives=(
         Teacher("small_in21k", "vit_small_patch16_224.augreg_in21k_ft_in1k", 384, 12, 6, 16, "Apache-2.0"),

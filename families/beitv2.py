@@ -31,7 +31,7 @@ FAMILY = Family(
         Teacher("base_ft", "beitv2_base_patch16_224.in1k_ft_in1k", 768, 12, 12, 16, "MIT"),
         Teacher("large_ft", "beitv2_large_patch16_224.in1k_ft_in1k", 1024, 24, 16, 16, "MIT"),
     ),
-    positions="geometric_spline",
+    positions="geometric_spline", sets=("papers",),
     native=(
         Component(
             "layer_scale",

@@ -12,6 +12,7 @@ FAMILY = Family(
     title="CLIP",
     paper="Radford et al. 2021, arXiv 2103.00020",
     recipe="image-text contrastive, WIT-400M",
+    sets=("papers",),
     teachers=(Teacher("base", "vit_base_patch16_clip_quickgelu_224.openai", 768, 12, 12, 16, "MIT"),),
     alternatives=(Teacher("large_p14", "vit_large_patch14_clip_quickgelu_224.openai", 1024, 24, 16, 14, "MIT"),),
     positions="bilinear",

@@ -10,6 +10,7 @@ FAMILY = Family(
     title="DeiT",
     paper="Touvron et al. 2021, arXiv 2012.12877",
     recipe="supervised, ImageNet-1k, 300 epochs",
+    sets=("papers",),
     teachers=(
         Teacher("small", "deit_small_patch16_224.fb_in1k", 384, 12, 6, 16, "Apache-2.0"),
         Teacher("base", "deit_base_patch16_224.fb_in1k", 768, 12, 12, 16, "Apache-2.0"),

@@ -11,6 +11,7 @@ FAMILY = Family(
     title="DeiT III",
     paper="Touvron et al. 2022, arXiv 2204.07118",
     recipe="supervised, ImageNet-1k, 800 epochs; base and large at 192 px, then 20 epochs at 224 px",
+    sets=("papers",),
     teachers=(
         Teacher("base", "deit3_base_patch16_224.fb_in1k", 768, 12, 12, 16, "Apache-2.0"),
         Teacher("large", "deit3_large_patch16_224.fb_in1k", 1024, 24, 16, 16, "Apache-2.0"),

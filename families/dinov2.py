@@ -13,6 +13,7 @@ FAMILY = Family(
     title="DINOv2",
     paper="Oquab et al. 2023, arXiv 2304.07193",
     recipe="self-distillation, LVD-142M, distilled from ViT-g",
+    sets=("papers",),
     teachers=(
         Teacher("small", "vit_small_patch14_dinov2.lvd142m", 384, 12, 6, 14, "Apache-2.0", native_size=518),
         Teacher("base", "vit_base_patch14_dinov2.lvd142m", 768, 12, 12, 14, "Apache-2.0", native_size=518),

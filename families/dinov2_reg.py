@@ -12,6 +12,7 @@ FAMILY = Family(
     title="DINOv2 with registers",
     paper="Darcet et al. 2024, arXiv 2309.16588",
     recipe="self-distillation, LVD-142M, distilled from ViT-g",
+    sets=("papers",),
     teachers=(
         Teacher("small", "vit_small_patch14_reg4_dinov2.lvd142m", 384, 12, 6, 14, "Apache-2.0", native_size=518),
         Teacher("base", "vit_base_patch14_reg4_dinov2.lvd142m", 768, 12, 12, 14, "Apache-2.0", native_size=518),

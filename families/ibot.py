@@ -17,6 +17,7 @@ FAMILY = Family(
     title="iBOT",
     paper="Zhou et al. 2022, arXiv 2111.07832",
     recipe="self-distillation and masked image modelling, ImageNet-1k",
+    sets=("papers",),
     teachers=(
         Teacher(
             "small", "vit_small_patch16_224", 384, 12, 6, 16, "Apache-2.0",

@@ -11,6 +11,7 @@ FAMILY = Family(
     title="MAE",
     paper="He et al. 2022, arXiv 2111.06377",
     recipe="masked autoencoding, ImageNet-1k, 1600 epochs",
+    sets=("papers",),
     teachers=(
         Teacher("base", "vit_base_patch16_224.mae", 768, 12, 12, 16, "CC-BY-NC-4.0"),
         Teacher("large", "vit_large_patch16_224.mae", 1024, 24, 16, 16, "CC-BY-NC-4.0"),

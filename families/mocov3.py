@@ -16,6 +16,7 @@ FAMILY = Family(
     title="MoCo v3",
     paper="Chen et al. 2021, arXiv 2104.02057",
     recipe="contrastive, ImageNet-1k, 300 epochs",
+    sets=("papers",),
     teachers=(
         Teacher(
             "small", "vit_small_patch16_224", 384, 12, 12, 16, "CC-BY-NC-4.0", args={"num_heads": 12},

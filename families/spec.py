@@ -21,6 +21,14 @@ class Ref:
 
 
 @dataclass(frozen=True)
+class Partial:
+    """An importable class or function, as in Ref, with arguments given beforehand."""
+
+    path: str
+    args: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Constant:
     """Every element starts at `value`."""
 
@@ -45,7 +53,16 @@ class SinCos:
     first: str
 
 
-Initial = Constant | Normal | SinCos
+@dataclass(frozen=True)
+class RopeFrequencies:
+    """Learned frequencies of 2-D rotary embeddings, [2 axes, blocks, heads, head_dim / 2] (RoPE-mixed:
+    Heo et al. 2024, arXiv 2403.13298): lengths base^(-4 i / head_dim), in one random direction for
+    each head of a block and in the direction at a right angle to it."""
+
+    base: float
+
+
+Initial = Constant | Normal | SinCos | RopeFrequencies
 
 # How authors resample position tables for another input size: families/core/positions.py.
 Positions = Literal[
@@ -55,12 +72,13 @@ Positions = Literal[
 
 @dataclass(frozen=True)
 class PerSize:
-    """An initial value that upstream sets by model size: size -> value.
+    """An initial value or an argument that depends on the model's size: size -> value.
 
-    What stands before a label's `_` is its size: an alternative `base_ft` starts as `base` does.
+    An alternative whose label is not listed has that of its size, the label up to `_`: `base_ft`
+    starts as `base` does.
     """
 
-    values: Mapping[str, Initial]
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -71,11 +89,14 @@ class Component:
         name: as users type it.
         description: what it does, in one line.
         source: where the initial value comes from (upstream's training code or paper).
-        args: constructor arguments that switch it on, in the family's host model.
+        args: constructor arguments that switch it on, in the family's host model. Those of the
+            head's input (`global_pool`, `fc_norm`, `use_fc_norm`) hold for the teacher too,
+            whichever head a protocol wants.
         initial: start values by parameter-name pattern (timm's VisionTransformer names), from
             upstream's training code.
         inert_under_copy: Attention Copy bypasses it in copied blocks, so it cannot have an effect
             there.
+        sizes: the sizes, or labels of alternatives, that have it; None: all.
     """
 
     name: str
@@ -84,6 +105,7 @@ class Component:
     args: Mapping[str, Any] = field(default_factory=dict)
     initial: Mapping[str, Initial | PerSize] = field(default_factory=dict)
     inert_under_copy: bool = False
+    sizes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +149,9 @@ class Official:
     url: str
     layout: Layout
     sha256: str | None = None
+
+
+PERMISSIVE = ("Apache-2.0", "MIT")  # licences that ask for a notice alone
 
 
 @dataclass(frozen=True)
@@ -173,6 +198,11 @@ class Teacher:
         return replace(self, img_size=img_size)
 
     @property
+    def is_restricted(self) -> bool:
+        """Whether its licence restricts use: no commercial use, research alone, or terms of its own."""
+        return self.licence not in PERMISSIVE
+
+    @property
     def geometry(self) -> dict[str, int]:
         """The timm arguments that teacher and student share."""
         return {
@@ -192,7 +222,8 @@ class Family:
     `alternatives` are further checkpoints under labels with a `_`, as `base_ft` or `large_p14`.
     They can be named wherever a size can; `sizes`, and so a request for all of them, leaves them
     out. `positions` names the authors' rule for position tables at another input size; the default
-    is timm's, for those that tell none.
+    is timm's, for those that tell none. `sets` are words that name this family together with
+    others: `papers`, those of Li et al. 2024 and Qin et al. 2026.
     """
 
     title: str
@@ -205,6 +236,7 @@ class Family:
     std: tuple[float, float, float] = IMAGENET_STD
     alternatives: tuple[Teacher, ...] = ()
     positions: Positions = "bicubic_antialias"
+    sets: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> tuple[str, ...]:
@@ -224,29 +256,38 @@ class Family:
         return by_size[size]
 
     def components(self, size: str, names: Any = None) -> dict[str, Component]:
-        """The native components called `names` (all when None), initial values resolved for `size`,
-        in the file's order.
+        """The native components that a size has, of those called `names` (None: all), in the file's
+        order; their initial values and arguments are those of this size.
 
-        Raises UnknownName for a component that the family lacks, UserError for a size without an
-        initial value.
+        Raises UnknownName for a component that the family lacks, UserError for one that has no
+        value for this size.
         """
         known = {component.name: component for component in self.native}
         wanted = known if names is None else list(names)
         for name in wanted:
             if name not in known:
                 raise UnknownName(f"native component of {self.title}", name, known)
-        return {name: _at_size(component, size) for name, component in known.items() if name in wanted}
+        listed = [component for name, component in known.items() if name in wanted]
+        return {each.name: _at_size(each, size) for each in listed if each.sizes is None or _own(size, each.sizes)}
+
+
+def _own(label: str, sizes: Any) -> str | None:
+    """The label or its size, whichever is among `sizes` first; None if neither is."""
+    return next((word for word in (label, label.partition("_")[0]) if word in sizes), None)
 
 
 def _at_size(component: Component, size: str) -> Component:
-    plain = size.partition("_")[0]
-    for value in component.initial.values():
-        if isinstance(value, PerSize) and plain not in value.values:
+    def given(value: Any) -> Any:
+        if not isinstance(value, PerSize):
+            return value
+        own = _own(size, value.values)
+        if own is None:
+            plain = size.partition("_")[0]
             raise UserError(f"{component.name} is known to start at some value for {', '.join(value.values)}, not for {plain}")
-    initial = {
-        pattern: value.values[plain] if isinstance(value, PerSize) else value for pattern, value in component.initial.items()
-    }
-    return replace(component, initial=initial)
+        return value.values[own]
+
+    args, initial = ({key: given(value) for key, value in each.items()} for each in (component.args, component.initial))
+    return replace(component, args=args, initial=initial)
 
 
 class UserError(Exception):

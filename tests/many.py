@@ -24,7 +24,7 @@ def write(folder):
     rng, cells = random.Random(0), [
         Cell(protocol, family, size, arm, seed)
         for protocol in ("mini", "imagenet")
-        for family, size in teachers_of("all", None)
+        for family, size in teachers_of("papers", None)
         for arm in load_study("main")[1].arms
         for seed in range(SEEDS)
     ]  # fmt: skip

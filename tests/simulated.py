@@ -44,7 +44,7 @@ class Design:
 def design(protocol: str, seeds: int) -> Design:
     """That of a shipped protocol, with as many seeds."""
     name, content = load_protocol(protocol)
-    plan = make_plan(name, content, *load_study("main"), teachers_of("all", None), range(seeds))
+    plan = make_plan(name, content, *load_study("main"), teachers_of("papers", None), range(seeds))
     rows, groups = [], {}
     numbers = {key: number for number, key in enumerate(plan.items)}
     for key, item in plan.items.items():

@@ -81,7 +81,7 @@ def cost_of(teachers, name="imagenet"):
 
 def cost_rows():
     """The table of docs/imagenet.md: what each teacher needs by itself."""
-    for family, size in teachers_of("all", None):
+    for family, size in teachers_of("papers", None):
         runs, needs = cost_of([(family, size)])
         geometry = Geometry(**families.spec(family).teacher(size).geometry)
         weights, macs = weights_bytes(geometry) / 1e6, forward_flops(geometry) / 2e9
@@ -100,7 +100,7 @@ def test_the_costs_are_those_of_the_code():
     rows = list(cost_rows())
     assert len(rows) == 20
     assert "\n".join(rows) in IMAGENET, "\n".join(rows)
-    runs, needs = cost_of(teachers_of("all", None))
+    runs, needs = cost_of(teachers_of("papers", None))
     assert f"{runs} runs, {needs['gpu_hours']:,.0f} GPU-hours and {needs['disk_gb']:.0f} GB" in " ".join(IMAGENET.split())
 
 

@@ -26,7 +26,7 @@ from benchmark.spec.definitions import Definitions, is_teacher
 from benchmark.spec.plan import make_plan
 from benchmark.spec.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
 from benchmark.spec.study import Claim, Study, Test, load_study, signed_terms
-from benchmark.spec.teachers import filled, teachers_of
+from benchmark.spec.teachers import PAPERS, filled, teachers_of
 from benchmark.spec.yaml_files import shipped
 from benchmark.storage.result_file import Result
 from families.spec import UserError
@@ -83,7 +83,7 @@ class _Asked:
         (self.name, self.study), self.tables, self.runs = study, tables, runs
         self.teachers = _with_results(runs.protocol, self.study, tables, usual)
         scale = runs.protocol.scale
-        known = [pair for pair in teachers_of("all", None, self.study.teachers) if scale is None or pair[1] in scale.sizes]
+        known = [pair for pair in teachers_of(PAPERS, None, self.study.teachers) if scale is None or pair[1] in scale.sizes]
         self.planned = list(dict.fromkeys([*known, *self.teachers]))
 
     def places(self) -> set[Place]:
@@ -196,7 +196,7 @@ class _Asked:
 def _with_results(protocol: Protocol, study: Study, tables: Tables, usual: Sequence[str]) -> dict[Teacher, list[int]]:
     """The teachers with results of the arms that the study adds to the `usual` ones and to
     baselines (where it adds none: of its arms), with the seeds that all of these arms have."""
-    known, found = teachers_of("all", None, study.teachers), dict[Teacher, list[int]]()
+    known, found = teachers_of(PAPERS, None, study.teachers), dict[Teacher, list[int]]()
     for teacher, runs in tables.keys.items():
         arms = {text for arm in study.arms for text in filled(protocol, arm, *teacher)}
         added = {arm for arm in arms - set(usual) if Arm.parse(arm) != Arm.parse(arm).baseline}
@@ -250,7 +250,7 @@ def _on_imagenet(study: tuple[str, Study], claim: Claim, imagenet: tuple[str, Pr
     named = sorted({family for test in claim.tests for family in test.families or ()})
     chosen = ",".join(named) if all(test.families for test in claim.tests) else ""
     try:
-        teachers = teachers_of(chosen or "all", None, study[1].teachers)
+        teachers = teachers_of(chosen or PAPERS, None, study[1].teachers)
         plan = make_plan(*imagenet, *study, teachers[:1], imagenet[1].seeds[:1])
     except UserError:
         return None

@@ -22,7 +22,7 @@ from families.spec import UserError
 def add_parser(verbs: Any) -> None:
     """Declare the verb and its options."""
     parser = verbs.add_parser("fetch", help="put teachers and images where nodes without network find them")
-    parser.add_argument("--family", default="all", metavar="NAMES|all", help="as in deit3,dinov2 (default: all)")
+    parser.add_argument("--family", default="papers", metavar="NAMES|papers|all", help="as in deit3,dinov2 (default: papers)")
     parser.add_argument("--sizes", metavar="SIZES", help="as in base,large (default: all that the families have)")
     parser.add_argument("--weights", type=path_option, metavar="DIR", help="where to (default: weights in --work)")
     parser.add_argument("--protocol", metavar="NAME|FILE", help="whose images are fetched too; its teachers, if it trains none")
@@ -90,6 +90,12 @@ def _fetch_teachers(args: argparse.Namespace, wanted: Sequence[tuple[str, str]])
         )  # fmt: skip
     if table.row_count:
         console.print(table)
-    if any("NC" in families.spec(family).teacher(size).licence for family, size in wanted):
-        console.print("NC: not for commercial use; each licence is its authors', and holds for what is made with the weights.")
+    restricted = dict.fromkeys(
+        each.licence for each in (families.spec(f).teacher(size) for f, size in wanted) if each.is_restricted
+    )
+    if restricted:
+        named = ", ".join(restricted)
+        console.print(
+            f"{named}: read its terms, which restrict the use of the weights and of what is made with them.", soft_wrap=True
+        )
     return SOME_FAILED if failed else DONE

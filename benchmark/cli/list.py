@@ -42,12 +42,18 @@ def execute(args: argparse.Namespace) -> int:
         listed = [(f, kind, t) for f in catalogue["families"] for kind in ("teachers", "alternatives") for t in f[kind]]
         _fill(table, ("family", "size", "", "model", "weights", "dim/depth/heads", "patch", "licence"), (
             (f["name"], t["size"], "alternative" if kind == "alternatives" else "", t["model"], t["weights"],
-             f"{t['embed_dim']}/{t['depth']}/{t['num_heads']}", str(t["patch_size"]), t["licence"]) for f, kind, t in listed
+             f"{t['embed_dim']}/{t['depth']}/{t['num_heads']}", str(t["patch_size"]), t["licence"] + " *" * t["restricted"])
+            for f, kind, t in listed
         ))  # fmt: skip
     else:
         _fill(table, (args.what[:-1] if args.what == "protocols" else "study", "title"),
               ((entry["name"], entry["title"]) for entry in catalogue[args.what]))  # fmt: skip
-    make_console().print(table)
+    console = make_console()
+    console.print(table)
+    if args.what == "teachers":
+        console.print(
+            "* the licence restricts use, such as to research or to what is not commercial; read its terms", soft_wrap=True
+        )
     return DONE
 
 
@@ -84,6 +90,7 @@ def _described(name: str) -> dict[str, Any]:
                 "weights": "timm" if teacher.official is None else teacher.official.url,
                 **teacher.geometry,
                 "licence": teacher.licence,
+                "restricted": teacher.is_restricted,
             }
             for teacher in group
         ]
@@ -93,5 +100,5 @@ def _described(name: str) -> dict[str, Any]:
         {"name": c.name, "description": c.description, "source": c.source, "inert_under_copy": c.inert_under_copy}
         for c in spec.native
     ]
-    about = {"name": name, "title": spec.title, "paper": spec.paper, "recipe": spec.recipe}
+    about = {"name": name, "title": spec.title, "paper": spec.paper, "recipe": spec.recipe, "sets": spec.sets}
     return about | {"teachers": teachers, "alternatives": alternatives, "native": native}

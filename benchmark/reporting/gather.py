@@ -23,7 +23,7 @@ from benchmark.spec.plan import Plan, make_plan
 from benchmark.spec.protocol import Protocol, load_protocol, split_values
 from benchmark.spec.records import validated
 from benchmark.spec.study import Study, load_study
-from benchmark.spec.teachers import spelt_out, teachers_of
+from benchmark.spec.teachers import PAPERS, spelt_out, teachers_of
 from benchmark.spec.yaml_files import read_yaml, shipped
 from benchmark.storage.result_file import Result
 from benchmark.storage.results import read_results
@@ -136,7 +136,7 @@ def _board(measured: _Measured, study: tuple[str, Study, Study], ours: set[str])
     others with results of them.
     """
     (study_name, listed, spelt), protocol = study, measured.defined.protocol
-    known = teachers_of("all", None, listed.teachers)
+    known = teachers_of(PAPERS, None, listed.teachers)
     teachers = [pair for pair in known if protocol.scale is None or pair[1] in protocol.scale.sizes]
     cells = (result.cell for result in measured.results)
     others = sorted({(cell.family, cell.size) for cell in cells if cell.arm in ours} - set(teachers))

@@ -19,7 +19,7 @@ from benchmark.spec import plugins
 from benchmark.spec.records import Centre, Positive, Record, validated
 from benchmark.spec.stars import star_blocks, star_native, star_of, star_recipe
 from benchmark.spec.teacher_source import LAYER_SCALE
-from families.spec import Constant, UnknownName, UserError, quoted
+from families.spec import Component, Constant, UnknownName, UserError, quoted
 
 if TYPE_CHECKING:
     from benchmark.spec.definitions import Draft
@@ -90,11 +90,21 @@ def _blocks(draft: Draft, text: str) -> None:
 
 
 def _native(draft: Draft, names: str) -> None:
-    draft.components = families.spec(draft.giving).components(draft.size, names.split(","))
+    draft.components = _named(draft, names)
+
+
+def _named(draft: Draft, names: str) -> dict[str, Component]:
+    """Components by name, each of which the size has. Raises UnknownName."""
+    spec, words = families.spec(draft.giving), names.split(",")
+    found = spec.components(draft.size, words)
+    for name in words:
+        if name not in found:
+            raise UnknownName(f"native component of {draft.giving} {draft.size}", name, spec.components(draft.size))
+    return found
 
 
 def _without(draft: Draft, names: str) -> None:
-    left_out = families.spec(draft.giving).components(draft.size, names.split(","))
+    left_out = _named(draft, names)
     draft.components = {name: each for name, each in draft.components.items() if name not in left_out}
 
 

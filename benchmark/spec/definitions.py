@@ -22,7 +22,9 @@ from families.spec import (
     Family,
     Host,
     Normal,
+    Partial,
     Ref,
+    RopeFrequencies,
     SinCos,
     Teacher,
     UnknownName,
@@ -277,10 +279,13 @@ def geometry_of(protocol: Protocol, teacher: Teacher) -> Geometry:
         return Geometry(**teacher.at(protocol.img_size).geometry)
     if teacher.size not in scale.sizes:
         raise UnknownName("size of this protocol", teacher.size, scale.sizes)
-    head_dim = round(teacher.embed_dim / teacher.num_heads * scale.head_dim)
-    scaled = scale.sizes[teacher.size]
-    if head_dim < 1 or scaled.embed_dim % head_dim:
-        raise UserError(f"scale.sizes.{teacher.size}: embed_dim {scaled.embed_dim} is not a multiple of head_dim {head_dim}")
+    scaled, wanted = scale.sizes[teacher.size], round(teacher.embed_dim / teacher.num_heads * scale.head_dim)
+    if wanted < 1:
+        raise UserError(f"scale.head_dim {scale.head_dim}: leaves no channel of a head of {teacher.model}")
+    fitting = (size for size in range(wanted, 0, -1) if scaled.embed_dim % size == 0 and (size == wanted or size % 4 == 0))
+    head_dim = next(fitting, None)  # the size that is wanted, else a smaller one that rotary embeddings can take
+    if head_dim is None:
+        raise UserError(f"scale.sizes.{teacher.size}: embed_dim {scaled.embed_dim} is not a multiple of head_dim {wanted}")
     heads = scaled.embed_dim // head_dim
     patch, img = scale.patch_size, scale.img_size
     return Geometry(img_size=img, patch_size=patch, embed_dim=scaled.embed_dim, depth=scaled.depth, num_heads=heads)
@@ -317,4 +322,6 @@ def _record(value: Any) -> Any:
     return _RECORDS[kind](**fields)
 
 
-_RECORDS: dict[str, Callable[..., Any]] = {kind.__name__: kind for kind in (Constant, Normal, Ref, SinCos)}
+_RECORDS: dict[str, Callable[..., Any]] = {
+    kind.__name__: kind for kind in (Constant, Normal, Partial, Ref, RopeFrequencies, SinCos)
+}

@@ -21,13 +21,13 @@ def star_blocks(choice: Choice) -> list[str]:
 
 
 def star_native(choice: Choice) -> list[str]:
-    """The family's native components, one by one."""
-    return [component.name for component in families.spec(choice.family).native]
+    """The native components of the teacher, one by one."""
+    return list(families.spec(choice.family).components(choice.size))
 
 
 def star_of(choice: Choice) -> list[str]:
-    """The other families with native components that a student of this size can have."""
-    return [name for name in families.names() if name != choice.family and _gives(name, choice.size)]
+    """The papers' other families with native components that a student of this size can have."""
+    return [name for name in families.members("papers") if name != choice.family and _gives(name, choice.size)]
 
 
 def _gives(family: str, size: str) -> bool:

@@ -1,4 +1,4 @@
-"""The teachers and arms of a request: `all`, and the `*` in a study."""
+"""The teachers and arms of a request: sets of families, and the `*` in a study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from benchmark.spec.protocol import Protocol
 from benchmark.spec.study import Study, Teachers
 from families.spec import UnknownName, UserError, quoted
 
-ALL = Teachers()
+ALL, PAPERS = "all", "papers"  # sets of families: every one; those of Li et al. 2024 and Qin et al. 2026
+EVERY = Teachers()
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,14 @@ def filled(protocol: Protocol, text: str, family: str, size: str) -> list[str]:
     return [one for each in texts for one in filled(protocol, each, family, size)]
 
 
-def teachers_of(names: str, sizes: str | None, chosen: Teachers = ALL) -> list[tuple[str, str]]:
+def teachers_of(names: str, sizes: str | None, chosen: Teachers = EVERY) -> list[tuple[str, str]]:
     """The (family, size) pairs of a request.
 
     Args:
-        names: as in `deit3,dino`, or `all`.
+        names: families and sets of them, as in `deit3,dino` or `papers`; `all`: every family. Of a
+            set, those that `chosen` is for; if it names its families, any set means these.
         sizes: as in `base,large`; None: all. Alternative checkpoints count for named families only.
-        chosen: the teachers that `all` means: those that a study is for.
+        chosen: the teachers that a study is for.
 
     Raises UnknownName for an unknown family, or a size that a named family lacks.
     """
@@ -62,18 +64,35 @@ def teachers_of(names: str, sizes: str | None, chosen: Teachers = ALL) -> list[t
         native = dict.fromkeys(component.name for name in families.names() for component in families.spec(name).native)
         if chosen.native not in native:
             raise UnknownName("native component", chosen.native, native)
-    listed = chosen.chosen(families.names(), families.spec) if names == "all" else [word.strip() for word in names.split(",")]
-    wanted = None if sizes is None else [word.strip() for word in sizes.split(",")]
-    known = dict.fromkeys(size for name in listed for size in families.spec(name).sizes)
+    wanted = None if sizes is None else list(dict.fromkeys(word.strip() for word in sizes.split(",")))
+    pairs = dict[tuple[str, str], None]()
+    for word in (word.strip() for word in names.split(",")):
+        members = _members(word, chosen)
+        if members is None:
+            pairs |= dict.fromkeys((word, size) for size in _sizes_of(word, wanted))
+            continue
+        known = dict.fromkeys(size for name in members for size in families.spec(name).sizes)
+        for size in wanted or ():
+            if size not in known:
+                raise UnknownName("size", size, known)
+        pairs |= dict.fromkeys(
+            (name, size) for name in members for size in wanted or families.spec(name).sizes if size in families.spec(name).sizes
+        )
+    return list(pairs)
+
+
+def _members(word: str, chosen: Teachers) -> list[str] | None:
+    """The families of a set that a study is for; None for a word that names no set."""
+    members = families.names() if word == ALL else families.members(word)
+    if not members:
+        return None
+    return chosen.chosen(families.names() if chosen.families is not None else members, families.spec)
+
+
+def _sizes_of(family: str, wanted: list[str] | None) -> list[str]:
+    """The sizes, or labels of alternatives, that are wanted of a named family."""
+    spec = families.spec(family)
     for size in wanted or ():
-        if names == "all" and size not in known:
-            raise UnknownName("size", size, known)
-    pairs = []
-    for name in dict.fromkeys(listed):
-        spec = families.spec(name)
-        for size in dict.fromkeys(wanted or spec.sizes):
-            if size in (spec.sizes if names == "all" else spec.labels):
-                pairs.append((name, size))
-            elif names != "all":
-                raise UnknownName(f"size of {name}", size, spec.labels)
-    return pairs
+        if size not in spec.labels:
+            raise UnknownName(f"size of {family}", size, spec.labels)
+    return wanted or list(spec.sizes)

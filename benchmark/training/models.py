@@ -24,7 +24,7 @@ from families.spec import Component, Host
 
 # Parameters of each part of a teacher that can be re-initialised. BEiT's blocks share a bias table.
 REINIT_PATTERNS = {"none": (), "attention": ("blocks.*.attn.*", "rel_pos_bias.*"), "mlp": ("blocks.*.mlp.*",)}
-HEADS = ("head.", "norm.", "fc_norm.")  # the norm before the head moves with the pooling
+HEADS = ("head.", "norm.", "fc_norm.", "attn_pool.")  # the norm before the head moves with the pooling
 
 
 def model_of(run: Run, files: Mapping[str, Path]) -> nn.Module:

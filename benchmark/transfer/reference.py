@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 
 def unfused(model: nn.Module) -> nn.Module:
-    """A copy of a timm model with timm's own classes and without fused attention."""
+    """A copy of a model with its own classes of attention, and without fused attention."""
     model = copy.deepcopy(model)
     for block in model.blocks:  # type: ignore[union-attr]
         block.attn.fused_attn = False  # type: ignore[union-attr]
-        block.attn.__class__ = next(c for c in type(block.attn).__mro__ if c.__module__.startswith("timm"))
+        block.attn.__class__ = next(c for c in type(block.attn).__mro__ if c.__module__ != "families.core.attention")
     return model
 
 

@@ -17,9 +17,10 @@ from families.core.checkpoints import WeightsError
 from families.core.fetch import fetch
 from families.core.initialise import initialise
 from families.core.weights import find_weights, load_pretrained
-from families.spec import STANDARD, Component, Family, Host, Initial, Ref
+from families.spec import STANDARD, Component, Family, Host, Initial, Partial, Ref
 
 HEAD = "avg"  # of protocol imagenet
+HEADS_INPUT = ("global_pool", "fc_norm", "use_fc_norm")  # timm's arguments
 
 
 class Adapter:
@@ -88,6 +89,8 @@ class Adapter:
         teacher = self.spec.teacher(size)
         components = self.spec.components(size)
         args = {**teacher.args, "img_size": teacher.img_size, **timm_overrides}
+        for component in components.values():  # such as: no class token, so no head on it
+            args |= {key: value for key, value in component.args.items() if key in HEADS_INPUT}
         return _build(teacher.model, args, components, f"teacher:{seed}")
 
     def student(self, size: str, num_classes: int, seed: int = 0, native: Iterable[str] = (), **timm_overrides: Any) -> nn.Module:
@@ -157,6 +160,8 @@ def _build(model: str, args: Mapping[str, Any], components: Mapping[str, Compone
 
 
 def _resolve(value: Any) -> Any:
+    if isinstance(value, Partial):
+        return functools.partial(_named(value.path), **value.args)
     return _named(value.path) if isinstance(value, Ref) else value
 
 

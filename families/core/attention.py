@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers.attention import Attention
+from timm.layers.attention import Attention, AttentionRope
 from timm.models.beit import Attention as BeitAttention
 from timm.models.eva import EvaAttention
 from torch import Tensor, nn
@@ -264,7 +264,7 @@ class _Open:
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         site = self.site
-        if site.on_values is not None and self.skips_q_and_k:
+        if site.on_values is not None and self.skips_q_and_k and getattr(self, "num_kv_groups", 1) == 1:
             return _values_only(self, x, site.on_values)
         site.calls = 0
         with _Intercept(site.attend):
@@ -274,7 +274,7 @@ class _Open:
         return out
 
 
-SKIPPING = (Attention, BeitAttention, EvaAttention)  # the classes whose forward `_values_only` follows
+SKIPPING = (Attention, AttentionRope, BeitAttention, EvaAttention)  # the classes whose forward `_values_only` follows
 
 
 def _values_only(attn: Any, x: Tensor, on_values: OnValues) -> Tensor:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from families.core.seeds import seed_of
-from families.spec import Constant, Initial, Normal, SinCos
+from families.spec import Constant, Initial, Normal, RopeFrequencies, SinCos
 
 STD = 0.02  # truncated normal of weights, tokens and position embeddings: DeiT (Touvron et al. 2021), timm's default
-TOKENS = ("cls_token", "pos_embed.prefix", "pos_embed.patches")  # of the plain ViT, beside its weights
+TOKENS = ("cls_token", "pos_embed.prefix", "pos_embed.patches", "attn_pool.latent")  # beside weights; the last of a pooling head
 _RENAMED = {"gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}  # BEiT keeps LayerScale on the block
 
 
@@ -65,6 +65,8 @@ def _fill(part: Tensor, name: str, seed: int | str, value: Initial | None) -> No
         part.fill_(value.value)
     elif isinstance(value, Normal):
         part.copy_(torch.randn(part.shape, generator=generator) * value.std)
+    elif isinstance(value, RopeFrequencies):
+        part.copy_(_rope_frequencies(part.shape, value.base, generator))
     elif name.endswith(("bias", "relative_position_bias_table")):
         part.zero_()
     elif name == "patch_embed.proj.weight":
@@ -78,6 +80,15 @@ def _fill(part: Tensor, name: str, seed: int | str, value: Initial | None) -> No
         part.fill_(1.0)  # norms
     else:
         raise ValueError(f"no initial value for parameter {name!r}: give it in the family's file")
+
+
+def _rope_frequencies(shape: torch.Size, base: float, generator: torch.Generator) -> Tensor:
+    """[2 axes, blocks, heads, head_dim / 2]: see RopeFrequencies."""
+    _, blocks, heads, half = shape
+    lengths = base ** (-2 * torch.arange(half // 2) / half)
+    angle = torch.rand(blocks, heads, 1, generator=generator) * 2 * torch.pi
+    directions = torch.cat([(angle + turn).expand(-1, -1, half // 2) for turn in (0.0, torch.pi / 2)], dim=-1)
+    return torch.stack([directions.cos(), directions.sin()]) * lengths.repeat(2)
 
 
 def sincos_table(shape: torch.Size, model: nn.Module, first: str) -> Tensor:

@@ -283,7 +283,7 @@ def test_shipped_claims_speak_of_what_their_study_trains(name):
     assert study.asks.endswith("?") and study.claims and study.limits["mini"].endswith(".")
     tests = [test for claim in study.claims for test in claim.tests]
     assert tests
-    teachers = [pair for pair in teachers_of("all", None, study.teachers) if pair[1] in protocol.scale.sizes]
+    teachers = [pair for pair in teachers_of("papers", None, study.teachers) if pair[1] in protocol.scale.sizes]
     trained = {arm for teacher in teachers for text in study.arms for arm in filled(protocol, text, *teacher)}
     trained |= {Arm.parse(arm).baseline.name for arm in trained}
     if study.choose:

@@ -17,7 +17,10 @@ from families.spec import Positions, UnknownName, UserError
 
 from ..conftest import perturbed
 
-TEACHERS = [(name, size) for name in families.names() for size in families.spec(name).labels]
+# A family's models of one input size and patch have the same tables, since all are as narrow here.
+_EVERY = [(name, families.spec(name).teacher(size)) for name in families.names() for size in reversed(families.spec(name).labels)]
+_ONE = {(name, each.patch_size, each.native_size, each.official): (name, each.size) for name, each in _EVERY}
+TEACHERS = list(_ONE.values())
 NARROW = {"embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 0}
 SIZES = (112, 224, "native", 448)
 
@@ -109,7 +112,8 @@ def test_tables_are_resampled_as_the_authors_do(family, size, img_size):
     model = perturbed(timm.create_model(teacher.model, **{**teacher.args, **NARROW}))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     tables = [name for name in before if name == "pos_embed" or name.endswith("relative_position_bias_table")]
-    assert tables and model.patch_embed.img_size == (native, native)
+    assert model.patch_embed.img_size[0] == native
+    assert tables or "no_pos_embed" in spec.components(size)
 
     resize(model, img_size, spec.positions)
     after = model.state_dict()
@@ -119,6 +123,8 @@ def test_tables_are_resampled_as_the_authors_do(family, size, img_size):
             wanted = expected(name, value, native // patch, img_size // patch, spec.positions)
         np.testing.assert_allclose(after[name].numpy(), wanted, rtol=0, atol=0 if img_size == native else 2e-5, err_msg=name)
 
+    if img_size > 600:  # the maps of Sapiens2's native size are large, and no other than at 448
+        return
     fresh = timm.create_model(teacher.model, **{**teacher.args, **NARROW, "img_size": img_size}).eval()
     fresh.load_state_dict(after)
     x = torch.randn(1, 3, img_size, img_size, generator=torch.Generator().manual_seed(0))

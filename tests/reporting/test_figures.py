@@ -69,7 +69,7 @@ def drawn_top1(cell, rng):
 def parts(protocol="mini", study="main", teachers=FEW, seeds=3, top1=None, kept=None):
     """What `leaderboard` takes, of made-up results on a real plan. `top1` is that of a cell, `kept` chooses among cells."""
     name, content = load_protocol(protocol)
-    listed, pairs = load_study(study), list(teachers or teachers_of("all", None))
+    listed, pairs = load_study(study), list(teachers or teachers_of("papers", None))
     plan = make_plan(name, content, *listed, pairs, range(seeds))
     rng, results = np.random.default_rng(0), []
     for item in plan.items.values():
@@ -162,7 +162,7 @@ def test_twenty_teachers_are_readable(protocol):
     rows = set(found["gaps"].data["teacher"])
     assert "augreg, deit, dino, ibot base" in rows if protocol == "mini" else len(rows) == 20
     shown = {name for label in rows for name in label.rsplit(" ", 1)[0].split(", ")}
-    assert shown == {family for family, _ in teachers_of("all", None)} <= set(families.names())
+    assert shown == {family for family, _ in teachers_of("papers", None)} <= set(families.names())
 
 
 def test_values_are_those_worked_out_by_hand():

@@ -12,7 +12,7 @@ from benchmark.spec.plan import make_plan, together, units
 from benchmark.spec.protocol import Protocol, load_protocol, with_values
 from benchmark.spec.records import validated
 from benchmark.spec.run import Cell, Run
-from benchmark.spec.study import Study, load_study
+from benchmark.spec.study import Study, Teachers, load_study
 from benchmark.spec.teachers import teachers_of
 from benchmark.spec.yaml_files import shipped
 from families.spec import UnknownName, UserError
@@ -86,7 +86,7 @@ def test_one_baseline_serves_all_families_of_a_geometry():
     plan = plan_for("all", "base")
     baseline = [item for item in plan.items.values() if any(cell.arm == "standard-none" for cell in item.cells)]
     assert len(baseline) == 2
-    assert {cell.family for cell in baseline[0].cells} == set(families.names())
+    assert {cell.family for cell in baseline[0].cells} == {name for name, spec in SPECS.items() if "base" in spec.sizes}
 
 
 def test_narrow_heads_stay_narrow():
@@ -282,7 +282,7 @@ def test_arms_read_as_they_are_written():
 
 
 def test_every_cell_leads_back_to_its_run():
-    plan = plan_for("all")
+    plan = plan_for("papers")
     for item in plan.items.values():
         for cell in item.cells:
             assert run_of(TINY, cell).key == item.key
@@ -340,9 +340,47 @@ def test_requests_name_what_is_wrong():
         teachers_of("deit3,dino", "base,large")
     with pytest.raises(UnknownName, match="unknown size: 'lrage'; did you mean 'large'"):
         teachers_of("all", "base,lrage")
-    with pytest.raises(UnknownName, match="unknown size: 'huge'"):
-        teachers_of("all", "huge")
+    with pytest.raises(UnknownName, match="unknown size: 'giant'"):
+        teachers_of("all", "giant")
+    with pytest.raises(UnknownName, match="unknown size: 'huge'; valid: base, large, small"):
+        teachers_of("papers", "huge")
     assert ("dino", "base") in teachers_of("all", "base") and ("dino", "small") not in teachers_of("all", "base")
+
+
+def test_sets_of_families():
+    """`papers` is the default; a study that names its families means these, whichever set is asked for."""
+    papers, every = teachers_of("papers", None), teachers_of("all", None)
+    assert len(papers) == 20 and len({family for family, _ in papers}) == 11 and set(papers) < set(every)
+    assert {family for family, _ in every} == set(families.names())
+    assert teachers_of("papers,dinov3,deit", "base") == [*teachers_of("papers", "base"), ("dinov3", "base")]
+    named, native = Teachers(families=("siglip2", "deit")), Teachers(native="rope")
+    for word in ("papers", "all"):
+        assert {family for family, _ in teachers_of(word, None, named)} == {"siglip2", "deit"}
+    assert teachers_of("papers", None, native) == [] and ("dinov3", "base") in teachers_of("all", None, native)
+
+
+def test_components_of_some_sizes_alone():
+    """A component or a value can be of some sizes; a student of another cannot be asked for it."""
+    dinov3, eva02 = SPECS["dinov3"], SPECS["eva02"]
+    assert "swiglu" in dinov3.components("small_plus") and "swiglu" not in dinov3.components("small")
+    assert "sub_ln" in eva02.components("large_m38m") and "sub_ln" not in eva02.components("small")
+    fused = [eva02.components(size)["no_k_bias"].args["qkv_fused"] for size in ("tiny", "base", "large_m38m")]
+    assert fused == [True, False, False]
+    mini = make_plan("mini", MINI, "components", load_study("components")[1], [("eva02", "tiny")], [0])
+    assert not [cell for cell in mini.cells if "sub_ln" in cell.arm]
+    with pytest.raises(UnknownName, match="unknown native component of eva02 tiny: 'sub_ln'; valid: swiglu, rope, no_k_bias"):
+        run_of(MINI, Cell("mini", "eva02", "tiny", "matched-copy+native=sub_ln", 0))
+
+
+def test_heads_that_do_not_divide_a_small_width():
+    """Take the next smaller size that divides it, in fours for rotary embeddings; others keep theirs."""
+    heads = {
+        (family, size): run_of(MINI, Cell("mini", family, size, "standard-none", 0)).student.geometry.num_heads
+        for family, size in (("aimv2", "large"), ("ijepa", "huge"), ("sbb", "medium"), ("deit", "base"), ("pe_core", "tiny"))
+    }
+    widths = {"large": 80, "huge": 96, "medium": 56, "base": 64, "tiny": 32}
+    sizes = {place: widths[place[1]] // count for place, count in heads.items()}
+    assert list(sizes.values()) == [20, 16, 8, 16, 16]
 
 
 def test_what_a_protocol_offers():
@@ -363,7 +401,8 @@ def test_shipped_protocols_fit_every_teacher(name):
     protocol = load_protocol(name)[1]
     for study in shipped("studies"):
         content = load_study(study)[1]
-        make_plan(name, protocol, study, content, teachers_of("all", None, content.teachers), protocol.seeds)
+        pool = "all" if study in ("main", "components") else "papers"
+        make_plan(name, protocol, study, content, teachers_of(pool, None, content.teachers), protocol.seeds[:1])
 
 
 @pytest.mark.parametrize(
@@ -400,7 +439,7 @@ def test_a_request_that_leaves_nothing_to_train():
         make_plan("tiny", TINY, "s", Study(title="-", arms=["standard-none+budget=x0.01"]), [("deit3", "base")], [0])
     content = tiny_protocol()
     content["scale"]["head_dim"] = 0.001
-    with pytest.raises(UserError, match="is not a multiple of head_dim 0"):
+    with pytest.raises(UserError, match="scale.head_dim 0.001: leaves no channel of a head of deit3_base"):
         student_run(validated(Protocol, content, "tiny"), "deit3", "base", Arm.parse("standard-none"), 0)
 
 

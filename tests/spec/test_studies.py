@@ -36,7 +36,7 @@ from ..families.test_attention import ARGS, images
 from ..training.test_train import WEIGHTS, fit, item_of, numbers
 
 NATIVE = [name for name in families.names() if families.spec(name).native]
-OTHERS = len([name for name in NATIVE if name != "dinov2"])  # families whose components a student of DINOv2 can have
+OTHERS = len({*NATIVE} & {*families.members("papers")} - {"dinov2"})  # families whose components a student of DINOv2 can have
 MINI, IMAGENET = (load_protocol(name)[1] for name in ("mini", "imagenet"))
 # Runs of `bench run --study NAME --family FAMILY --sizes base`, three seeds: arms x 3, and on mini three teachers (of `recipes`
 # six). What differs between the protocols is said beside it.

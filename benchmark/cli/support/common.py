@@ -52,7 +52,7 @@ def number_option(parser: argparse.ArgumentParser, option: str, allowed: Whole, 
 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")  # names; a machine need not have them
 REQUEST: dict[str, str | None] = {
-    "family": "all", "sizes": None, "study": "main", "protocol": "mini", "seeds": None, "runs": None, "sets": None,
+    "family": "papers", "sizes": None, "study": "main", "protocol": "mini", "seeds": None, "runs": None, "sets": None,
 }  # fmt: skip
 
 
@@ -60,7 +60,7 @@ def request_options(parser: argparse.ArgumentParser, otherwise: str = "", given:
     """Add the options that choose runs; without `given` they have no defaults, and help names
     `otherwise` as the default."""
     for name, shape, told in (
-        ("family", "NAMES|all", "as in deit3,dinov2 (default: all)"),
+        ("family", "NAMES|papers|all", "as in deit3,dinov2 (default: papers, the 11 families of the papers)"),
         ("sizes", "SIZES", "as in base,large (default: all that the families have)"),
         ("study", "NAMES|FILE", "as in main,parts (default: main)"),
         ("protocol", "NAME|FILE", "default: mini"),

@@ -47,5 +47,5 @@ def _inference(result: Result) -> float:
     if not run.transfer.copies:
         return alone / 2
     native = families.spec(result.cell.family).components(result.cell.size).values()
-    registers = sum(int(component.args.get("reg_tokens", 0)) for component in native)
+    registers = sum(int(each.args.get("reg_tokens", each.args.get("num_reg_tokens", 0))) for each in native)
     return (alone + forward_flops(run.student.geometry, max(run.transfer.blocks) + 1, registers)) / 2
