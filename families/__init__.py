@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from families.spec import Family, UnknownName
+from families.spec import TIMM, Family, UnknownName
 
 if TYPE_CHECKING:
     from families.core.adapter import Adapter
@@ -30,7 +30,16 @@ def members(word: str) -> tuple[str, ...]:
 
 
 def spec(name: str) -> Family:
-    """The family's declaration. Raises UnknownName, with the nearest name, for an unknown family."""
+    """The family's declaration: of its file, or of `timm:NAME` as families.core.derive makes it (which
+    imports torch and timm).
+
+    Raises UnknownName, with the nearest name, for an unknown family; UserError for a model of timm
+    that is unknown or no plain ViT.
+    """
+    if name.startswith(TIMM):
+        from families.core.derive import derived
+
+        return derived(name)
     if name not in names():
         raise UnknownName("family", name, names())
     family: Family = import_module(f"families.{name}").FAMILY

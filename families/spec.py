@@ -11,6 +11,7 @@ from typing import Any, Literal
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
+TIMM = "timm:"  # before the name of a model of timm that has no family file
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,8 @@ class Family:
     They can be named wherever a size can; `sizes`, and so a request for all of them, leaves them
     out. `positions` names the authors' rule for position tables at another input size; the default
     is timm's, for those that tell none. `sets` are words that name this family together with
-    others: `papers`, those of Li et al. 2024 and Qin et al. 2026.
+    others: `papers`, those of Li et al. 2024 and Qin et al. 2026. Boards show the `remark` under
+    their results.
     """
 
     title: str
@@ -237,6 +239,7 @@ class Family:
     alternatives: tuple[Teacher, ...] = ()
     positions: Positions = "bicubic_antialias"
     sets: tuple[str, ...] = ()
+    remark: str = ""
 
     @property
     def sizes(self) -> tuple[str, ...]:

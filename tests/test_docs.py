@@ -104,6 +104,27 @@ def test_the_costs_are_those_of_the_code():
     assert f"{runs} runs, {needs['gpu_hours']:,.0f} GPU-hours and {needs['disk_gb']:.0f} GB" in " ".join(IMAGENET.split())
 
 
+def family_row(name):
+    """A row of docs/families.md."""
+    spec = families.spec(name)
+    sizes = ", ".join([*spec.sizes, *(f"({label})" for label in spec.labels[len(spec.sizes) :])])
+    native = [
+        f"`{each.name}`" + "†" * each.inert_under_copy + (f" ({', '.join(each.sizes)})" if each.sizes else "")
+        for each in spec.native
+    ]
+    teachers = (*spec.teachers, *spec.alternatives)
+    licences = ", ".join(dict.fromkeys(each.licence + " *" * each.is_restricted for each in teachers))
+    return f"| `{name}` | {spec.title} ({spec.paper}) | {spec.recipe} | {sizes} | {', '.join(native) or 'none'} | {licences} |"
+
+
+def test_families_are_those_of_the_registry():
+    text = (ROOT / "docs" / "families.md").read_text()
+    papers, further = text.split("## Further families")
+    for name in families.names():
+        assert family_row(name) in (papers if families.spec(name).sets else further), family_row(name)
+    assert text.count("\n| `") == len(families.names())
+
+
 def test_the_arithmetic_is_that_of_known_models():
     """Multiplications and parameters of ViT-B/16 and ViT-L/16 as timm's results list them: 17.6 and 61.6 G, 86 and 304 M."""
     for size, macs, parameters in (("base", 17.6, 86), ("large", 61.6, 304)):

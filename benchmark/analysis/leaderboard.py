@@ -11,7 +11,7 @@ import pandas as pd
 import families
 from benchmark.analysis.inert import inert, inert_components
 from benchmark.analysis.measures import MEASURES, Measure
-from benchmark.analysis.notes import code_notes, component_notes, teacher_notes
+from benchmark.analysis.notes import code_notes, component_notes, family_notes, teacher_notes
 from benchmark.analysis.statistics import (
     CONTROL,
     FAILURE,
@@ -208,6 +208,7 @@ def leaderboard(
         comparisons_of=stats,
         notes=(
             *component_notes((family, row.inert) for row in rows for family in row.families),
+            *family_notes(dict.fromkeys(family for row in rows for family in row.families)),
             *teacher_notes(results, name),
             *code_notes({result.key: result.provenance.code for result in counted}),
             *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import families
 from benchmark.storage.result_file import Result
 
 FETCHED = ("hub:", "https:")  # how the source of fetched weights begins
@@ -40,6 +41,11 @@ def code_notes(made: Mapping[str, str]) -> tuple[str, ...]:
     return (
         f"made by {len(counts)} versions of the code, which alone can change a number: {told}; their commits: provenance.csv",
     )
+
+
+def family_notes(names: Iterable[str]) -> list[str]:
+    """The remarks of families."""
+    return [f"{name}: {families.spec(name).remark}" for name in names if families.spec(name).remark]
 
 
 def component_notes(inert: Iterable[tuple[str, Iterable[str]]]) -> list[str]:

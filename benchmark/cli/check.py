@@ -14,7 +14,7 @@ from families.spec import UserError
 def add_parser(verbs: Any) -> None:
     """Declare the verb and its options."""
     parser = verbs.add_parser("check", help="the contract tests of one family, as a table; or a protocol's images")
-    parser.add_argument("--family", metavar="NAME", help="whose adapter is tested")
+    parser.add_argument("--family", "--teacher", metavar="NAME|timm:NAME", help="whose adapter is tested")
     parser.add_argument("--protocol", metavar="NAME|FILE", help="whose images in --data are counted and decoded, once")
     parser.add_argument("--data", type=path_option, metavar="DIR")
     parser.add_argument("--convert", type=path_option, metavar="RESULTS", help="rewrite result files of schema 1 as they are now")

@@ -22,7 +22,8 @@ from families.spec import UserError
 def add_parser(verbs: Any) -> None:
     """Declare the verb and its options."""
     parser = verbs.add_parser("fetch", help="put teachers and images where nodes without network find them")
-    parser.add_argument("--family", default="papers", metavar="NAMES|papers|all", help="as in deit3,dinov2 (default: papers)")
+    told = "as in deit3,dinov2 (default: papers)"
+    parser.add_argument("--family", "--teacher", default="papers", metavar="NAMES|papers|all|timm:NAME", help=told)
     parser.add_argument("--sizes", metavar="SIZES", help="as in base,large (default: all that the families have)")
     parser.add_argument("--weights", type=path_option, metavar="DIR", help="where to (default: weights in --work)")
     parser.add_argument("--protocol", metavar="NAME|FILE", help="whose images are fetched too; its teachers, if it trains none")

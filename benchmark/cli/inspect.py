@@ -16,7 +16,7 @@ from families.spec import UserError
 def add_parser(verbs: Any) -> None:
     """Declare the verb and its options."""
     parser = verbs.add_parser("inspect", help="the picture of a teacher's attention, and its numbers by block")
-    parser.add_argument("--family", required=True, metavar="NAME")
+    parser.add_argument("--family", "--teacher", required=True, metavar="NAME|timm:NAME")
     parser.add_argument("--size", metavar="SIZE", help="default: the family's first")
     parser.add_argument("--image", type=path_option, metavar="FILE", help="default: the first test image of mini")
     parser.add_argument("--blocks", metavar="0,5,11|all", help="whose maps are drawn (default: first, middle, last)")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def add_parser(verbs: Any) -> None:
     """Declare the verb and its options."""
     parser = verbs.add_parser("speed", help="time plain, copy and distill steps beside each other")
-    parser.add_argument("--family", required=True, metavar="NAME")
+    parser.add_argument("--family", "--teacher", required=True, metavar="NAME|timm:NAME")
     parser.add_argument("--size", metavar="SIZE", help="default: the family's first")
     parser.add_argument("--matched", action="store_true", help="the matched student (default: the standard one)")
     parser.add_argument("--protocol", metavar="NAME|FILE", help="as its runs do; run --dry-run then estimates hours")

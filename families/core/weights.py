@@ -46,11 +46,13 @@ _TIMMS_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in
 
 def find_weights(folder: Path, family: str, size: str) -> Path | None:
     """A teacher's file in a weights folder: `<family>-<size>.<any suffix>`, or a file with a
-    checkpoint's suffix inside the folder `<family>-<size>`. None if there is none; unfinished
-    downloads, JSON and `ORIGIN` do not count.
+    checkpoint's suffix inside the folder `<family>-<size>`. A file in place of the folder serves
+    whichever teacher. None if there is none; unfinished downloads, JSON and `ORIGIN` do not count.
 
     Raises WeightsError that names them for several files.
     """
+    if folder.is_file():
+        return folder
     name = f"{family}-{size}"
     found = [path for path in _files(folder) if path.name.startswith(f"{name}.")]
     found += [path for path in _files(folder / name) if path.name.endswith(SUFFIXES)]
@@ -79,10 +81,13 @@ def _digest(path: Path, size: int, mtime_ns: int) -> str:
 
 def source_of(teacher: Teacher) -> str:
     """The origin of a teacher's weights: the authors' address, or `hub:` and timm's repository at
-    the hub."""
+    the hub. Raises WeightsError where timm hosts none."""
     if teacher.official is not None:
         return teacher.official.url
-    return f"hub:{timm.get_pretrained_cfg(teacher.model).hf_hub_id}"
+    hub = timm.get_pretrained_cfg(teacher.model).hf_hub_id
+    if hub is None:
+        raise WeightsError(f"{teacher.model}: timm hosts no weights of it; give a file of them as --weights")
+    return f"hub:{hub}"
 
 
 def read_record(path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from families.spec import Family, Teacher
 
 from ..conftest import perturbed
 
-HEADLESS = {**TINY, "num_classes": 0, "global_pool": "token"}
+HEADLESS = {**TINY, "num_classes": 0}
 
 
 def equal(a, b, x):
@@ -129,6 +129,19 @@ def beitv2_module_layout(state):
     return {"module": beitv2_layout(state)["model"]}
 
 
+def ijepa_layout(state):
+    """The target encoder is the teacher; the encoder beside it is another one."""
+    target = {f"module.{name}": value for name, value in state.items()}
+    other = {name: value + 1 for name, value in target.items()}
+    return {
+        "encoder": other,
+        "predictor": {"module.mask_token": torch.zeros(1, 1, 8)},
+        "target_encoder": target,
+        "opt": {},
+        "epoch": 3,
+    }
+
+
 LAYOUTS = {"mocov3": mocov3_layout, "ibot": ibot_layout, "beitv2": beitv2_layout}
 ALL_LAYOUTS = [
     ("mocov3", "base", mocov3_layout),
@@ -139,6 +152,8 @@ ALL_LAYOUTS = [
     ("ibot", "base_in22k", ibot_layout),
     ("beitv2", "base", beitv2_layout),
     ("beitv2", "large", beitv2_module_layout),
+    ("ijepa", "huge", ijepa_layout),
+    ("ijepa", "huge_in22k", ijepa_layout),
 ]
 
 

@@ -68,6 +68,10 @@ def request_options(parser: argparse.ArgumentParser, otherwise: str = "", given:
         note = told if given else f"{told.split(' (')[0].split('default')[0]} (default: {otherwise})".strip()
         parser.add_argument(f"--{name}", default=REQUEST[name] if given else None, metavar=shape, help=note)
     if given:
+        parser.set_defaults(family=None)  # papers, unless there is a --teacher
+        parser.add_argument(
+            "--teacher", action="append", metavar="timm:NAME", help="a ViT of timm without a family file; repeatable"
+        )
         told = "a value of the protocol in place of its own, as in recipe.steps=20; repeatable"
         parser.add_argument("--set", action="append", metavar="KEY=VALUE", help=told)
 

@@ -35,7 +35,9 @@ def execution_options(parser: argparse.ArgumentParser) -> None:
     number_option(
         parser, "--workers", bounds.WORKERS, metavar="N", help="image loaders a process; default: none on a CPU, else its share"
     )
-    parser.add_argument("--weights", type=path_option, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
+    parser.add_argument(
+        "--weights", type=path_option, metavar="DIR|FILE", help="pre-trained teachers (default: weights in --work)"
+    )
     parser.add_argument("--work", type=path_option, default=Path(".bench"), metavar="DIR", help="checkpoints, logs, teachers")
 
 

@@ -11,7 +11,7 @@ import families
 from benchmark.cli.support.common import REQUEST, read_seeds
 from benchmark.spec import bounds
 from benchmark.spec.yaml_files import shipped
-from families.spec import UserError, quoted
+from families.spec import TIMM, UserError, quoted
 
 if TYPE_CHECKING:
     from benchmark.spec.plan import Plan
@@ -50,6 +50,14 @@ def read_request(options: Mapping[str, Any]) -> Request:
     from benchmark.storage.results import uncollected
 
     words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
+    teachers = list(options.get("teacher") or ())
+    for word in teachers:
+        if not word.startswith(TIMM):
+            raise UserError(
+                f"--teacher {quoted(word)}: a model of timm, such as timm:vit_small_patch16_dinov3; families go with --family"
+            )
+    if teachers:
+        words["family"] = ",".join([*([options["family"]] if options.get("family") else []), *teachers])
     words["protocol"] = with_values(str(words["protocol"]), options.get("set") or ())
     name, protocol = load_protocol(str(words["protocol"]))
     if words["sets"] is not None:

@@ -105,7 +105,10 @@ def _checked_data(plan: Plan, setup: Setup, console: Console) -> dict[str, Check
 
 def _check_weights(survey: Survey, folder: Path, console: Console) -> None:
     """Fetch missing pre-trained teachers, and load each once. Raises WeightsError."""
-    for (family, size), item in _pretrained(survey.todo).items():
+    wanted = _pretrained(survey.todo)
+    if folder.is_file() and len(wanted) > 1:
+        raise UserError(f"--weights {folder}: one file, and {len(wanted)} teachers are asked for; give a folder, or ask for one")
+    for (family, size), item in wanted.items():
         from benchmark.execution.earlier_results import other_weights
         from families.core.weights import file_digest
 

@@ -24,6 +24,7 @@ from benchmark.reporting.tables.claims import summary_of
 from benchmark.reporting.tables.published import published_table
 from benchmark.spec.arm import Arm
 from benchmark.storage.result_file import Provenance, Result
+from families.spec import UserError
 
 FOLDER = Path(__file__).parent
 DECIMALS = 4
@@ -198,9 +199,10 @@ def _estimate(estimate: Estimate | None) -> list[Any] | None:
 
 
 def _family(name: str) -> dict[str, Any]:
-    if name not in families.names():
+    try:
+        spec = families.spec(name)
+    except UserError:
         return {"title": name, "paper": "", "native": []}
-    spec = families.spec(name)
     native = [[component.name, component.description] for component in spec.native]
     return {"title": spec.title, "paper": spec.paper, "native": native}
 
