@@ -92,8 +92,8 @@ INERT = {"rope", "rel_pos_bias", "qk_norm", "no_k_bias"}
 def derived(name: str) -> Family:
     """The family `timm:NAME` or `timm:NAME.TAG`, with one teacher.
 
-    Raises UserError, one line, for a name that timm lacks, and for a model that is no plain ViT with
-    components as in COMPONENTS.
+    Raises UserError, one line, for a name that timm lacks, and for a model that is no plain ViT
+    with components as in COMPONENTS.
     """
     word = name.removeprefix(TIMM)
     config = _config(word)

@@ -209,7 +209,9 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
     assert {"tiny-main-gaps-drawn.csv", "tiny-main-gaps.svg", "tiny-main-gaps.png", "provenance.csv"} <= names
     # A study that main's runs say something of has its claims, and no board beside main's.
     others = {
-        f"tiny-{study}-claims{end}" for study in ("native", "control", "sizes") for end in (".csv", ".tex", ".svg", "-drawn.csv")
+        f"tiny-{study}-claims{end}"
+        for study in ("native", "control", "sizes", "mismatch")
+        for end in (".csv", ".tex", ".svg", "-drawn.csv")
     }
     assert all(name.startswith("tiny-main") or name in {*SHARED, *others} for name in names) and others & names
     code, out, _ = bench("report", "--results", tmp_path / "results", "--protocol", tiny, "--json")
@@ -322,7 +324,7 @@ def test_families_that_share_all_runs_share_a_row(bench, tiny, tmp_path):
     assert code == 0
     shared = next(line for line in page.splitlines() if line.startswith("| deit, dino base |"))
     assert shared.count("= standard") == 3 and "(n=1)" in shared
-    assert "| deit, dino base | none | = standard |" in page and "| clip base |" in page and "| deit base |" not in page
+    assert "| deit, dino base | none | = standard |" in page and "| clip base |" in page and "\n| deit base |" not in page
     for family in ("deit", "dino"):
         assert len(list((tmp_path / "results" / "tiny" / family / "base").glob("*.json"))) == 7
     assert "| deit, dino | 1 | no verdict (" in page and "Failures and successes by family" in out

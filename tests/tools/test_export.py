@@ -25,6 +25,9 @@ EXPORTED = {
     "clip": ["matched-distill", "teacher"],
     "mae": ["matched-none"],
     "mocov3": ["matched-none"],
+    "dinov3": ["matched-distill", "teacher"],
+    "siglip2": ["matched-none"],
+    "timm:vit_base_patch16_rope_mixed_ape_224": ["matched-distill", "standard-distill"],
 }
 
 
