@@ -94,7 +94,7 @@ def by_arithmetic(run: Run) -> StepCost | None:
     2020, arXiv 2001.08361) and one of the teacher, through the blocks that are read.
     """
     geometry, second = run.student.geometry, run.protocol.recipe.batch_size / (PEAK * SHARE)
-    read = forward_flops(geometry, max(run.transfer.blocks) + 1) if run.transfer.blocks else 0.0
+    read = forward_flops(run.teachers_geometry, max(run.transfer.blocks) + 1) if run.transfer.blocks else 0.0
     return StepCost(3 * second * forward_flops(geometry), second * read)
 
 

@@ -8,23 +8,36 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-import families
 from benchmark.spec import plugins
 from benchmark.spec.records import Centre, Positive, Record, validated
-from benchmark.spec.stars import star_blocks, star_native, star_of, star_recipe
-from benchmark.spec.teacher_source import LAYER_SCALE
-from families.spec import Component, Constant, UnknownName, UserError, quoted
+from benchmark.spec.stars import star_blocks, star_native, star_of, star_recipe, star_student
+from benchmark.spec.variants import (
+    Variant,
+    change_blocks,
+    change_gamma,
+    change_native,
+    change_of,
+    change_size,
+    change_weight,
+    change_without,
+    components_contradict,
+    ensemble_contradicts,
+    in_transfer,
+    into_contradicts,
+    part_contradicts,
+    set_field,
+    start_contradicts,
+    untrained_contradicts,
+    weights_contradict,
+)
+from families.spec import UnknownName, UserError, quoted
 
 if TYPE_CHECKING:
-    from benchmark.spec.definitions import Draft
-    from benchmark.spec.teachers import Choice
-
     Loss: TypeAlias = str
     Part: TypeAlias = str
     Source: TypeAlias = str
@@ -33,142 +46,12 @@ else:
 
 Reinit = Literal["none", "attention", "mlp"]
 Start = Literal["usual", "mimetic", "impulse"]
+Weights = Literal["pretrained", "finetuned", "folded"]
+Ensemble = Literal["none", "finetuned"]
+CHOSEN: dict[str, Any] = {"matched": True, "baseline": True, "star": star_native, "forbids": components_contradict}
 ANY, TRANSFERS = ("none", "copy", "distill", "finetune"), ("copy", "distill")
 STUDENTS = ("none", *TRANSFERS)
 STAR = re.compile(r"\+(\w+)=([a-z]+-)?\*")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """How an arm's field acts.
-
-    Attributes:
-        methods: the methods that it goes with.
-        change: changes the draft of a run to a value that is not the default.
-        prefix: stands before the value in an arm's name.
-        matched: whether it is for matched students alone.
-        baseline: whether the arm without transfer has it too, against which a gap is measured.
-        evaluates: whether it names an evaluation of the arm without it, and changes no run.
-        star: the values that `*` stands for in a study; None where it cannot stand.
-        sample: one of them, to check a study's arms before any teacher is known.
-        forbids: why an arm cannot have its value, None if it can.
-    """
-
-    methods: tuple[str, ...]
-    change: Callable[[Draft, Any], None] = lambda draft, value: None
-    prefix: str = ""
-    matched: bool = False
-    baseline: bool = False
-    evaluates: bool = False
-    star: Callable[[Choice], list[str]] | None = None
-    sample: str = "x"
-    forbids: Callable[[Arm], str | None] = lambda arm: None
-
-
-# ---- what variants change
-
-
-def _set(field: str) -> Callable[[Draft, Any], None]:
-    return lambda draft, value: setattr(draft, field, value)
-
-
-def _in_transfer(field: str) -> Callable[[Draft, Any], None]:
-    return lambda draft, value: draft.transfer.update({field: value})
-
-
-def _weight(draft: Draft, factor: float) -> None:
-    draft.transfer["weight"] *= factor
-
-
-def _blocks(draft: Draft, text: str) -> None:
-    kind, _, count = text.partition("-")
-    number, depth = int(count), draft.geometry.depth
-    if number > depth - (kind == "only"):
-        draft.refuse(f"the teacher has {depth} blocks" + (", counted from 0" if kind == "only" else ""))
-    chosen = {"first": range(number), "last": range(depth - number, depth), "only": (number,)}
-    draft.transfer["blocks"] = tuple(chosen[kind])
-
-
-def _native(draft: Draft, names: str) -> None:
-    draft.components = _named(draft, names)
-
-
-def _named(draft: Draft, names: str) -> dict[str, Component]:
-    """Components by name, each of which the size has. Raises UnknownName."""
-    spec, words = families.spec(draft.giving), names.split(",")
-    found = spec.components(draft.size, words)
-    for name in words:
-        if name not in found:
-            raise UnknownName(f"native component of {draft.giving} {draft.size}", name, spec.components(draft.size))
-    return found
-
-
-def _without(draft: Draft, names: str) -> None:
-    left_out = _named(draft, names)
-    draft.components = {name: each for name, each in draft.components.items() if name not in left_out}
-
-
-def _of(draft: Draft, family: str) -> None:
-    draft.giving = family
-    draft.components = families.spec(family).components(draft.size)
-
-
-def _gamma(draft: Draft, start: float) -> None:
-    if LAYER_SCALE not in draft.components:
-        draft.refuse(f"{draft.family}'s matched student has no {LAYER_SCALE} here")
-    scale = draft.components[LAYER_SCALE]
-    draft.components[LAYER_SCALE] = replace(scale, initial={pattern: Constant(start) for pattern in scale.initial})
-
-
-# ---- what does not go together
-
-
-def _part_contradicts(arm: Arm) -> str | None:
-    if arm.part == "map":
-        return None
-    if not plugins.constant("transfer/parts", arm.part, "COPIED", True) and arm.method == "copy":
-        return f"Copy of the {arm.part} is Copy of the map"
-    if arm.method == "distill" and (arm.loss is None or _of_distributions(arm.loss)):
-        others = [each for each in plugins.names("transfer/losses") if not _of_distributions(each)]
-        return f"part {arm.part} is no distribution, as cross-entropy and KL want; give loss={' or loss='.join(reversed(others))}"
-    if arm.sinks != "keep" or plugins.constant("transfer/sources", arm.source, "OF_MAPS", False):
-        return f"sinks and a source without an image are of the map, not of part {arm.part}"
-    return None
-
-
-def _of_distributions(loss: str) -> bool:
-    return bool(plugins.constant("transfer/losses", loss, "OF_DISTRIBUTIONS", False))
-
-
-def _untrained_contradicts(arm: Arm) -> str | None:
-    usual = (arm.weights, arm.recipe) == ("pretrained", "")
-    return None if usual or not arm.learns_untrained else "an untrained teacher has no weights"
-
-
-def _weights_contradict(arm: Arm) -> str | None:
-    usual = arm.weights != "finetuned" or not arm.recipe
-    return None if usual else "the teachers that are fine-tuned first are of the usual recipe"
-
-
-def _components_contradict(arm: Arm) -> str | None:
-    if arm.native and arm.without:
-        return "native says which components there are, without which there are not; give one of them"
-    for names in (arm.native.split(","), arm.without.split(",")):
-        if names != sorted(set(names)):
-            return "names of components stand in alphabetical order, each once"
-    return None
-
-
-def _start_contradicts(arm: Arm) -> str | None:
-    return None if arm.start == "usual" or arm.student == "standard" else "start goes with a standard student"
-
-
-def _ensemble_contradicts(arm: Arm) -> str | None:
-    if arm.match != "none" and arm.ensemble != "none":
-        return "an ensemble has no maps"
-    if arm.ensemble != "none" and (arm.recipe or arm.learns_untrained):
-        return "an ensemble's student learns from the teacher that is fine-tuned: the usual one"
-    return None
 
 
 class Arm(Record):
@@ -203,45 +86,42 @@ class Arm(Record):
         match: nothing is trained: the maps of the finished student (end), or as it starts, are
             compared with the teacher's.
         ensemble: evaluated by itself, or together with the fine-tuned teacher.
+        into: written `student`: another size of the family, or WIDTHxDEPTHxHEADS, for a student
+            that is not of its teacher's.
+        pairing: of the teacher's blocks and heads with the student's: the usual one, blocks in
+            reverse, or heads shuffled.
     """
 
     student: Literal["standard", "matched", "teacher"]
     method: Literal["none", "copy", "distill", "finetune"]
-    budget: Annotated[Positive, Variant(ANY, _set("budget"), prefix="x", baseline=True)] = 1
-    lr: Annotated[Positive, Variant(ANY, _set("lr"), prefix="x", baseline=True)] = 1
-    data: Annotated[str, Variant(ANY, _set("data"), baseline=True, star=lambda choice: list(choice.protocol.datasets))] = ""
+    budget: Annotated[Positive, Variant(ANY, set_field("budget"), prefix="x", baseline=True)] = 1
+    lr: Annotated[Positive, Variant(ANY, set_field("lr"), prefix="x", baseline=True)] = 1
+    data: Annotated[str, Variant(ANY, set_field("data"), baseline=True, star=lambda choice: list(choice.protocol.datasets))] = ""
     blocks: Annotated[
         str,
         Field(pattern=r"^((first|last)-[1-9]\d*|only-(0|[1-9]\d*)|)$"),
-        Variant(TRANSFERS, _blocks, star=star_blocks, sample="1"),
+        Variant(TRANSFERS, change_blocks, star=star_blocks, sample="1"),
     ] = ""
-    part: Annotated[Part, Variant(TRANSFERS, _in_transfer("part"), forbids=_part_contradicts)] = "map"
-    loss: Annotated[Loss | None, Variant(("distill",), _in_transfer("loss"))] = None
-    weight: Annotated[Positive, Variant(("distill",), _weight, prefix="x")] = 1
-    sinks: Annotated[Literal["keep", "drop", "redistribute"], Variant(TRANSFERS, _in_transfer("sinks"))] = "keep"
-    source: Annotated[Source, Variant(TRANSFERS, _in_transfer("source"), forbids=_untrained_contradicts)] = "teacher"
-    recipe: Annotated[str, Variant((*TRANSFERS, "finetune"), _set("teacher_recipe"), star=star_recipe)] = ""
-    weights: Annotated[
-        Literal["pretrained", "finetuned", "folded"],
-        Variant(TRANSFERS, _set("teacher_weights"), forbids=_weights_contradict),
-    ] = "pretrained"
-    of: Annotated[str, Variant(STUDENTS, _of, matched=True, baseline=True, star=star_of)] = ""
-    native: Annotated[
-        str,
-        Variant(STUDENTS, _native, matched=True, baseline=True, star=star_native, forbids=_components_contradict),
-    ] = ""
-    without: Annotated[
-        str,
-        Variant(STUDENTS, _without, matched=True, baseline=True, star=star_native, forbids=_components_contradict),
-    ] = ""
-    gamma: Annotated[Centre | None, Variant(STUDENTS, _gamma, matched=True, baseline=True)] = None
-    reinit: Annotated[Reinit, Variant(("finetune",), _set("reinit"))] = "none"
-    start: Annotated[Start, Variant(("none",), _set("start"), forbids=_start_contradicts)] = "usual"
+    part: Annotated[Part, Variant(TRANSFERS, in_transfer("part"), forbids=part_contradicts)] = "map"
+    loss: Annotated[Loss | None, Variant(("distill",), in_transfer("loss"))] = None
+    weight: Annotated[Positive, Variant(("distill",), change_weight, prefix="x")] = 1
+    sinks: Annotated[Literal["keep", "drop", "redistribute"], Variant(TRANSFERS, in_transfer("sinks"))] = "keep"
+    source: Annotated[Source, Variant(TRANSFERS, in_transfer("source"), forbids=untrained_contradicts)] = "teacher"
+    recipe: Annotated[str, Variant((*TRANSFERS, "finetune"), set_field("teacher_recipe"), star=star_recipe)] = ""
+    weights: Annotated[Weights, Variant(TRANSFERS, set_field("teacher_weights"), forbids=weights_contradict)] = "pretrained"
+    of: Annotated[str, Variant(STUDENTS, change_of, matched=True, baseline=True, star=star_of)] = ""
+    native: Annotated[str, Variant(STUDENTS, change_native, **CHOSEN)] = ""
+    without: Annotated[str, Variant(STUDENTS, change_without, **CHOSEN)] = ""
+    gamma: Annotated[Centre | None, Variant(STUDENTS, change_gamma, matched=True, baseline=True)] = None
+    reinit: Annotated[Reinit, Variant(("finetune",), set_field("reinit"))] = "none"
+    start: Annotated[Start, Variant(("none",), set_field("start"), forbids=start_contradicts)] = "usual"
     match: Annotated[Literal["none", "start", "end"], Variant(("none",), evaluates=True)] = "none"
-    ensemble: Annotated[
-        Literal["none", "finetuned"],
-        Variant(STUDENTS, baseline=True, evaluates=True, forbids=_ensemble_contradicts),
-    ] = "none"
+    ensemble: Annotated[Ensemble, Variant(STUDENTS, baseline=True, evaluates=True, forbids=ensemble_contradicts)] = "none"
+    into: Annotated[
+        str,
+        Variant(STUDENTS, change_size, baseline=True, star=star_student, sample="base", word="student", forbids=into_contradicts),
+    ] = ""
+    pairing: Annotated[Literal["usual", "reversed", "shuffled"], Variant(TRANSFERS, in_transfer("pairing"))] = "usual"
 
     @classmethod
     def parse(cls, text: str) -> Arm:
@@ -252,7 +132,8 @@ class Arm(Record):
     def name(self) -> str:
         """The canonical name: variants that are not the default, in alphabetical order."""
         head = "finetune" if self.method == "finetune" else f"{self.student}-{self.method}"
-        return head + "".join(f"+{key}={VARIANTS[key].prefix}{_short(value)}" for key, value in sorted(self.variants()))
+        told = sorted((VARIANTS[key].word or key, VARIANTS[key].prefix + _short(value)) for key, value in self.variants())
+        return head + "".join(f"+{word}={value}" for word, value in told)
 
     def variants(self) -> Iterator[tuple[str, Any]]:
         """(name, value) of the variants that are not at their default, in the order in which they
@@ -328,9 +209,10 @@ def _declared(name: str) -> Variant | None:
 
 
 VARIANTS: dict[str, Variant] = {name: found for name in Arm.model_fields if (found := _declared(name)) is not None}
+WORDS = {variant.word or name: name for name, variant in VARIANTS.items()}
 EVALUATIONS = tuple(name for name, variant in VARIANTS.items() if variant.evaluates)
 DEFAULTS = {name: Arm.model_fields[name].default for name in VARIANTS}
-STARRED = {name: variant.sample for name, variant in VARIANTS.items() if variant.star is not None}
+STARRED = {variant.word or name: variant.sample for name, variant in VARIANTS.items() if variant.star is not None}
 
 
 def is_owned(arm: Arm) -> bool:
@@ -363,9 +245,10 @@ def _parsed(text: str) -> Arm:
     student, _, method = ("teacher", "-", "finetune") if head == "finetune" else head.partition("-")
     fields: dict[str, str] = {"student": student, "method": method}
     for variant in variants:
-        key, _, value = variant.partition("=")
-        if key not in VARIANTS:
-            raise UnknownName(f"variant in arm {quoted(text)}", key, VARIANTS)
+        word, _, value = variant.partition("=")
+        if word not in WORDS:
+            raise UnknownName(f"variant in arm {quoted(text)}", word, WORDS)
+        key = WORDS[word]
         fields[key] = value.removeprefix(VARIANTS[key].prefix)
     arm = validated(Arm, fields, f"arm {quoted(text)}")
     reason = _contradiction(arm, fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
@@ -87,7 +88,7 @@ class Draft:
         components: of the student.
         transfer: fields of the run's Transfer.
         teacher_recipe, teacher_weights: of the teacher.
-        reinit, start: as Arm's.
+        reinit, start, into: as Arm's.
     """
 
     defined: Definitions
@@ -99,6 +100,7 @@ class Draft:
     teacher_weights: str = "pretrained"
     reinit: Reinit = "none"
     start: Start = "usual"
+    into: str = ""
 
     def __post_init__(self) -> None:
         self.protocol, self.arm = self.defined.protocol, Arm.parse(self.cell.arm)
@@ -129,6 +131,8 @@ class Draft:
         recipe = recipe.model_copy(update={"steps": steps, "lr": recipe.lr * self.lr, "min_lr": recipe.min_lr * self.lr})
         transfer = self._transfer()
         student = architecture(self.protocol, self.spec, self.size, self.components, families.spec(self.giving).host)
+        if self.into:
+            student = student.model_copy(update={"geometry": self._own_geometry()})
         run = Run(
             protocol=_conditions(task, recipe, transfer.needs_average),
             student=student.model_copy(update={"start": self.start}),
@@ -141,7 +145,9 @@ class Draft:
         )
         if self.arm.method == "none":
             return run
-        return run.model_copy(update={"transfer": transfer, "teacher": None if self.arm.ignores_teacher else self._teacher()})
+        taught_by = self.geometry if transfer.resized else None
+        source = None if self.arm.ignores_teacher else self._teacher()
+        return run.model_copy(update={"transfer": transfer, "teacher": source, "taught_by": taught_by})
 
     def evaluation(self, run: Run) -> Evaluation:
         """The evaluation of `run` that the arm names."""
@@ -155,7 +161,25 @@ class Draft:
     def _transfer(self) -> Transfer:
         if not self.transfer:
             return Transfer()
-        return Transfer(**({"blocks": self.protocol.transfer.indices(self.geometry.depth)} | self.transfer))
+        own = self._own_geometry() if self.into else self.geometry
+        resized = {"resized": True} if own != self.geometry and not self.arm.ignores_teacher else {}
+        if resized and (self.protocol.transfer.teacher_drop_path or "blocks" in self.transfer):
+            self.refuse("a student of another size has all blocks transferred, and its teacher no stochastic depth")
+        return Transfer(**({"blocks": self.protocol.transfer.indices(own.depth)} | self.transfer | resized))
+
+    def _own_geometry(self) -> Geometry:
+        """The geometry of a student of another size, on the teacher's grid."""
+        sizes = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,2})x([1-9]\d{0,2})", self.into)
+        if sizes is None:
+            found = geometry_of(self.protocol, self.spec.teacher(self.into))
+        else:
+            width, depth, heads = map(int, sizes.groups())
+            if width % heads or (width // heads) % 4:
+                self.refuse(f"width {width} is not {heads} heads of a multiple of 4 channels")
+            found = self.geometry.model_copy(update={"embed_dim": width, "depth": depth, "num_heads": heads})
+        if (found.patch_size, found.img_size) != (self.geometry.patch_size, self.geometry.img_size):
+            self.refuse(f"the grid of {self.into} is not its teacher's: patches of {found.patch_size} px at {found.img_size} px")
+        return found
 
     def _teacher(self) -> TeacherSource:
         """The source of the run's attention, or of the weights that it fine-tunes."""

@@ -135,7 +135,8 @@ def together(items: Iterable[Item]) -> list[list[Item]]:
             which = _places([item]) if run.teacher is None else run.teacher
         drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else None
         # All of a group read the same blocks in the same way, as each would alone.
-        reader = (given.blocks, given.teacher_precision, given.compile_teacher, drop_path, given.needs_route)
+        read = (given.blocks, given.pairing == "reversed", run.student.geometry.depth)
+        reader = (read, given.teacher_precision, given.compile_teacher, drop_path, given.needs_route)
         groups.setdefault((run.companions, which, reader), []).append(item)
     students = {key: group for key, group in groups.items() if group[0].run.is_student and group[0].evaluation is None}
     hosts: dict[object, list[tuple[tuple[object, ...], frozenset[tuple[str, str]]]]] = {}

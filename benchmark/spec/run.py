@@ -73,7 +73,9 @@ class Transfer(Record):
         blocks: indices of the transferred blocks. (Of method "none": of blocks to compare.)
         loss, weight: of Distillation.
         teacher_precision: None: that of the recipe.
-        source, part, sinks: as in Arm.
+        source, part, sinks, pairing: as in Arm.
+        resized: whether teacher and student differ in size: each head of the student then gets a
+            weighted mean of the teacher's maps, and each block the map of the block at its place.
     """
 
     method: Literal["none", "copy", "distill"] = "none"
@@ -86,6 +88,8 @@ class Transfer(Record):
     teacher_drop_path: bool = False
     part: Part = "map"
     sinks: Literal["keep", "drop", "redistribute"] = "keep"
+    pairing: Literal["usual", "reversed", "shuffled"] = "usual"
+    resized: bool = False
 
     @property
     def copies(self) -> bool:
@@ -138,6 +142,7 @@ class Run(Record):
         role: train a student, pre-train a teacher, or fine-tune a teacher.
         teacher: where attention or weights come from; None without.
         reinit: the part of a fine-tuned teacher that is re-initialised.
+        taught_by: the teacher's geometry, where it is not the student's.
         family, size: name the adapter that builds the models. They are labels: no part of the
             identity, and not stored. So is `task`, the data settings with their evaluation sets.
     """
@@ -149,6 +154,7 @@ class Run(Record):
     transfer: Transfer = Transfer()
     teacher: TeacherSource | None = None
     reinit: Reinit = "none"
+    taught_by: Geometry | None = None
     family: str = Field(default="", exclude=True, repr=False)
     size: str = Field(default="", exclude=True, repr=False)
     task: Task | None = Field(default=None, exclude=True, repr=False)
@@ -170,6 +176,11 @@ class Run(Record):
         """The task, of a run that a protocol defines. (One read from a result file has none.)"""
         assert self.task is not None
         return self.task
+
+    @property
+    def teachers_geometry(self) -> Geometry:
+        """The teacher's geometry."""
+        return self.taught_by or self.student.geometry
 
     @property
     def is_teacher(self) -> bool:

@@ -40,3 +40,13 @@ def _gives(family: str, size: str) -> bool:
 def star_recipe(choice: Choice) -> list[str]:
     """The protocol's other ways to pre-train its teachers."""
     return list(choice.protocol.teacher.others) if choice.protocol.teacher else []
+
+
+def star_student(choice: Choice) -> list[str]:
+    """The family's other sizes that the protocol has, on the teacher's grid."""
+    spec, scale = families.spec(choice.family), choice.protocol.scale
+    own = spec.teacher(choice.size)
+    if scale is not None:
+        return [size for size in spec.sizes if size != own.size and size in scale.sizes]
+    alike = [each for each in spec.teachers if (each.patch_size, each.img_size) == (own.patch_size, own.img_size)]
+    return [each.size for each in alike if each.size != own.size]

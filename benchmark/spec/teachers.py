@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import families
-from benchmark.spec.arm import STAR, STARRED, VARIANTS
+from benchmark.spec.arm import STAR, STARRED, VARIANTS, WORDS
 from benchmark.spec.definitions import geometry_of
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.study import Study, Teachers
@@ -39,7 +39,7 @@ def filled(protocol: Protocol, text: str, family: str, size: str) -> list[str]:
     if star is None:
         return [text]
     key, before = star.groups()
-    if key not in VARIANTS or (values := VARIANTS[key].star) is None:
+    if key not in STARRED or (values := VARIANTS[WORDS[key]].star) is None:
         raise UserError(f"arm {quoted(text)}: * stands for what a teacher has of {', '.join(STARRED)}")
     depth = geometry_of(protocol, families.spec(family).teacher(size)).depth
     choice = Choice(protocol, family, size, depth, before or "")

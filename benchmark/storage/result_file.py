@@ -16,7 +16,7 @@ from benchmark.spec.bounds import LARGEST
 from benchmark.spec.data_sets import FEATURE_SCORES, TEACHER_SCORES
 from benchmark.spec.evaluations import Evaluation, measured_on
 from benchmark.spec.records import Percent, Record
-from benchmark.spec.run import Architecture, Cell, Conditions, Role, Run, Transfer
+from benchmark.spec.run import Architecture, Cell, Conditions, Geometry, Role, Run, Transfer
 from benchmark.spec.teacher_source import TeacherSource
 from benchmark.spec.yaml_files import read_bytes
 from benchmark.storage.files import is_sealed, parsed, sealed
@@ -45,6 +45,7 @@ class Labelled(Record):
     role: Role = "student"
     teacher: TeacherSource | None = None
     reinit: Reinit = "none"
+    taught_by: Geometry | None = None
 
     @cached_property
     def run(self) -> Run:

@@ -15,6 +15,7 @@ from benchmark.spec.recipe import Normalisation
 from benchmark.spec.run import Run
 from benchmark.spec.teacher_source import Untrained
 from benchmark.training.state_files import REMEDY, load_state, read_state, take_state
+from benchmark.transfer.pairing import teachers_blocks
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import build_student
 from families.core.checkpoints import WeightsError
@@ -69,7 +70,7 @@ def frozen_teacher(run: Run, files: Mapping[str, Path]) -> nn.Module:
     """
     if isinstance(run.teacher, Untrained):
         seed = int(run.teacher.seed)
-        return families.load(run.family).teacher(run.size, pretrained=False, seed=seed, **timm_args(run))
+        return families.load(run.family).teacher(run.size, pretrained=False, seed=seed, **teachers_args(run))
     if "run" in files:
         model = trained(run, files["run"])
     else:
@@ -84,7 +85,7 @@ def trained(run: Run, weights: Path) -> nn.Module:
     if "head.weight" not in state:
         raise WeightsError(f"{weights}: not the weights of a model with a head; {REMEDY}")
     classes = len(state["head.weight"])  # of its own task, which a student may not share
-    model = families.load(run.family).teacher(run.size, pretrained=False, **timm_args(run) | {"num_classes": classes})
+    model = families.load(run.family).teacher(run.size, pretrained=False, **teachers_args(run) | {"num_classes": classes})
     take_state(model, state, weights)
     return model
 
@@ -95,7 +96,8 @@ def reader_of(run: Run, files: Mapping[str, Path], device: str) -> TeacherReader
     drop_path = run.protocol.recipe.drop_path if given.teacher_drop_path else 0.0
     teacher = frozen_teacher(run, files).to(device)
     precision, values = given.teacher_precision, given.needs_route
-    return TeacherReader(teacher, given.blocks, precision, given.compile_teacher, drop_path=drop_path, values=values)
+    blocks = sorted({*teachers_blocks(given, run.teachers_geometry.depth, run.student.geometry.depth).values()})
+    return TeacherReader(teacher, blocks, precision, given.compile_teacher, drop_path=drop_path, values=values)
 
 
 def teachers_input(run: Run) -> Normalisation:
@@ -111,6 +113,11 @@ def timm_args(run: Run) -> dict[str, Any]:
     """Arguments of timm for geometry, head and classes of a run's models."""
     classes = run.protocol.data.num_classes
     return {**run.student.geometry.model_dump(), "global_pool": run.protocol.head, "num_classes": classes}
+
+
+def teachers_args(run: Run) -> dict[str, Any]:
+    """The same of a run's teacher."""
+    return timm_args(run) | run.teachers_geometry.model_dump()
 
 
 def _with_new_head(model: nn.Module, state: Mapping[str, Tensor], anew: Sequence[str] = ()) -> nn.Module:

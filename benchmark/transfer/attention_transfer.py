@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from benchmark.spec.run import Transfer
 from benchmark.transfer.losses import kl, loss_named
+from benchmark.transfer.pairing import heads_weights, mixed, teachers_blocks
 from benchmark.transfer.parts import part_named
 from benchmark.transfer.sources import source_named
 from benchmark.transfer.teacher_reader import NoReader, Reader, TeacherAttention, TeacherReader
@@ -31,7 +32,8 @@ class AttentionTransfer:
         student: timm model.
         teacher: the model, or a reader of it that several students share; None without.
 
-    Raises ValueError if the two differ in blocks, heads or patch grid.
+    Raises ValueError if the two differ in patch grid, or in blocks or heads unless the transfer is
+    between sizes.
     """
 
     def __init__(self, transfer: Transfer, student: nn.Module, teacher: nn.Module | Reader | None) -> None:
@@ -41,13 +43,18 @@ class AttentionTransfer:
         self.maps: dict[int, Route | Map] = {}
         self.given: dict[int, Any] = {}
         self.losses: dict[int, Tensor] = {}
+        self.pairs = {block: block for block in transfer.blocks}
         if isinstance(teacher, nn.Module):
-            teacher = TeacherReader(teacher, transfer.blocks, values=transfer.needs_route)
+            blocks = sorted({*teachers_blocks(transfer, _depth(teacher), _depth(student)).values()})
+            teacher = TeacherReader(teacher, blocks, values=transfer.needs_route)
         if teacher is None and transfer.method != "none" and not transfer.needs_teacher:
             teacher = NoReader(student, transfer.blocks)
         self.reader = teacher
         if teacher is not None:
-            _ensure_alike(teacher.teacher, student)
+            if not transfer.resized:
+                _ensure_alike(teacher.teacher, student)
+            self.pairs = teachers_blocks(transfer, _depth(teacher.teacher), _depth(student))
+            self.heads = heads_weights(transfer, _heads(teacher.teacher), _heads(student))
             tokens = layout(teacher.teacher)
             self.alignment: Alignment = align(tokens, layout(student))
             self.sinks = [i for i, name in enumerate(tokens) if not name.startswith("patch")]
@@ -125,7 +132,7 @@ class AttentionTransfer:
 
     def dropped(self, attention: TeacherAttention) -> list[float]:
         """The attention mass on teacher tokens that the student lacks, by transferred block."""
-        return [dropped_mass(attention[block], self.alignment.teacher_extra) for block in self.transfer.blocks]
+        return [dropped_mass(attention[self.pairs[block]], self.alignment.teacher_extra) for block in self.transfer.blocks]
 
     def handed_over(self, attention: TeacherAttention) -> dict[int, Route | Map]:
         """The source's map by transferred block, among the tokens that the student has too."""
@@ -138,8 +145,8 @@ class AttentionTransfer:
             self.given[block] = self.part.handed(route, self.maps[block], self.alignment.teacher)
 
     def _from_source(self, block: int, attention: TeacherAttention) -> Route | Map:
-        found: Route | Map = self.source.attention(attention[block], block, self.reader)
-        return found
+        found: Route | Map = self.source.attention(attention[self.pairs[block]], self.pairs[block], self.reader)
+        return found if self.heads is None else mixed(found, self.heads)  # type: ignore[return-value]  # Mixed offers the same
 
     def _aligned(self, route: Route | Map) -> Route | Map:
         keep, sinks = self.alignment.teacher, self.transfer.sinks
@@ -165,10 +172,17 @@ class AttentionTransfer:
 
 def _ensure_alike(teacher: nn.Module, student: nn.Module) -> None:
     models = (teacher, student)
-    blocks = [len(list(model.blocks)) for model in models]  # type: ignore[arg-type]
-    heads = [model.blocks[0].attn.num_heads for model in models]  # type: ignore[index, union-attr]
+    blocks, heads = ([of(model) for model in models] for of in (_depth, _heads))
     if blocks[0] != blocks[1] or heads[0] != heads[1]:
         raise ValueError(f"teacher and student differ: blocks {blocks}, heads {heads}")
+
+
+def _depth(model: nn.Module) -> int:
+    return len(list(model.blocks))  # type: ignore[arg-type]
+
+
+def _heads(model: nn.Module) -> int:
+    return int(model.blocks[0].attn.num_heads)  # type: ignore[index, union-attr, arg-type]
 
 
 def _attending(own: Route, v: Tensor, dropout_p: float) -> Tensor:

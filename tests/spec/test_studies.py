@@ -66,6 +66,7 @@ RUNS = {
     "tuning": ("dinov2_reg", 18 * 3 + 3, 18 * 3),
     "budget": ("dinov2_reg", 30 * 3 + 3, 30 * 3),
     "starts": ("dinov2_reg", 5 * 3 + 3, 5 * 3),
+    "cross": ("dinov2_reg", 12 * 3 + 3, 12 * 3),
     "mismatch": ("siglip2", 6 * 3 + 3, 6 * 3),
     "rope": ("rope_vit_mixed", 9 * 3 + 3, 9 * 3),
     "tokens": ("flexivit", 6 * 3 + 3, 6 * 3),

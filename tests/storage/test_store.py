@@ -22,6 +22,7 @@ from families.spec import UserError
 from ..conftest import tiny_protocol
 
 DEFAULTS = {"teacher_precision": None, "compile_teacher": False, "teacher_drop_path": False, "part": "map", "sinks": "keep"}
+DEFAULTS |= {"pairing": "usual", "resized": False}
 
 
 @pytest.fixture(scope="module")

@@ -48,4 +48,4 @@ def _inference(result: Result) -> float:
         return alone / 2
     native = families.spec(result.cell.family).components(result.cell.size).values()
     registers = sum(int(each.args.get("reg_tokens", each.args.get("num_reg_tokens", 0))) for each in native)
-    return (alone + forward_flops(run.student.geometry, max(run.transfer.blocks) + 1, registers)) / 2
+    return (alone + forward_flops(run.teachers_geometry, max(run.transfer.blocks) + 1, registers)) / 2
