@@ -239,7 +239,7 @@ def test_no_network_is_explained(server, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_explained(server, tmp_path):
     (tmp_path / "file").write_text("")
-    explained(official(server), tmp_path / "file", r"Not a directory|File exists")
+    explained(official(server), tmp_path / "file" / "below", r"Not a directory|File exists")
     assert not server.log
 
 
