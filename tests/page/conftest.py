@@ -34,7 +34,7 @@ FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-ALL = [(name, teacher.size) for name in families.names() for teacher in families.spec(name).teachers]
+ALL = [(name, teacher.size) for name in families.members("papers") for teacher in families.spec(name).teachers]
 FEW = [("deit3", "base"), ("deit3", "large"), ("deit", "base"), ("dino", "base"), ("mae", "base")]
 BLOCKS = 4
 MEANS = {"none": 24.0, "copy": 90.0, "distill": 60.0}
