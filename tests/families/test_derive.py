@@ -135,3 +135,21 @@ def test_a_model_without_hosted_weights():
     teacher = replace(families.spec("ijepa").teacher("huge"), official=None)
     with pytest.raises(WeightsError, match="timm hosts no weights of it; give a file of them as --weights"):
         source_of(teacher)
+
+
+def test_mixed_frequencies_are_those_of_the_paper():
+    """Lengths 10^(-4i/d), each twice in directions at right angles, one random direction for each head of a block."""
+    adapter = families.load("rope_vit_mixed")
+    args = {**TINY, "embed_dim": 48, "num_heads": 3, "global_pool": "token"}
+    one, other = (
+        dict(adapter.student("base", 3, seed, adapter.native, **args).named_parameters())["rope.freqs"] for seed in (0, 1)
+    )
+    assert one.shape == (2, TINY["depth"], 3, 8) and not torch.equal(one, other)
+    first, second = one[..., :4], one[..., 4:]
+    lengths = torch.tensor([10 ** (-4 * i / 16) for i in range(4)])
+    for half in (first, second):
+        torch.testing.assert_close(half.norm(dim=0), lengths.expand(TINY["depth"], 3, 4))
+    torch.testing.assert_close((first * second).sum(0), torch.zeros(TINY["depth"], 3, 4), rtol=0, atol=1e-6)
+    angles = torch.atan2(first[1], first[0])
+    torch.testing.assert_close(angles, angles[..., :1].expand_as(angles), rtol=0, atol=1e-5)
+    assert len({round(float(angle), 4) for angle in angles[..., 0].flatten()}) == TINY["depth"] * 3
