@@ -180,9 +180,9 @@ def test_results_that_cannot_be_written_lose_nothing(tiny, tmp_path):
 
 @pytest.mark.long
 def test_nulls_on_mini(tmp_path):
-    """Attention that carries nothing of the image teaches nothing, by Copy and by Distillation. Copied, it costs a student most
-    of what it would learn; but for the average map, no more than guessing among an image's digits is left. One seed, without
-    verdicts: those of five seeds are committed."""
+    """Attention that carries nothing of the image teaches nothing, by Copy and by Distillation: its students learn later than
+    without transfer. Copied, it costs them half of the area under their curve or more. (Where they end tells less: seeds and
+    machines differ by tens of points.) One seed, without verdicts: those of five seeds are committed."""
     sources = ("other-image", "average", "uniform", "untrained")
     nulls = [f"standard-{method}+source={source}" for method in ("copy", "distill") for source in sources]
     study = tmp_path / "early_nulls.yaml"
@@ -194,7 +194,4 @@ def test_nulls_on_mini(tmp_path):
     board = leaderboard(("mini", ""), load_study(str(study)), results, comparisons=8, measure="area")
     gaps = {entry.arm.name: entry.gap.value for entry in board.rows[0].entries if entry.arm.transfers}
     assert len(gaps) == 8 and max(gaps.values()) < 0
-    copied = [name for name in nulls if "copy" in name]
-    assert all(gaps[name] < -10 for name in copied)
-    ends = {entry.arm.name: entry.top1 for entry in board.rows[0].entries}
-    assert max(ends[name] for name in copied if "average" not in name) < 55  # guessing among one to four digits gives 52
+    assert all(gaps[name] < -30 for name in nulls if "copy" in name)  # of the five seeds that are committed: -34 to -65
