@@ -18,6 +18,7 @@ studies: $(VENV)/installed
 	$(AGAIN) --study init --family beitv2,deit3 --sizes base,large --seeds 0,1,2,3,4
 	$(AGAIN) --study components,starts,sinks,tuning,parts,budget,foreign,layers,losses,match,schedule \
 		--family beitv2,dinov2_reg --sizes base --seeds 0,1,2,3,4
+	$(AGAIN) --study cross --family deit,dinov2_reg --sizes base --seeds 0,1,2
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm --ignore tests/page --ignore tests/gpu

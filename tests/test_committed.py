@@ -96,6 +96,7 @@ def test_studies_were_measured(committed):
         "foreign",
         "layers",
         "losses",
+        "cross",
     } <= {finding.study for finding in measured}
     for finding in measured:
         found = {family for one in finding.measured for family, _ in one.teachers}

@@ -90,6 +90,7 @@ class Leaderboard:
         shifted: gaps on shifted test sets by (family, size, arm, set).
         choose: the variant that the study sweeps.
         printed: tables that the study asks for.
+        ways: the two ways in which the study sorts families, if it does.
         table: one row a cell, see long_table.
         results: those that are counted, of shown teachers and their arms.
     """
@@ -108,6 +109,7 @@ class Leaderboard:
     notes: tuple[str, ...]
     choose: str | None
     printed: tuple[str, ...]
+    ways: Mapping[str, Mapping[str, tuple[str, ...]]]
     comparisons: int
     runs: int
     seeds: str
@@ -209,12 +211,13 @@ def leaderboard(
         notes=(
             *component_notes((family, row.inert) for row in rows for family in row.families),
             *family_notes(dict.fromkeys(family for row in rows for family in row.families)),
-            *teacher_notes(results, name),
+            *teacher_notes(counted, name),
             *code_notes({result.key: result.provenance.code for result in counted}),
             *([f"{', '.join(sorted(elsewhere))}: their verdicts stand in another study's table"] if elsewhere else []),
         ),
         choose=listed.choose,
         printed=listed.tables,
+        ways=listed.ways,
         comparisons=comparisons,
         runs=len({result.key for result in counted}),
         seeds="–".join(map(str, dict.fromkeys([counts[0], counts[-1]]))) if counts else "none",

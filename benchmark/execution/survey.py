@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from functools import cached_property
 from typing import Any
 
 from benchmark.data import Checked
@@ -103,9 +104,17 @@ class Survey:
         self.unmeasured.setdefault(reason, []).append(item)
 
     def _recorded(self, item: Item) -> Result | None:
-        """The result that holds a run or its evaluation."""
+        """The result that holds a run or its evaluation. A run without a teacher may stand in cells
+        that this plan lacks: those of other families, and of the size that a student takes."""
         result = self.launch.results.of_run(item.cells, item.run)
+        if result is None and item.run.teacher is None:
+            result = self._without_transfer.get(item.run.key)
         return result if holds(result, item) else None
+
+    @cached_property
+    def _without_transfer(self) -> dict[str, Result]:
+        (protocol,) = {cell.protocol for item in self.plan.items.values() for cell in item.cells}
+        return self.launch.results.without_transfer(protocol)
 
     def payload(self, key: str) -> dict[str, Any] | None:
         """The record of a finished run or evaluation, without labels."""

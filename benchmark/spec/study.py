@@ -130,8 +130,9 @@ class Study(Record):
     A `*` in an arm's variant stands for each value that the teacher has (benchmark.plan.arms_of).
     `choose` names the variant whose best value the report chooses on val, of the baseline too, to
     compare both by their best. `tables` are printed besides the usual ones, if there is something
-    in them. `asks` is what the study tests, `claims` what is said of that, and `limits` tells by
-    the name of a protocol what that can and cannot say about it.
+    in them. `ways` sorts families in two ways, each into named groups, for a table of one by the
+    other. `asks` is what the study tests, `claims` what is said of that, and `limits` tells by the
+    name of a protocol what that can and cannot say about it.
     """
 
     title: str
@@ -139,6 +140,7 @@ class Study(Record):
     teachers: Teachers = Teachers()
     choose: Literal["weight", "lr"] | None = None
     tables: tuple[TableName, ...] = ()
+    ways: dict[str, dict[str, tuple[str, ...]]] = {}
     asks: str = ""
     claims: tuple[Claim, ...] = ()
     limits: dict[str, str] = {}
@@ -155,6 +157,17 @@ class Study(Record):
             raise ValueError("an arm is listed twice")
         return arms
 
+    @field_validator("ways")
+    @classmethod
+    def _ways(cls, ways: dict[str, dict[str, tuple[str, ...]]]) -> dict[str, dict[str, tuple[str, ...]]]:
+        if ways and len(ways) != 2:
+            raise ValueError(f"families are sorted in two ways, not {len(ways)}")
+        for way, groups in ways.items():
+            members = [family for group in groups.values() for family in group]
+            if len(set(members)) < len(members):
+                raise ValueError(f"{way}: a family is listed twice")
+        return ways
+
 
 def load_study(word: str) -> tuple[str, Study]:
     """(name, study) by name or YAML path. Raises UnknownName or UserError, one line each."""
@@ -163,12 +176,13 @@ def load_study(word: str) -> tuple[str, Study]:
     if path.stem == "claims":
         raise UserError(f"{where}: the reports call their page of claims so; give this file another name")
     study = validated(Study, read_yaml(path), where)
-    for test in (test for claim in study.claims for test in claim.tests):
-        for family in test.families or ():
-            try:
-                families.spec(family)
-            except UserError as error:
-                raise UserError(f"{where}: claims: {error}") from None
+    named = [("claims", family) for claim in study.claims for test in claim.tests for family in test.families or ()]
+    named += [("ways", family) for groups in study.ways.values() for group in groups.values() for family in group]
+    for key, family in named:
+        try:
+            families.spec(family)
+        except UserError as error:
+            raise UserError(f"{where}: {key}: {error}") from None
     return path.stem, study
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import glob
 import os
 import shutil
 import stat
@@ -73,6 +74,13 @@ class Results:
             if name not in evaluations or record.date > evaluations[name].date:
                 evaluations[name] = record
         return found[0].model_copy(update={"evaluations": evaluations})
+
+    def without_transfer(self, protocol: str) -> dict[str, Result]:
+        """Students without transfer by the key of their run, whichever cells hold them."""
+        paths = sorted(self.folder.glob(f"{glob.escape(protocol)}/*/*/*-none*.json"))
+        with uncollected():
+            found = [result for path in paths if isinstance(result := read_result(path), Result)]
+        return {result.key: result for result in found}
 
     def put(self, cell: Cell, run: Run, payload: dict[str, Any], superseded: Path) -> None:
         """Write a finished run's payload for one cell. Another run's file in its place is kept

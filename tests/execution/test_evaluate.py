@@ -253,6 +253,22 @@ def test_cells_that_share_a_run_share_its_evaluations(tmp_path, bench):
     assert len(scores) == 2 and scores[0] == scores[1] and scores[0]["on"]["noise_std"] == 0.5
 
 
+def test_a_run_without_transfer_is_reused_from_other_cells(tmp_path, bench):
+    """That of another family, and that of the size which a larger teacher's student takes: nothing is trained again, and the
+    new cell tells the same numbers."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_protocol(seeds=[0])))
+    told = {}
+    for family, size, arm in (("deit", "small", ""), ("dino", "small", ""), ("deit", "base", "+student=small")):
+        (tmp_path / "few.yaml").write_text(yaml.safe_dump({"title": "Few", "arms": [f"standard-none{arm}"]}))
+        given = {"dinov2_reg": family, "base": size}
+        code, out, err = bench(*(given.get(word, word) for word in words("run", tmp_path)))
+        assert code == 0 and f"{int(not told)} to train on" in out, out + err
+        path = tmp_path / f"results/tiny/{family}/{size}/standard-none{arm}-s0.json"
+        told[path] = {name: json.loads(path.read_text())[name] for name in ("metrics", "curve", "provenance", "cost", "key")}
+        shutil.rmtree(tmp_path / "work")
+    assert len(told) == 3 and all(each == told[path] for each in told.values())
+
+
 def test_an_evaluation_beside_a_teacher_is_its_own_cells_alone(tmp_path, bench):
     """Two families share a student, whose maps are compared with each teacher's; a later command mixes nothing up."""
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny_protocol(seeds=[0])))

@@ -142,7 +142,7 @@ def ijepa_layout(state):
     }
 
 
-LAYOUTS = {"mocov3": mocov3_layout, "ibot": ibot_layout, "beitv2": beitv2_layout}
+LAYOUTS = {"mocov3": mocov3_layout, "ibot": ibot_layout, "beitv2": beitv2_layout, "ijepa": ijepa_layout}
 ALL_LAYOUTS = [
     ("mocov3", "base", mocov3_layout),
     ("mocov3", "small", mocov3_layout),

@@ -39,6 +39,7 @@ DEIT3 = {
     ("deit3", "base", "matched-copy"): [84, 85, 86],
     ("deit3", "base", "matched-distill"): [59, 60, 61],
 }
+MAIN = [arm for _, _, arm in DEIT3]
 TERM = math.sqrt(4 / 3 + 1 / 3)  # standard error of each gap
 DF = 2  # of arms with one cell
 COMPARISONS = 4
@@ -70,6 +71,30 @@ def test_the_leaderboard_by_hand():
     assert [shown(row[arm]) for arm in ("standard-copy", "standard-distill", "matched-distill")] == [
         "✓ success (+20.0)", "✗ failure (-20.0)", "~ inconclusive (+0.0)",
     ]  # fmt: skip
+
+
+def test_families_in_two_ways_by_hand():
+    """Every teacher counts in its own group alone; a group of failing and gaining teachers is mixed; without results, a dash."""
+    fails = {(family, "base", arm): values for family in ("dinov2",) for (_, _, arm), values in DEIT3.items()}
+    plain = {("deit", size, arm): DEIT3["deit3", "base", arm] for size in ("small", "base") for arm in MAIN if "standard" in arm}
+    fails["dinov2", "base", "standard-copy"] = [49, 50, 51]
+    by_hand = Study(
+        title="Two ways",
+        arms=tuple(MAIN),
+        ways={
+            "blocks": {"plain": ("deit",), "native": ("deit3", "dinov2")},
+            "data": {"one": ("deit", "deit3", "dinov2"), "web": ("clip",)},
+        },
+    )
+    rows = by_name(board_of(DEIT3 | fails | plain, by_hand))["two-way"].rows
+    assert [(row["group"], row["arm"]) for row in rows] == [
+        ("plain", "standard-copy"), ("plain", "standard-distill"), ("native", "standard-copy"), ("native", "standard-distill"),
+    ]  # fmt: skip
+    assert [shown(row["of one"]) for row in rows] == [
+        "✓ success (+20.0)", "✗ failure (-20.0)", "± mixed (-20.0 to +20.0)", "✗ failure (-20.0)",
+    ]  # fmt: skip
+    assert {row["of web"] for row in rows} == {None}
+    assert "two-way" not in by_name(board_of(DEIT3))
 
 
 def test_starts_by_hand():

@@ -224,6 +224,9 @@ def test_an_arm_that_a_teacher_cannot_have(family, arm, words, tmp_path, bench):
     assert words in err
 
 
+TWICE = {"one": {"left": ["deit"], "right": ["deit"]}, "other": {"all": ["deit"]}}
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -233,6 +236,9 @@ def test_an_arm_that_a_teacher_cannot_have(family, arm, words, tmp_path, bench):
         ({"title": "-", "arms": ["standard-none"], "teachers": {"family": ["deit"]}}, "did you mean 'families'"),
         ({"title": "-", "arms": ["standard-none"], "choose": "budget"}, "choose: Input should be 'weight' or 'lr'"),
         ({"title": "-", "arms": ["standard-none", "standard-none"]}, "an arm is listed twice"),
+        ({"title": "-", "arms": ["standard-none"], "ways": {"a": {"b": ["deit"]}}}, "families are sorted in two ways, not 1"),
+        ({"title": "-", "arms": ["standard-none"], "ways": TWICE}, "one: a family is listed twice"),
+        ({"title": "-", "arms": ["standard-none"], "ways": {"a": {"b": ["dait"]}, "c": {}}}, "ways: unknown family: 'dait'"),
     ],
 )
 def test_a_wrong_study_file_is_one_clear_line(content, words, tmp_path, bench):
