@@ -11,6 +11,7 @@ from typing import Any, Literal
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
+HEADS_INPUT = ("global_pool", "fc_norm", "use_fc_norm")  # timm's arguments
 TIMM = "timm:"  # before the name of a model of timm that has no family file
 
 

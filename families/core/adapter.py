@@ -17,10 +17,9 @@ from families.core.checkpoints import WeightsError
 from families.core.fetch import fetch
 from families.core.initialise import initialise
 from families.core.weights import find_weights, load_pretrained
-from families.spec import STANDARD, Component, Family, Host, Initial, Partial, Ref
+from families.spec import HEADS_INPUT, STANDARD, Component, Family, Host, Initial, Partial, Ref
 
 HEAD = "avg"  # of protocol imagenet
-HEADS_INPUT = ("global_pool", "fc_norm", "use_fc_norm")  # timm's arguments
 
 
 class Adapter:

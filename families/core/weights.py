@@ -35,7 +35,7 @@ from families.core.checkpoints import (
     word,
 )
 from families.core.positions import resize
-from families.spec import Family, Layout, Official, Positions, Teacher, one_line
+from families.spec import HEADS_INPUT, Family, Layout, Official, Positions, Teacher, one_line
 
 RECORD = "fetched.json"  # beside a fetched file: its origin
 ORIGIN = ".origin.txt"  # after the name of a file put there by hand: one line of its user about its origin
@@ -184,18 +184,33 @@ def convert(checkpoint: Mapping[str, Any], layout: Layout) -> dict[str, Tensor]:
 
 
 def _load_hosted(teacher: Teacher, args: Mapping[str, Any], path: Path) -> nn.Module:
+    stored = {key: value for key, value in args.items() if key not in HEADS_INPUT}  # the file is of timm's own pooling
     with torch.device("meta"):
-        native = timm.create_model(teacher.model, pretrained=False, **args)
+        native = timm.create_model(teacher.model, pretrained=False, **stored)
     _check_geometry(teacher, native, path)
     arrays = path.suffix == ".npz"
     (_check_arrays if arrays else _check_shapes)(path, native)
     overlay = {"file": str(path), "custom_load": arrays}
     try:
-        model: nn.Module = timm.create_model(teacher.model, pretrained=True, pretrained_cfg_overlay=overlay, **args)
+        model: nn.Module = timm.create_model(teacher.model, pretrained=True, pretrained_cfg_overlay=overlay, **stored)
+        if stored != args:
+            model = _pooled_otherwise(model, timm.create_model(teacher.model, pretrained=False, **args))
     except Exception as error:
         raise WeightsError(f"{path}: does not fit {teacher.model}: {one_line(error)}") from error
     model.reset_classifier(0)  # type: ignore[operator]
     return model
+
+
+def _pooled_otherwise(loaded: nn.Module, empty: nn.Module) -> nn.Module:
+    """The empty model with all weights of the loaded one. timm calls the last norm `norm` where it
+    is before the pooling and `fc_norm` where it is after."""
+    state, named = loaded.state_dict(), {"norm": "fc_norm", "fc_norm": "norm"}
+    found = {}
+    for name in empty.state_dict():
+        first, dot, rest = name.partition(".")
+        found[name] = state[name] if name in state else state[named.get(first, first) + dot + rest]
+    empty.load_state_dict(found)
+    return empty
 
 
 def _check_geometry(teacher: Teacher, model: nn.Module, path: Path) -> None:

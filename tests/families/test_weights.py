@@ -218,7 +218,7 @@ def damage(path, good, keys):
 
 @pytest.mark.parametrize("family", LAYOUTS)
 def test_a_wrong_official_file_is_refused(family, tmp_path):
-    model, empty, official = donor(family)
+    model, empty, official = donor(family, families.spec(family).sizes[-1])
     good, path = LAYOUTS[family](model.state_dict()), tmp_path / "wrong.pth"
     container = next(name for name in official.layout.containers if name in good)
     for words, spoil in damage(path, good, lambda content: content[container]):
@@ -275,6 +275,19 @@ def test_hosted_files_load_and_compute_the_same(teacher, suffix, tmp_path):
     assert loaded.num_classes == 0
     assert isinstance(loaded.head, torch.nn.Identity)
     equal(loaded, model, torch.randn(1, 3, 224, 224))
+
+
+def test_a_file_of_another_pooling_has_the_same_norm(tmp_path):
+    """timm's EVA-02 pools patches, so its file has the last norm as `fc_norm`; the teacher, with a class token, as `norm`."""
+    teacher, path = families.spec("eva02").teacher("tiny"), tmp_path / "model.safetensors"
+    model = published(teacher).eval()
+    assert "norm.weight" not in model.state_dict()
+    save_file(model.state_dict(), path)
+    loaded, images = load_pretrained(teacher, path), torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.forward_features(images), model.fc_norm(model.forward_features(images)))
+    save_file({name: value for name, value in model.state_dict().items() if name != "fc_norm.bias"}, path)
+    refused(lambda file: load_pretrained(teacher, file), path, r"Missing key.*fc_norm\.bias")
 
 
 def test_position_embeddings_are_resampled_from_the_published_size(tmp_path):
