@@ -152,4 +152,4 @@ def test_mixed_frequencies_are_those_of_the_paper():
     torch.testing.assert_close((first * second).sum(0), torch.zeros(TINY["depth"], 3, 4), rtol=0, atol=1e-6)
     angles = torch.atan2(first[1], first[0])
     torch.testing.assert_close(angles, angles[..., :1].expand_as(angles), rtol=0, atol=1e-5)
-    assert len({round(float(angle), 4) for angle in angles[..., 0].flatten()}) == TINY["depth"] * 3
+    assert len({round(float(angle), 4) for angle in angles.detach()[..., 0].flatten()}) == TINY["depth"] * 3
