@@ -181,8 +181,8 @@ def test_results_that_cannot_be_written_lose_nothing(tiny, tmp_path):
 @pytest.mark.long
 def test_nulls_on_mini(tmp_path):
     """Attention that carries nothing of the image teaches nothing, by Copy and by Distillation: its students learn later than
-    without transfer. Copied, it costs them nearly half of the area under their curve or more. (Where they end tells less: seeds and
-    machines differ by tens of points.) One seed, without verdicts: those of five seeds are committed."""
+    without transfer. Copied, it costs them nearly half of the area under their curve or more. (Where they end tells less: seeds
+    and machines differ by tens of points.) One seed, without verdicts: those of five seeds are committed."""
     sources = ("other-image", "average", "uniform", "untrained")
     nulls = [f"standard-{method}+source={source}" for method in ("copy", "distill") for source in sources]
     study = tmp_path / "early_nulls.yaml"
