@@ -75,7 +75,7 @@ def test_the_leaderboard_by_hand():
 
 def test_families_in_two_ways_by_hand():
     """Every teacher counts in its own group alone; a group of failing and gaining teachers is mixed; without results, a dash."""
-    fails = {(family, "base", arm): values for family in ("dinov2",) for (_, _, arm), values in DEIT3.items()}
+    fails = {("dinov2", "base", arm): values for (_, _, arm), values in DEIT3.items()}
     plain = {("deit", size, arm): DEIT3["deit3", "base", arm] for size in ("small", "base") for arm in MAIN if "standard" in arm}
     fails["dinov2", "base", "standard-copy"] = [49, 50, 51]
     by_hand = Study(

@@ -1,4 +1,4 @@
-"""Table: families sorted in two ways, as plain or not by their pre-training."""
+"""Table: families sorted in two ways, as by their architecture and by their pre-training."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def of_board(board: Leaderboard) -> Table:
             row: dict[str, Any] = {"group": group, "arm": arm}
             for other, others in across.items():
                 both = set(members) & set(others)
-                entries = [row.entries[board.arms.index(arm)] for row in board.rows for name in row.families if name in both]
-                gaps = [entry.gap for entry in entries if entry.gap is not None]
-                word = family_verdict([gap.verdict for gap in gaps])
-                row[f"of {other}"] = Verdict(word, tuple(gap.value for gap in gaps)) if gaps else None
+                entries = [each.entries[board.arms.index(arm)] for each in board.rows for name in each.families if name in both]
+                word = family_verdict([entry.gap.verdict if entry.gap else None for entry in entries])
+                gaps = tuple(entry.gap.value for entry in entries if entry.gap is not None)
+                row[f"of {other}"] = Verdict(word, gaps) if gaps else None
             if any(row[f"of {other}"] for other in across):
                 rows.append(row)
     columns = [Column("group", first, left=True), Column("arm", "arm", left=True)]
