@@ -1,6 +1,6 @@
 """Every teacher at its real size: one training step of each arm through the command, on a CPU.
 
-    python -m tests.real_sizes [--family deit3] [--sizes base] [--folder DIR]
+    python -m tests.real_sizes [--family deit3] [--sizes base] [--arms standard-copy,matched-distill] [--folder DIR]
 
 For each teacher a file of random weights is written in its official layout, loaded as `bench run` loads real ones, and one
 step of every arm is trained and evaluated on generated JPEGs. Prints a line a teacher; the exit code tells if any failed. Needs
@@ -34,7 +34,7 @@ ARMS = ("standard-none", "standard-copy", "standard-distill", "matched-none", "m
 ROOT = Path(__file__).parent.parent
 
 
-def make_data(folder):
+def make_data(folder, arms):
     """The images, and a protocol of one step on them that is otherwise `imagenet`."""
     names = wnids(CLASSES)
     make_folder(folder / "images", {"train": 12, "validation": 6}, CLASSES, sizes=(180, 300))
@@ -53,7 +53,7 @@ def make_data(folder):
         "curve_points": 1, "checkpoint_seconds": 1e9, "together": 1, "evaluation_batch": 3,
     }  # fmt: skip
     (folder / "one_step.yaml").write_text(yaml.safe_dump(content))
-    (folder / "each_arm.yaml").write_text(yaml.safe_dump({"title": "Each arm", "arms": list(ARMS)}))
+    (folder / "each_arm.yaml").write_text(yaml.safe_dump({"title": "Each arm", "arms": list(arms)}))
 
 
 def make_weights(family, size, folder, seed=0):
@@ -96,17 +96,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", default="all")
     parser.add_argument("--sizes")
+    parser.add_argument("--arms", type=lambda words: words.split(","), default=ARMS, help="default: all")
     parser.add_argument("--folder", type=Path, help="default: a temporary one")
     args = parser.parse_args()
     folder = args.folder or Path(tempfile.mkdtemp())
-    make_data(folder)
+    make_data(folder, args.arms)
     failed = False
     for family, size in teachers_of(args.family, args.sizes):
         make_weights(family, size, folder / "weights")
         code, output, seconds = run(family, size, folder)
         results = read_results(folder / "results")[0]
         mine = {each.cell.arm: each for each in results if (each.cell.family, each.cell.size) == (family, size)}
-        whole = code == 0 and set(mine) == set(ARMS)
+        whole = code == 0 and set(mine) == set(args.arms)
         failed |= not whole
         memory = max((each.cost.peak_memory_mb for each in mine.values()), default=0)
         print(
