@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from benchmark.storage.files import replacing
 from families.core.checkpoints import WeightsError, read_torch
 
+_WRITER = ThreadPoolExecutor(1, "checkpoints")
 ANEW = "set aside, and the run starts anew"  # what becomes of a checkpoint that cannot be used
 
 
@@ -49,7 +52,16 @@ class Checkpoint:
 
     def write(self, path: Path) -> None:
         """Write the file, whole."""
-        save(vars(self) | {"progress": vars(self.progress)}, path)
+        save(self._content(), path)
+
+    def write_beside(self, path: Path) -> Future[None]:
+        """Take the content as it is now, and write the file, whole, in a thread of its own."""
+        content = io.BytesIO()
+        torch.save(self._content(), content)
+        return _WRITER.submit(_replace, path, content)
+
+    def _content(self) -> dict[str, Any]:
+        return vars(self) | {"progress": vars(self.progress)}
 
     def has_parts_of(self, other: Checkpoint) -> bool:
         """Whether it is of the same run and holds the same state dicts."""
@@ -73,3 +85,8 @@ def save(content: Any, path: Path) -> None:
     """Write a torch file, whole."""
     with replacing(path) as file:
         torch.save(content, file)
+
+
+def _replace(path: Path, content: io.BytesIO) -> None:
+    with replacing(path) as file:
+        file.write(content.getbuffer())

@@ -36,6 +36,8 @@ class CoTrainer(Group):
         drops = any(training.recipe.drop_path for training in trainings)
         self.depth = trainings[0].run.student.geometry.depth if drops else 0
         self.ahead: Batch | None = None
+        self.unsaved: list[RunTrainer] = []
+        self.saving: RunTrainer | None = None
         for training in trainings:
             training.together = len(trainings)
 
@@ -71,15 +73,35 @@ class CoTrainer(Group):
                 batches, self.ahead = self.dataset.train(self.stream, self.recipe, step), None
             self._step(here, batches)
             position = step + 1
-            if self.context.preemption.taken() or time.monotonic() - last_saved >= self.context.checkpoint_seconds:
+            if self.context.preemption.taken():
                 self._save()
                 last_saved = time.monotonic()
+            elif not self.unsaved and time.monotonic() - last_saved >= self.context.checkpoint_seconds:
+                self.unsaved, last_saved = list(self.going), time.monotonic()
+            self._save_beside()
 
     def _save(self) -> None:
+        """Write the checkpoints of all runs."""
         self.settle()
+        self.unsaved = []
         for training in list(self.going) if self.ranks.first else ():
             with self.isolated(training):
                 training.save()
+
+    def _save_beside(self) -> None:
+        """Have the next checkpoint written while the training goes on, unless one is being written:
+        so one run's at most takes memory."""
+        self.unsaved = self.still(self.unsaved) if self.ranks.first else []
+        if self.saving is not None:
+            if self.saving.writes:
+                return
+            with self.isolated(self.saving):
+                self.saving.written()
+        self.saving = self.unsaved.pop(0) if self.unsaved else None
+        if self.saving is not None:
+            self.settle()
+            with self.isolated(self.saving):
+                self.saving.save(beside=True)
 
     def _step(self, trainings: Sequence[RunTrainer], batches: Iterator[Batch]) -> None:
         step = trainings[0].state.step

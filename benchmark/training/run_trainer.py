@@ -7,6 +7,7 @@ import re
 import resource
 import sys
 from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class RunTrainer:
         self.points = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
         self.state, self.together, self.ranks, self.loss = Progress(), 1, ranks, math.nan
         self.val: dict[str, float] | None = None
+        self.writing: Future[None] | None = None
         self.model = model_of(run, files or {}).to(self.device)
         self.student = Student(self.model, run.transfer, reader, self.recipe, ranks)
         self.subject = Subject(run, self.model, self.student.transfer)
@@ -95,9 +97,26 @@ class RunTrainer:
             None if masked is None else masked.state_dict(),
         )
 
-    def save(self) -> None:
-        """Write the checkpoint."""
-        self._checkpoint().write(self.folder.checkpoint)
+    def save(self, beside: bool = False) -> None:
+        """Write the checkpoint; `beside` the training, on which a failed write is raised later, by
+        `written`."""
+        self.written()
+        if beside:
+            self.writing = self._checkpoint().write_beside(self.folder.checkpoint)
+        else:
+            self._checkpoint().write(self.folder.checkpoint)
+
+    @property
+    def writes(self) -> bool:
+        """Whether its checkpoint is being written."""
+        return self.writing is not None and not self.writing.done()
+
+    def written(self) -> None:
+        """Wait for the checkpoint that is being written, if there is one. Raises OSError if that
+        failed."""
+        writing, self.writing = self.writing, None
+        if writing is not None:
+            writing.result()
 
     def begin(self) -> None:
         """Prepare the next step."""
@@ -136,6 +155,7 @@ class RunTrainer:
     def finish(self, val: dict[str, Any], test: dict[str, Any], shifted: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Write the last weights (averaged, if the recipe averages); gives the result without
         labels and provenance."""
+        self.written()
         if self.ranks.first:
             with self.student.averaged():
                 save(self.model.state_dict(), self.folder.weights)

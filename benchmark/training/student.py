@@ -55,12 +55,24 @@ class Student:
             self.optimizer, t_initial=max(1, recipe.steps - warmup), warmup_t=warmup,
             lr_min=recipe.min_lr, warmup_lr_init=recipe.lr / (warmup + 1), warmup_prefix=True, t_in_epochs=False,
         )  # fmt: skip
-        self.shared = None
-        if ranks.size > 1:  # a copied block's own q, k or bias table may get no gradient
-            self.shared = DistributedDataParallel(model, find_unused_parameters=transfer.copies)
-        self.forward: Callable[[Tensor], Tensor] = self.shared or model
-        if recipe.compile:
+        self.shared: DistributedDataParallel | None = None
+        self.searches = ranks.size > 1 and transfer.copies  # a copied block's own q, k or bias table may get no gradient
+        if ranks.size > 1:
+            self.shared = DistributedDataParallel(model, find_unused_parameters=self.searches, gradient_as_bucket_view=True)
+        self._set_forward()
+
+    def _set_forward(self) -> None:
+        self.forward: Callable[[Tensor], Tensor] = self.shared or self.model
+        if self.recipe.compile:
             self.forward = torch.compile(self.forward)
+
+    def _freeze_unused(self) -> None:
+        """Freeze the parameters that get no gradient, so that no later step searches for them."""
+        self.searches = False
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+        self.shared = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
+        self._set_forward()
 
     def _groups(self) -> list[dict[str, Any]]:
         """Parameter groups by one rule for all classes: no weight decay for vectors and NO_DECAY,
@@ -119,6 +131,8 @@ class Student:
 
     def update(self) -> None:
         """Take an optimiser step, and average the weights if the recipe does."""
+        if self.searches:
+            self._freeze_unused()
         if self.recipe.clip_grad is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 import yaml
 
@@ -21,7 +22,7 @@ from benchmark.spec.records import validated
 from benchmark.spec.run import Cell, Transfer
 from benchmark.spec.study import Study
 from benchmark.tools.check import TINY as GEOMETRY
-from benchmark.training.distributed import ALONE
+from benchmark.training.distributed import ALONE, Ranks
 from benchmark.training.evaluation import mixed
 from benchmark.training.measurement import Measurement
 from benchmark.training.models import model_of, teachers_input, timm_args, trained
@@ -263,6 +264,35 @@ def test_a_compiled_student_learns_the_same(method, held, monkeypatch):
         found.append([loss, *gradients(student.model)])
     close(*found)
     assert graphs["unique_graphs"] == before + 1
+
+
+def test_what_gets_no_gradient_is_frozen_where_processes_train_together():
+    """BEiT v2's bias table and q's biases, which no copied block reads: searched for in the first step alone. The students learn
+    what one outside torch's DistributedDataParallel does, in parts of a batch too."""
+    x, y = batch(6)
+    blocks = tuple(range(DEPTH))
+    found = []
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        for ranks in (ALONE, Ranks(0, 2)):  # the second one a process of which the others are not there
+            teacher = perturbed(families.load("beitv2").teacher("base", pretrained=False, **TINY), 5, std=0.1)
+            reader = TeacherReader(teacher, blocks)
+            student = Student(student_of("beitv2"), Transfer(method="copy", blocks=blocks), reader, recipe_of(), ranks)
+            for step in range(3):
+                student.begin(step)
+                for part in (slice(0, 4), slice(4, 6)):
+                    given = (x[part], y[part], reader.read(x[part]))
+                    student.learn(*given, share=len(y[part]) / len(y), last=part.stop == 6)
+                student.update()
+            found.append(dict(student.model.named_parameters()))
+            frozen = [name for name, parameter in student.model.named_parameters() if not parameter.requires_grad]
+            unused = ["rel_pos_bias.relative_position_bias_table", *(f"blocks.{block}.attn.q_bias" for block in blocks)]
+            assert frozen == ([] if ranks is ALONE else unused)
+            if student.shared is not None:
+                assert not student.searches and not student.shared.find_unused_parameters
+    finally:
+        dist.destroy_process_group()
+    close(*(list(each.values()) for each in found))
 
 
 # ---- fine-tuned teachers and ensembles

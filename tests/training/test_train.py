@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import threading
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from benchmark.spec.protocol import Protocol
 from benchmark.spec.records import validated
 from benchmark.spec.study import Study
 from benchmark.storage.work_folder import RunFolder
-from benchmark.training import models
+from benchmark.training import checkpoint, models
 from benchmark.training.co_trainer import CoTrainer
 from benchmark.training.evaluation import evaluate
 from benchmark.training.group import TrainingCallbacks, TrainingContext
@@ -70,9 +71,11 @@ def train_all(trainings, stop_at=None, stepped=None, device="cpu"):
 
 def fit(item: Item, folder, teacher=None, stop_at=None, device="cpu"):
     """Train an item by itself; with `stop_at` it breaks off there."""
+    training = training_of(item, folder, teacher, device=device)
     try:
-        payloads, failures = train_all([training_of(item, folder, teacher, device=device)], stop_at, device=device)
+        payloads, failures = train_all([training], stop_at, device=device)
     except Killed:
+        training.written()
         return None
     assert not failures, failures
     return payloads[folder.name]
@@ -113,17 +116,49 @@ def test_a_stopped_training_goes_on_exactly(family, arm, tmp_path):
         folder = tmp_path / f"stopped-{stop}"
         assert fit(item, folder, teacher, stop_at=stop) is None
         saved = torch.load(folder / CHECKPOINT, weights_only=True)
-        assert saved["progress"]["step"] == stop - 1
+        assert 0 < saved["progress"]["step"] < stop  # a write may take more than a step
         resumed = fit(item, folder, teacher)
         assert numbers(resumed) == numbers(whole)
         assert weights_digest(folder / WEIGHTS) == weights_digest(tmp_path / "whole" / WEIGHTS)
+
+
+def test_checkpoints_are_written_while_the_training_goes_on(tmp_path, monkeypatch):
+    """One at a time, each with the state of the step at which it was taken. One that cannot be written fails its run alone."""
+    plan = plan_of("deit", ["standard-none", "standard-none+start=mimetic"])
+    trainings = [training_of(item, tmp_path / f"run-{number}") for number, item in enumerate(plan.items.values())]
+    goes_on, begun, write = threading.Event(), [], checkpoint._replace
+    weights = {}
+
+    def slow(path, content):
+        begun.append(path.parent.name)
+        assert goes_on.wait(60)
+        if path.parent.name == "run-1":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, content)
+
+    def stepped(training, loss):
+        step = training.state.step
+        weights[training.folder.path.name, step] = {name: value.clone() for name, value in training.model.state_dict().items()}
+        if step == 4 and training is trainings[1]:
+            assert begun == ["run-0"] and not trainings[0].folder.checkpoint.exists()
+            goes_on.set()
+            trainings[0].writing.result()
+            saved = torch.load(trainings[0].folder.checkpoint, weights_only=True)
+            assert saved["progress"]["step"] == 1
+            assert all(torch.equal(saved["model"][name], value) for name, value in weights["run-0", 1].items())
+
+    monkeypatch.setattr(checkpoint, "_replace", slow)
+    payloads, failures = train_all(trainings, stop_at=99, stepped=stepped)
+    assert payloads.keys() == {"run-0"} and begun[:2] == ["run-0", "run-1"]
+    assert isinstance(failures["run-1"], OSError) and "No space left" in str(failures["run-1"])
 
 
 def test_a_checkpoint_of_other_code_is_not_resumed(tmp_path):
     """A result claims one code; a run that changed its code in the middle would have two."""
     (item,) = plan_of("deit", ["standard-none"]).items.values()
     assert fit(item, tmp_path / "run", stop_at=5) is None
-    for code, first in (("other code", 1), ("code", 5)):
+    step = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)["progress"]["step"]
+    for code, first in (("other code", 1), ("code", step + 1)):
         steps = []
         training = training_of(item, tmp_path / "run", code=code)
         train_all([training], stepped=lambda training, loss, steps=steps: steps.append(training.state.step))
@@ -269,12 +304,14 @@ def test_runs_that_train_together_equal_those_trained_alone(family, tmp_path):
     def trainings(items):
         return [training_of(item, shared / item.key, reader=reader) for item in items]
 
-    with pytest.raises(Killed):
-        train_all(trainings(students), stop_at=5)
-    with pytest.raises(Killed):
-        train_all(trainings(students[2:4]), stop_at=7)
-    steps = [torch.load(shared / item.key / CHECKPOINT, weights_only=True)["progress"]["step"] for item in students]
-    assert len(set(steps)) > 1
+    for some, stop in ((students, 5), (students[2:4], 7)):
+        stopped = trainings(some)
+        with pytest.raises(Killed):
+            train_all(stopped, stop_at=stop)
+        for training in stopped:
+            training.written()
+    saved = [shared / item.key / CHECKPOINT for item in students]
+    assert len({torch.load(path, weights_only=True)["progress"]["step"] for path in saved if path.exists()}) > 1
     bad = next(item for item in students if item.cells[0].arm == "standard-copy")
 
     def fail(training, loss):
