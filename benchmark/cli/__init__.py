@@ -57,10 +57,23 @@ def _refused(told: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="bench", description="When does attention transfer work for Vision Transformers?")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and the commit in a git checkout")
     found = parser.add_subparsers(required=True, metavar="VERB", parser_class=Parser)
     for name in verbs():
         import_module(f"benchmark.cli.{name}").add_parser(found)
     return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version and ends: read when it is asked for, since git is asked too."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *given: object, **more: object) -> None:
+        from benchmark.storage.provenance import PACKAGE, code_version, package_version
+
+        made = code_version()
+        commit = "" if made["commit"] is None else f", commit {made['commit'][:12]}{' with changes' if made['dirty'] else ''}"
+        print(f"{PACKAGE} {package_version()}{commit}")
+        parser.exit()
 
 
 def verbs() -> list[str]:

@@ -29,6 +29,7 @@ from benchmark.storage.result_file import Result
 from benchmark.storage.results import read_results
 from families.spec import UserError
 
+PUBLISHED = "published.yaml"
 FIRST = ("main", "nulls")  # nulls, which show that a failure can be seen, stand right under the main claims
 
 
@@ -172,5 +173,8 @@ def _planned(measured: _Measured, study_name: str, study: Study, teachers: list[
 
 
 def _published(folder: Path) -> PublishedFigures:
-    path = folder / "published.yaml"
-    return validated(PublishedFigures, read_yaml(path), str(path)) if path.is_file() else PublishedFigures()
+    """The published figures of a results folder, or those of the package where it has none."""
+    path = folder / PUBLISHED
+    if not path.is_file():
+        path = Path(__file__).parent / PUBLISHED
+    return validated(PublishedFigures, read_yaml(path), str(path))

@@ -9,13 +9,14 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from benchmark.storage.files import read_json
 
 ROOT = Path(__file__).parent.parent.parent
+PACKAGE = "attention-transfer-bench"
 CODE, FROZEN = ("benchmark", "families"), "frozen.json"
 
 
@@ -28,10 +29,10 @@ def provenance(started: str, finished: str, data: str | None = None) -> dict[str
     """The record of this process's code, versions and machine."""
     import torch
 
-    packages = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+    others = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
     return {
         **code_version(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in packages},
+        "versions": {"python": platform.python_version(), PACKAGE: package_version()} | {name: version(name) for name in others},
         "host": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "cpu": cpu_model(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -39,6 +40,14 @@ def provenance(started: str, finished: str, data: str | None = None) -> dict[str
         "started": started,
         "finished": finished,
     } | ({} if data is None else {"data": data})
+
+
+def package_version() -> str:
+    """The version of this package; "not installed" for a clone that is used without an installation."""
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 @functools.lru_cache(maxsize=1)
