@@ -78,7 +78,16 @@ def test_schema_2(results):
     assert len(content["teacher"]["sha256"]) == 64
     assert content["cost"]["images_per_second"] > 0
     provenance = content["provenance"]
-    assert set(provenance["versions"]) == {"python", "torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow"}
+    assert set(provenance["versions"]) == {
+        "attention-transfer-bench",
+        "python",
+        "torch",
+        "torchvision",
+        "timm",
+        "numpy",
+        "scikit-learn",
+        "pillow",
+    }
     assert len(provenance["code"]) == 64 and provenance["threads"] == 1 and provenance["cpu"] and provenance["gpu"] is None
 
 
