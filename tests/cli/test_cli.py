@@ -194,7 +194,7 @@ def test_a_wrong_study_file(bench, tmp_path):
         assert code == 2 and err.count("\n") == 1 and words in err
 
 
-SHARED = ("index.html", "leaderboard.md", "provenance.csv", "provenance.tex")
+SHARED = ("index.html", "leaderboard.md", *(f"{name}{end}" for name in ("provenance", "published") for end in (".csv", ".tex")))
 
 
 def test_reports_of_a_run(bench, tiny, tmp_path):
