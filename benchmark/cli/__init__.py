@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Prints the version and ends: read when it is asked for, since git is asked too."""
+    """Print the version and exit. It calls git, which the other verbs need not wait for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *given: object, **more: object) -> None:
         from benchmark.storage.provenance import PACKAGE, code_version, package_version

@@ -54,8 +54,9 @@ class Checkpoint:
         """Write the file, whole."""
         save(self._content(), path)
 
-    def write_beside(self, path: Path) -> Future[None]:
-        """Take the content as it is now, and write the file, whole, in a thread of its own."""
+    def write_in_background(self, path: Path) -> Future[None]:
+        """Serialise the content now, into memory, and write the file, whole, in a background thread.
+        The future raises OSError if that fails."""
         content = io.BytesIO()
         torch.save(self._content(), content)
         return _WRITER.submit(_replace, path, content)

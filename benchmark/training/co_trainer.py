@@ -78,7 +78,7 @@ class CoTrainer(Group):
                 last_saved = time.monotonic()
             elif not self.unsaved and time.monotonic() - last_saved >= self.context.checkpoint_seconds:
                 self.unsaved, last_saved = list(self.going), time.monotonic()
-            self._save_beside()
+            self._save_next()
 
     def _save(self) -> None:
         """Write the checkpoints of all runs."""
@@ -88,20 +88,20 @@ class CoTrainer(Group):
             with self.isolated(training):
                 training.save()
 
-    def _save_beside(self) -> None:
-        """Have the next checkpoint written while the training goes on, unless one is being written:
-        so one run's at most takes memory."""
+    def _save_next(self) -> None:
+        """Start the background write of the next run's checkpoint once the previous one has ended.
+        One at a time, so that no more than one checkpoint is held in memory."""
         self.unsaved = self.still(self.unsaved) if self.ranks.first else []
         if self.saving is not None:
-            if self.saving.writes:
+            if self.saving.is_writing:
                 return
             with self.isolated(self.saving):
-                self.saving.written()
+                self.saving.wait_for_write()
         self.saving = self.unsaved.pop(0) if self.unsaved else None
         if self.saving is not None:
             self.settle()
             with self.isolated(self.saving):
-                self.saving.save(beside=True)
+                self.saving.save(background=True)
 
     def _step(self, trainings: Sequence[RunTrainer], batches: Iterator[Batch]) -> None:
         step = trainings[0].state.step

@@ -97,22 +97,22 @@ class RunTrainer:
             None if masked is None else masked.state_dict(),
         )
 
-    def save(self, beside: bool = False) -> None:
-        """Write the checkpoint; `beside` the training, on which a failed write is raised later, by
-        `written`."""
-        self.written()
-        if beside:
-            self.writing = self._checkpoint().write_beside(self.folder.checkpoint)
+    def save(self, background: bool = False) -> None:
+        """Write the checkpoint, after the one before it. Raises OSError if either write fails; with
+        `background` it returns at once, and `wait_for_write` raises."""
+        self.wait_for_write()
+        if background:
+            self.writing = self._checkpoint().write_in_background(self.folder.checkpoint)
         else:
             self._checkpoint().write(self.folder.checkpoint)
 
     @property
-    def writes(self) -> bool:
-        """Whether its checkpoint is being written."""
+    def is_writing(self) -> bool:
+        """Whether a background write of its checkpoint has not ended."""
         return self.writing is not None and not self.writing.done()
 
-    def written(self) -> None:
-        """Wait for the checkpoint that is being written, if there is one. Raises OSError if that
+    def wait_for_write(self) -> None:
+        """Wait for the background write of the checkpoint, if there is one. Raises OSError if it
         failed."""
         writing, self.writing = self.writing, None
         if writing is not None:
@@ -155,7 +155,7 @@ class RunTrainer:
     def finish(self, val: dict[str, Any], test: dict[str, Any], shifted: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Write the last weights (averaged, if the recipe averages); gives the result without
         labels and provenance."""
-        self.written()
+        self.wait_for_write()
         if self.ranks.first:
             with self.student.averaged():
                 save(self.model.state_dict(), self.folder.weights)

@@ -56,9 +56,9 @@ class Student:
             lr_min=recipe.min_lr, warmup_lr_init=recipe.lr / (warmup + 1), warmup_prefix=True, t_in_epochs=False,
         )  # fmt: skip
         self.shared: DistributedDataParallel | None = None
-        self.searches = ranks.size > 1 and transfer.copies  # a copied block's own q, k or bias table may get no gradient
+        self.finds_unused = ranks.size > 1 and transfer.copies  # a copied block's own q, k or bias table may get no gradient
         if ranks.size > 1:
-            self.shared = DistributedDataParallel(model, find_unused_parameters=self.searches, gradient_as_bucket_view=True)
+            self.shared = DistributedDataParallel(model, find_unused_parameters=self.finds_unused, gradient_as_bucket_view=True)
         self._set_forward()
 
     def _set_forward(self) -> None:
@@ -67,8 +67,9 @@ class Student:
             self.forward = torch.compile(self.forward)
 
     def _freeze_unused(self) -> None:
-        """Freeze the parameters that get no gradient, so that no later step searches for them."""
-        self.searches = False
+        """Freeze the parameters without a gradient after the first step, so that later steps need not
+        find them (`find_unused_parameters` walks the graph in each step)."""
+        self.finds_unused = False
         for parameter in self.model.parameters():
             parameter.requires_grad_(parameter.grad is not None)
         self.shared = DistributedDataParallel(self.model, gradient_as_bucket_view=True)
@@ -131,7 +132,7 @@ class Student:
 
     def update(self) -> None:
         """Take an optimiser step, and average the weights if the recipe does."""
-        if self.searches:
+        if self.finds_unused:
             self._freeze_unused()
         if self.recipe.clip_grad is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)

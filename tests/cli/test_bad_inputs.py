@@ -21,7 +21,7 @@ from benchmark.spec.study import Study, load_study
 
 from ..conftest import ROOT, python, tiny_protocol
 
-SECONDS, MOST = 30, 400  # characters of a line, but for a folder's path
+SECONDS, MOST = 5, 400  # characters of a line, but for a folder's path
 LONG = "x" * 5000
 DIGITS = "9" * 5000
 

@@ -289,7 +289,7 @@ def test_what_gets_no_gradient_is_frozen_where_processes_train_together():
             unused = ["rel_pos_bias.relative_position_bias_table", *(f"blocks.{block}.attn.q_bias" for block in blocks)]
             assert frozen == ([] if ranks is ALONE else unused)
             if student.shared is not None:
-                assert not student.searches and not student.shared.find_unused_parameters
+                assert not student.finds_unused and not student.shared.find_unused_parameters
     finally:
         dist.destroy_process_group()
     close(*(list(each.values()) for each in found))

@@ -75,7 +75,7 @@ def fit(item: Item, folder, teacher=None, stop_at=None, device="cpu"):
     try:
         payloads, failures = train_all([training], stop_at, device=device)
     except Killed:
-        training.written()
+        training.wait_for_write()
         return None
     assert not failures, failures
     return payloads[folder.name]
@@ -309,7 +309,7 @@ def test_runs_that_train_together_equal_those_trained_alone(family, tmp_path):
         with pytest.raises(Killed):
             train_all(stopped, stop_at=stop)
         for training in stopped:
-            training.written()
+            training.wait_for_write()
     saved = [shared / item.key / CHECKPOINT for item in students]
     assert len({torch.load(path, weights_only=True)["progress"]["step"] for path in saved if path.exists()}) > 1
     bad = next(item for item in students if item.cells[0].arm == "standard-copy")
