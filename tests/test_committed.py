@@ -147,7 +147,7 @@ def test_make_studies_trains_what_is_committed(committed):
     """All of mini, and nothing else; and so do the commands that stand beside claims that were measured."""
     there = {result.cell for result in committed.found.current}
     again = {cell for words in requests("studies") for cell in asked_for(words)}
-    small = "--protocol fashion_mini --family papers --sizes base --seeds 0,1,2"
+    small = "--protocol fashion_mini --family papers --sizes base --seeds 0,1,2,3,4"
     one = "--protocol fashion --family dinov2 --sizes small --seeds 0,1,2"
     others = {cell for words in (small, one) for cell in asked_for(shlex.split(words))}
     assert again == {cell for cell in there if cell.protocol == "mini"} and there - again == others
