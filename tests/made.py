@@ -11,7 +11,8 @@ from benchmark.spec.records import validated
 from benchmark.spec.run import Cell
 from benchmark.spec.yaml_files import shipped
 from benchmark.storage.files import write_json
-from benchmark.storage.result_file import EvaluationRecord, Result, labelled, read_result, written
+from benchmark.storage.result_file import Result, labelled, read_result, written
+from benchmark.storage.scores import EvaluationRecord
 
 MADE = {"cost": {"seconds": 1.0, "device": "cpu", "images_per_second": 100.0, "peak_memory_mb": 10.0}}
 MADE["provenance"] = {

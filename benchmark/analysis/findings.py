@@ -21,7 +21,6 @@ from benchmark.analysis.claims import PENDING, Finding, Judged, Measured, Teache
 from benchmark.analysis.leaderboard import Leaderboard, students_table
 from benchmark.analysis.statistics import GAP, Estimate, as_estimates, contrasts
 from benchmark.spec.arm import Arm
-from benchmark.spec.data_sets import CuedDigits
 from benchmark.spec.definitions import Definitions, is_teacher
 from benchmark.spec.plan import make_plan
 from benchmark.spec.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
@@ -241,7 +240,7 @@ def _commands(study: str, runs: Runs, teachers: Mapping[Teacher, Sequence[int]])
 
 def _command(study: str, name: str, protocol: Protocol) -> str:
     words = f"bench run --study {study}" + ("" if name == DEFAULT_PROTOCOL else f" --protocol {name}")
-    return words if isinstance(protocol.data, CuedDigits) else f"{words} --data /data/{name}"
+    return words if protocol.data.is_embedded else f"{words} --data /data/{name}"
 
 
 def _on_imagenet(study: tuple[str, Study], claim: Claim, imagenet: tuple[str, Protocol]) -> str | None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 import families
 from benchmark.analysis.inert import inert, inert_components
-from benchmark.analysis.measures import MEASURES, Measure
+from benchmark.analysis.measures import Measure, measure_of
 from benchmark.analysis.notes import code_notes, component_notes, family_notes, teacher_notes
 from benchmark.analysis.statistics import (
     CONTROL,
@@ -201,7 +201,7 @@ def leaderboard(
         study=study_name,
         title=listed.title,
         description=" ".join(description.split()),
-        measure=MEASURES[measure],
+        measure=measure_of(listed, measure),
         arms=listed.arms,
         rows=rows,
         verdicts=_family_verdicts(rows, listed),

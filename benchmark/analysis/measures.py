@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from scipy.integrate import trapezoid
 
-from benchmark.storage.result_file import EvaluationRecord, Result
+from benchmark.spec.arm import Arm
+from benchmark.spec.study import Study
+from benchmark.storage.result_file import Result
+from benchmark.storage.scores import BoxMetrics, EvaluationRecord
 
 
 @dataclass(frozen=True)
@@ -28,20 +31,26 @@ class Measure:
 def _area(result: Result) -> float:
     """The mean height of the learning curve over the budget by the trapezoidal rule; it starts at
     chance."""
-    if isinstance(result.metrics, EvaluationRecord) or not result.curve:
-        return result.metrics.top1
+    if isinstance(result.metrics, EvaluationRecord | BoxMetrics) or not result.curve:
+        return result.metrics.value
     chance = 100 / result.run.protocol.data.num_classes
     steps = [0, *(point.step for point in result.curve)]
-    heights = [chance, *(point.val_top1 for point in result.curve)]
+    heights = [chance, *(point.value for point in result.curve)]
     return float(trapezoid(heights, steps)) / steps[-1]
 
 
 MEASURES = {
-    "top1": Measure("top-1", "mean top-1 in % on the test set", lambda result: result.metrics.top1),
+    "top1": Measure("top-1", "mean top-1 in % on the test set", lambda result: result.metrics.value),
     "area": Measure(
         "area",
         "mean area under the learning curve, i.e. mean top-1 in % on val over the training, from chance at its start"
         " (of an ensemble, which has no curve: top-1 on the test set)",
         _area,
     ),
+    "box_ap": Measure("box AP", "mean box AP in % on the task's test set", lambda result: result.metrics.value),
 }
+
+
+def measure_of(study: Study, usual: str) -> Measure:
+    """The measure of a study: the protocol's, or that of detectors where all of its arms are some."""
+    return MEASURES["box_ap" if all(Arm.parse(arm).task for arm in study.arms) else usual]

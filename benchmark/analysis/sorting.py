@@ -10,7 +10,8 @@ from benchmark.spec.data_sets import FEATURE_SCORES, TEACHER_SCORES
 from benchmark.spec.definitions import Definitions, is_teacher
 from benchmark.spec.evaluations import of_features, of_teacher_features, on_set
 from benchmark.spec.run import Run
-from benchmark.storage.result_file import EvaluationRecord, Rejected, Result
+from benchmark.storage.result_file import Rejected, Result
+from benchmark.storage.scores import AnyEvaluation
 from families.spec import UserError
 
 
@@ -64,7 +65,7 @@ def _counted(result: Result, defined: Definitions) -> list[Result]:
     run = defined.run_of(result.cell)
     if not result.is_of(run) or not result.has(on_set(run, "test")):
         return []
-    kept, named = dict[str, EvaluationRecord](), list[Result]()
+    kept, named = dict[str, AnyEvaluation](), list[Result]()
     for name, record in result.evaluations.items():
         arm = None if is_teacher(result.cell.arm) else with_evaluation(result.cell.arm, name)
         if arm is not None:

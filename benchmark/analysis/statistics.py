@@ -71,10 +71,10 @@ def frame(results: Iterable[Result], measure: str = "top1") -> pd.DataFrame:
         place = (cell.protocol, cell.family, cell.size, cell.arm)
         group = groups.setdefault(place, known.get(result.key, result.key))
         known.setdefault(result.key, group)
-        shifted = {f"shift:{name}": score.top1 for name, score in result.shifted.items()}
+        shifted = {f"shift:{name}": score.value for name, score in result.shifted.items()}
         rows.append({**dict(zip(KEYS, place, strict=True)), "seed": cell.seed, "key": result.key, "group": group})
         rows[-1] |= {"steps": result.run.protocol.recipe.steps, "score": MEASURES[measure].of(result)}
-        rows[-1] |= {"top1": result.metrics.top1, "val": result.val_top1, **shifted}
+        rows[-1] |= {"top1": result.metrics.value, "val": result.val_value, **shifted}
     return pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "steps", "score", "top1", "val"])
 
 

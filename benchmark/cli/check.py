@@ -49,7 +49,8 @@ def _check_data(args: argparse.Namespace) -> int:
     name, protocol = load_protocol(args.protocol)
     console = make_console()
     with counting_bar(console) as progress:
-        found = check(protocol.data, DataLocation(args.data, args.work.absolute(), cores()), progress)
+        place = DataLocation(args.data, args.work.absolute(), cores())
+        found = check(protocol.data, place, progress)
     told = "protocol {} needs no images" if found.digest is None else "the images are those of protocol {}, and can be read"
     console.print(told.format(name), highlight=False)
     for reason in found.absent.values():

@@ -23,6 +23,7 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     from benchmark.execution.monitor import find_run, names_cell
     from benchmark.spec.arm import trained_arm
+    from benchmark.storage.scores import WORDS, field_of
     from benchmark.training.state_files import weights_of
 
     monitor = monitor_of(args)
@@ -39,7 +40,8 @@ def execute(args: argparse.Namespace) -> int:
     from benchmark.tools.export import export
 
     cell = next((cell for cell in item.cells if names_cell(args.run, cell)), item.cells[0])
-    made, told = payload["provenance"], {"top-1 in % on the protocol's test set": payload["metrics"]["top1"], "key": key}
+    score, made = payload["metrics"], payload["provenance"]
+    told = {f"{WORDS[field_of(score)]} in % on the protocol's test set": score[field_of(score)], "key": key}
     told |= {"teacher": (payload["teacher"] or {}).get("source"), "commit": made["commit"], "finished": made["finished"]}
     default = args.work / "export" / cell.name.replace("/", "-")
     folder = export(item.run, cell, weights, args.out or default, told)

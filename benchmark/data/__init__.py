@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from benchmark.data.boxes import Truth
     from benchmark.spec.recipe import Recipe
 
 Batch = tuple["Tensor", "Tensor"]
@@ -60,6 +61,10 @@ class Dataset(Protocol):
 
     def classes(self, name: str) -> Tensor | None:
         """Indices of an evaluation set's classes among the training classes; None for all of them."""
+        ...
+
+    def truth(self, name: str) -> Truth:
+        """The true objects of an evaluation set, where it has boxes and masks."""
         ...
 
     def evaluate(self, name: str, batch_size: int) -> Iterator[Batch]:

@@ -54,10 +54,7 @@ class CuedDigits:
 
     def __init__(self, settings: Settings, place: DataLocation) -> None:
         self.settings, self.place, self.num_classes = settings, place, settings.num_classes
-        bunch = load_digits()
-        order = np.random.default_rng(0).permutation(len(bunch.target))
-        self.digits = torch.from_numpy(bunch.images[order]).float() / 16.0
-        self.answers = torch.from_numpy(bunch.target[order])
+        self.digits, self.answers = source_digits()
         self.cache: dict[str, Batch] = {}
 
     def train(self, stream: str, recipe: Recipe, start: int) -> Iterator[Batch]:
@@ -120,6 +117,13 @@ class CuedDigits:
         often = self.settings.imbalance ** -(torch.arange(self.num_classes) / (self.num_classes - 1))
         weights = (often / answers.bincount(minlength=self.num_classes))[answers]
         return low + torch.multinomial(weights, count, replacement=True, generator=draw)
+
+
+def source_digits() -> tuple[Tensor, Tensor]:
+    """The digits [n, 8, 8] in 0..1 and their classes [n], in a fixed random order."""
+    bunch = load_digits()
+    order = np.random.default_rng(0).permutation(len(bunch.target))
+    return torch.from_numpy(bunch.images[order]).float() / 16.0, torch.from_numpy(bunch.target[order])
 
 
 def palette(shifted: bool, share: float = 1) -> Tensor:

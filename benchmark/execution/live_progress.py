@@ -12,6 +12,7 @@ from rich import progress as bars
 from rich.console import Console
 
 from benchmark.spec.plan import Item
+from benchmark.storage.scores import field_of, told
 from benchmark.storage.work_folder import Progress, Workspace
 
 HEARTBEAT_SECONDS = 30.0
@@ -120,5 +121,5 @@ def pace(progress: Progress) -> str:
 def _scores(payload: dict[str, Any]) -> str:
     """The top-1 of a finished run, or of each score of an evaluation."""
     if "metrics" in payload:
-        return f"top-1 {payload['metrics']['top1']:.1f}"
-    return ", ".join(f"{name} {score['top1']:.1f}" for name, score in payload["evaluations"].items())
+        return told(payload["metrics"], 1)
+    return ", ".join(f"{name} {score[field_of(score)]:.1f}" for name, score in payload["evaluations"].items())

@@ -14,6 +14,7 @@ from benchmark.execution.setup import job_id
 from benchmark.spec.plan import Item
 from benchmark.storage.files import append, last_line, write_text
 from benchmark.storage.provenance import utc_now
+from benchmark.storage.scores import told
 from benchmark.storage.work_folder import NO_REASON, Progress, Workspace
 
 if TYPE_CHECKING:
@@ -91,25 +92,24 @@ class ProgressWriter:
 
     def _line(self, training: RunTrainer) -> None:
         state, recipe = training.state, training.recipe
+        name = f"val_{training.run.metric}"
         lr = max(group["lr"] for group in training.student.optimizer.param_groups)
         line = {
             "time": utc_now(),
             "step": state.step,
             "steps": recipe.steps,
             "lr": lr,
-            "val_top1": None,
+            name: None if training.val is None else training.val[training.run.metric],
             **self.numbers(training),
         }
-        if training.val is not None:
-            line["val_top1"] = training.val["top1"]
         append(self.folder.log_lines, json.dumps(line) + "\n")
-        val = "" if line["val_top1"] is None else f", val top-1 {line['val_top1']:.2f}"
+        val = "" if training.val is None else f", val {told(training.val)}"
         pace = f"{line['images_per_second']} images/s"
         self.log(f"step {state.step}/{recipe.steps}: loss {training.loss:.4f}, lr {lr:.2e}, {pace}{val}")
         if self.events is not None:
-            for name in ("loss", "lr", "images_per_second", "val_top1"):
-                if line[name] is not None:
-                    self.events.add_scalar(name, line[name], state.step)
+            for each in ("loss", "lr", "images_per_second", name):
+                if line[each] is not None:
+                    self.events.add_scalar(each, line[each], state.step)
             self.events.flush()
 
     def give_back(self) -> None:

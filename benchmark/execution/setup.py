@@ -59,11 +59,11 @@ def data_of(run: Run) -> str:
 
 
 def place_of(item: Item, place: DataLocation) -> DataLocation:
-    """Where a run's data lies; another data set of the protocol lies in a folder of its name,
+    """Where a run's data lies; another data set or task of the protocol lies in a folder of its name,
     unless torchvision names it. Raises UserError without one."""
     arm, data = item.cells[0].arm, item.run.settings.data
-    name = "" if is_teacher(arm) else Arm.parse(arm).data
-    if not name or place.root is None or (isinstance(data, Images) and data.torchvision):
+    name = "" if is_teacher(arm) else Arm.parse(arm).data or Arm.parse(arm).task
+    if not name or place.root is None or data.is_embedded or (isinstance(data, Images) and data.torchvision):
         return place
     known = [folder / name for folder in (place.root, place.root.absolute().parent)]
     found = next((folder for folder in known if folder.is_dir()), None)

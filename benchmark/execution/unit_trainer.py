@@ -21,6 +21,7 @@ from benchmark.spec.run import Run
 from benchmark.spec.teacher_source import Untrained
 from benchmark.storage.provenance import code_version, provenance, utc_now
 from benchmark.storage.result_file import labelled
+from benchmark.storage.scores import field_of, told
 from benchmark.training.preemption import Preempted
 from families.spec import UserError, one_line
 
@@ -182,7 +183,6 @@ class _Group:
         task, reader = self.task, None
         trainings: dict[str, RunTrainer] = {}
         errors: dict[str, Exception] = {}
-        points = task.protocol.curve_points
         for item in [item for item, _ in self.going.values()]:
             try:
                 files = files_of(task, item)
@@ -191,6 +191,7 @@ class _Group:
                     reader = reader_of(item.run, files, self.device)
                 mine, folder = reader if transfers else None, task.workspace.run(item.key)
                 code = made_by(task, files, item.run)
+                points = item.run.settings.curve_points or task.protocol.curve_points
                 trainings[item.key] = RunTrainer(item.run, folder, mine, self.device, points, code, files, self.ranks)
             except Exception as error:
                 errors[item.key] = error
@@ -257,6 +258,8 @@ def files_of(task: WorkerTask, item: Item) -> dict[str, Path]:
     run, evaluation = item.run, item.evaluation
     teacher = run.teacher if evaluation is None else evaluation.read
     keys = {} if teacher is None or teacher.run_key is None else {"run": teacher.run_key}
+    if run.backbone is not None:
+        keys["backbone"] = run.backbone.run
     files = {name: weights_of(task.workspace, key) for name, key in (evaluation.files if evaluation else keys).items()}
     if teacher is not None and teacher.pinned and "run" not in files:  # fine-tuned weights stand for them
         found = find_weights(task.setup.weights, run.family, run.size)
@@ -279,13 +282,13 @@ def _deliver(task: WorkerTask, item: Item, found: dict[str, Any], started: str, 
     labelled(item.cells[0], item.run, payload)
     workspace.finish(item.key, payload, weights_digest(folder.weights))
     folder.checkpoint.unlink(missing_ok=True)
-    report.log(f"finished: top-1 {payload['metrics']['top1']:.2f}")
+    report.log(f"finished: {told(payload['metrics'])}")
     deliver(workspace, task.results, item)
 
 
 def _deliver_evaluation(task: WorkerTask, item: Item, found: dict[str, dict[str, Any]], report: ProgressWriter) -> None:
     task.workspace.finish(item.key, {"evaluations": _dated(task, item.run, found)}, None)
-    report.log("finished: " + ", ".join(f"{name} {score['top1']:.2f}" for name, score in found.items()))
+    report.log("finished: " + ", ".join(f"{name} {score[field_of(score)]:.2f}" for name, score in found.items()))
     deliver(task.workspace, task.results, item)
 
 

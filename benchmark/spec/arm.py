@@ -15,7 +15,7 @@ from pydantic import Field
 
 from benchmark.spec import plugins
 from benchmark.spec.records import Centre, Positive, Record, validated
-from benchmark.spec.stars import star_blocks, star_native, star_of, star_recipe, star_student
+from benchmark.spec.stars import star_blocks, star_native, star_of, star_recipe, star_student, star_task
 from benchmark.spec.variants import (
     Variant,
     change_blocks,
@@ -32,6 +32,7 @@ from benchmark.spec.variants import (
     part_contradicts,
     set_field,
     start_contradicts,
+    task_contradicts,
     untrained_contradicts,
     weights_contradict,
 )
@@ -63,6 +64,7 @@ class Arm(Record):
         method: how attention is transferred.
         budget, lr: factors on the recipe's steps and its learning rate.
         data: one of the protocol's other data sets, which the student learns and is tested on.
+        task: one of the protocol's tasks: a detector on the backbone of the arm without it.
         blocks: `first-K`, `last-K`, or `only-K` (counted from 0); "": the protocol's.
         part: of the teacher's attention, in place of the map; its other parts are the student's
             own. `logits` are the map's before the softmax (Distillation alone), `output` is map
@@ -97,6 +99,7 @@ class Arm(Record):
     budget: Annotated[Positive, Variant(ANY, set_field("budget"), prefix="x", baseline=True)] = 1
     lr: Annotated[Positive, Variant(ANY, set_field("lr"), prefix="x", baseline=True)] = 1
     data: Annotated[str, Variant(ANY, set_field("data"), baseline=True, star=lambda choice: list(choice.protocol.datasets))] = ""
+    task: Annotated[str, Variant(ANY, set_field("task"), baseline=True, star=star_task, forbids=task_contradicts)] = ""
     blocks: Annotated[
         str,
         Field(pattern=r"^((first|last)-[1-9]\d*|only-(0|[1-9]\d*)|)$"),

@@ -60,6 +60,11 @@ class CuedDigits(Record):
     hues: Positive = Field(default=1, le=1)
 
     @property
+    def is_embedded(self) -> bool:
+        """Whether its images need no folder."""
+        return True
+
+    @property
     def num_classes(self) -> int:
         """The ten digits."""
         return 10
@@ -192,6 +197,11 @@ class Images(Record):
             told = "nothing can be held out of it, nor some of it chosen; val names a split"
             raise ValueError(f"source {quoted(self.source)} is streamed: {told}")
         return self
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether its images need no folder."""
+        return False
 
     @property
     def torchvision(self) -> tuple[str, TorchvisionSet] | None:

@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 import families
 from benchmark.spec.arm import VARIANTS, Arm, Reinit, Start, trained_arm
 from benchmark.spec.bounds import STEPS
+from benchmark.spec.detection import Backbone
 from benchmark.spec.evaluations import Evaluation, beside_of, measured_on
 from benchmark.spec.protocol import Protocol
-from benchmark.spec.recipe import Recipe
+from benchmark.spec.recipe import Normalisation, Recipe
 from benchmark.spec.run import TEACHER, Architecture, Cell, Conditions, Geometry, Run, Task, Transfer, digest
 from benchmark.spec.teacher_source import LAYER_SCALE, Pretrained, TeacherSource, Trained, Untrained
 from families.spec import (
@@ -49,10 +50,18 @@ def needed(protocol: Protocol, cell: Cell) -> list[Cell]:
     if is_teacher(cell.arm):
         return []
     arm = Arm.parse(cell.arm)
+    if arm.task:
+        copied = _taught(protocol, cell, arm) if arm.method == "copy" else []  # which runs at test time too
+        return [replace(cell, arm=arm.default("task").name), *copied]
     if arm.evaluation:
         alone = replace(cell, arm=trained_arm(cell.arm))
         tuned = [replace(cell, arm=arm.tuned_teacher.name)] if arm.ensemble == "finetuned" else []
         return [alone, *tuned, *(_teachers(protocol, cell, arm) if arm.compares_maps else [])]
+    return _taught(protocol, cell, arm)
+
+
+def _taught(protocol: Protocol, cell: Cell, arm: Arm) -> list[Cell]:
+    """The cells of the teacher that an arm learns from."""
     if arm.method == "none" or arm.learns_untrained or arm.ignores_teacher:
         return []
     if arm.weights == "finetuned":
@@ -83,7 +92,7 @@ class Draft:
 
     Attributes:
         budget, lr: factors on the recipe's.
-        data: the name of another data set of the protocol's; "" for its own.
+        data, task: names of another data set and of a task of the protocol's; "" for none.
         giving: the family that the student's components come from.
         components: of the student.
         transfer: fields of the run's Transfer.
@@ -96,6 +105,7 @@ class Draft:
     budget: float = 1
     lr: float = 1
     data: str = ""
+    task: str = ""
     teacher_recipe: str = ""
     teacher_weights: str = "pretrained"
     reinit: Reinit = "none"
@@ -149,6 +159,33 @@ class Draft:
         source = None if self.arm.ignores_teacher else self._teacher()
         return run.model_copy(update={"transfer": transfer, "teacher": source, "taught_by": taught_by})
 
+    def detector(self) -> Run:
+        """The run of a detector on the arm without its task; Copy has its teacher there too."""
+        task = self.protocol.task(self.task)
+        before = self.defined.run_of(needed(self.protocol, self.cell)[0])
+        patch = self.geometry.patch_size
+        if task.img_size % (patch * task.detector.windows):
+            windows = f"{task.detector.windows} windows of whole patches a side"
+            self.refuse(f"tasks.{self.task}.img_size: {task.img_size} px are not {windows} ({patch} px)")
+        self.geometry = self.geometry.model_copy(update={"img_size": task.img_size})
+        copies, seen = before.transfer.copies, before.protocol.normalisation
+        if before.is_finetuned and before.teacher is not None and before.teacher.pinned:
+            seen = Normalisation(mean=self.spec.mean, std=self.spec.std)
+        changed = {"data": task.data.training(), "recipe": task.recipe, "normalisation": seen}
+        return before.model_copy(
+            update={
+                "protocol": before.protocol.model_copy(update=changed),
+                "student": before.student.model_copy(update={"geometry": self.geometry, "start": "usual"}),
+                "role": "detector",
+                "reinit": "none",
+                "transfer": before.transfer if copies else Transfer(),
+                "teacher": self._teacher() if copies and before.teacher is not None else None,
+                "backbone": Backbone(run=before.key, role=before.role, img_size=before.student.geometry.img_size),
+                "detector": task.detector,
+                "task": Task(data=task.data, evaluation_batch=task.evaluation_batch, curve_points=task.curve_points),
+            }
+        )
+
     def evaluation(self, run: Run) -> Evaluation:
         """The evaluation of `run` that the arm names."""
         on, name = measured_on(run, "test"), self.arm.evaluation
@@ -190,7 +227,7 @@ class Draft:
         folded = LAYER_SCALE if self.teacher_weights == "folded" else None
         if folded and folded not in spec.components(self.size):
             self.refuse(f"{self.family} has no {LAYER_SCALE} to fold")
-        before = needed(self.protocol, self.cell)[int(self.arm.compares_maps) :]  # without the student
+        before = needed(self.protocol, self.cell)[int(self.arm.compares_maps or bool(self.task)) :]  # without the student
         run = self.defined.run_of(before[0]).key if before else None
         if self.protocol.teacher is not None:
             return Trained(run=str(run), folded=folded)
@@ -226,18 +263,22 @@ class Definitions:
         """The run, or the same of a cell's seed."""
         if run.seed == cell.seed:
             return run
-        teacher = run.teacher
+        teacher, backbone = run.teacher, run.backbone
+        before = [self.run_of(each).key for each in needed(self.protocol, cell)]
         if isinstance(teacher, Untrained):
             teacher = teacher.model_copy(update={"seed": str(cell.seed)})
         elif teacher is not None and teacher.run_key is not None:
-            teacher = teacher.model_copy(update={"run": self.run_of(needed(self.protocol, cell)[0]).key})
-        return run.model_copy(update={"seed": cell.seed, "teacher": teacher})
+            teacher = teacher.model_copy(update={"run": before[-1]})
+        if backbone is not None:
+            backbone = backbone.model_copy(update={"run": before[0]})
+        return run.model_copy(update={"seed": cell.seed, "teacher": teacher, "backbone": backbone})
 
     def _define(self, cell: Cell) -> Run:
         if is_teacher(cell.arm):
             recipe = cell.arm.removeprefix(TEACHER).removeprefix("+recipe=")
             return teacher_run(self.protocol, cell.family, cell.size, cell.seed, recipe)
-        return _draft(self, cell).run()
+        draft = _draft(self, cell)
+        return draft.detector() if draft.task else draft.run()
 
     def evaluation_of(self, cell: Cell) -> Evaluation | None:
         """The evaluation that a cell's arm names; None for an arm that is trained. Raises UserError

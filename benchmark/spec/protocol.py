@@ -12,7 +12,8 @@ from pydantic import Field, field_validator, model_validator
 from benchmark.spec import bounds
 from benchmark.spec.arm import Loss
 from benchmark.spec.data_sets import CuedDigits, Images
-from benchmark.spec.recipe import Normalisation, Recipe
+from benchmark.spec.detection import DetectionTask
+from benchmark.spec.recipe import Normalisation, Recipe, with_steps
 from benchmark.spec.records import (
     NUMBER,
     BatchSize,
@@ -141,6 +142,8 @@ class Protocol(Record):
             gives a `data` block or the name of the protocol that has it; the rest is this
             protocol's. Their images lie in a folder of that name in the data folder or beside it;
             those that torchvision fetches in the data folder itself.
+        tasks: detection tasks, by their names in arms. Their images lie in a folder of that name in
+            the data folder or beside it.
     """
 
     title: str
@@ -162,6 +165,7 @@ class Protocol(Record):
     together: RunCount = 12
     evaluation_batch: BatchSize = Field(default=500, gt=1)
     datasets: dict[Name, Protocol] = {}
+    tasks: dict[Name, DetectionTask] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -198,10 +202,11 @@ class Protocol(Record):
     def rung(self) -> int:
         """Its level of evidence: 0 for images made here, 1 for teachers trained here on real ones,
         2 for pre-trained teachers, 3 for these on whole image folders."""
-        if isinstance(self.data, CuedDigits):
+        if self.data.is_embedded:
             return 0
         if self.teacher is not None:
             return 1
+        assert isinstance(self.data, Images)
         return 2 if self.data.source.startswith("torchvision/") else 3
 
     def recipe_of(self, method: str) -> Recipe:
@@ -219,6 +224,12 @@ class Protocol(Record):
             raise UnknownName("data set of this protocol", dataset, self.datasets)
         return self.datasets[dataset] if dataset else self
 
+    def task(self, name: str) -> DetectionTask:
+        """One of its tasks. Raises UnknownName."""
+        if name not in self.tasks:
+            raise UnknownName("task of this protocol", name, self.tasks)
+        return self.tasks[name]
+
     @field_validator("seeds")
     @classmethod
     def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
@@ -233,19 +244,7 @@ def _with_steps(content: dict[str, Any]) -> dict[str, Any]:
     data: Any = with_facts(content.get("data"))
 
     def stepped(recipe: Any, few: Any = None) -> Any:
-        if not isinstance(recipe, dict) or recipe.get("epochs") is None:
-            return recipe
-        if recipe.get("steps") is not None:
-            raise ValueError("a recipe gives epochs or steps, not both (write null for the one that is not meant)")
-        try:  # as pydantic reads numbers
-            images = int(few) if few else int(data["train"]["images"]) - int(data.get("held_out", 0))
-            size = int(recipe["batch_size"])
-            steps = max(1, round(float(recipe["epochs"]) * (images // size)))
-        except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError):  # their own records say what is wrong
-            return recipe | {"steps": 1}
-        if images // size < 1 <= images:
-            raise ValueError(f"a batch of {size} is more than the {images} training images")
-        return recipe | {"steps": steps, "epochs": None}
+        return with_steps(recipe, data, few)
 
     changed, few = dict(content), data.get("student_images") if isinstance(data, dict) else None
     if "recipe" in content:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -69,3 +69,21 @@ class Recipe(Record):
     compile: bool = False
     objective: Literal["labels", "masked"] = "labels"
     mask_ratio: Positive = Field(default=0.5, lt=1)
+
+
+def with_steps(recipe: Any, data: Any, few: Any = None) -> Any:
+    """The content of a recipe with its epochs converted to steps of whole batches: of `few` images,
+    or else of the training images of a `data` block that are not held out. Raises ValueError."""
+    if not isinstance(recipe, dict) or recipe.get("epochs") is None:
+        return recipe
+    if recipe.get("steps") is not None:
+        raise ValueError("a recipe gives epochs or steps, not both (write null for the one that is not meant)")
+    try:  # as pydantic reads numbers
+        images = int(few) if few else int(data["train"]["images"]) - int(data.get("held_out", 0))
+        size = int(recipe["batch_size"])
+        steps = max(1, round(float(recipe["epochs"]) * (images // size)))
+    except (TypeError, KeyError, AttributeError, ValueError, ArithmeticError):  # their own records say what is wrong
+        return recipe | {"steps": 1}
+    if images // size < 1 <= images:
+        raise ValueError(f"a batch of {size} is more than the {images} training images")
+    return recipe | {"steps": steps, "epochs": None}

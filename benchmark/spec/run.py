@@ -14,6 +14,7 @@ from pydantic import Field
 from benchmark.spec import plugins
 from benchmark.spec.arm import Part, Reinit, Start, trained_arm
 from benchmark.spec.data_sets import CuedDigits, CuedDigitsTraining, Images, ImagesTraining
+from benchmark.spec.detection import Backbone, Coco, CocoTraining, Detector, DigitBoxes, DigitBoxesTraining
 from benchmark.spec.recipe import Normalisation, Recipe
 from benchmark.spec.records import Record
 from benchmark.spec.teacher_source import TeacherSource
@@ -25,7 +26,7 @@ TEACHER = "teacher"  # the arm of a teacher that the protocol trains
 class Conditions(Record):
     """The part of a protocol that can change what a run trains."""
 
-    data: CuedDigitsTraining | ImagesTraining = Field(discriminator="name")
+    data: CuedDigitsTraining | ImagesTraining | CocoTraining | DigitBoxesTraining = Field(discriminator="name")
     normalisation: Normalisation
     head: Literal["token", "avg"]
     recipe: Recipe
@@ -38,10 +39,12 @@ class Conditions(Record):
 
 
 class Task(Record):
-    """Where a run's images come from, evaluation sets and all, and the batch of evaluation."""
+    """Where a run's images come from, evaluation sets and all, the batch of evaluation, and the points
+    of the learning curve (None: as many as the protocol says)."""
 
-    data: CuedDigits | Images = Field(discriminator="name")
+    data: CuedDigits | Images | Coco | DigitBoxes = Field(discriminator="name")
     evaluation_batch: int = 500
+    curve_points: int | None = None
 
 
 class Geometry(Record):
@@ -122,7 +125,7 @@ class Transfer(Record):
         return self.method != "none" and bool(plugins.constant("transfer/sources", self.source, "NEEDS_TEACHER", True))
 
 
-Role = Literal["student", "teacher", "finetune"]
+Role = Literal["student", "teacher", "finetune", "detector"]
 
 
 def digest(record: Record) -> str:
@@ -139,10 +142,12 @@ class Run(Record):
     Attributes:
         protocol: training data and recipe.
         student: the model that is trained, also where that is a teacher.
-        role: train a student, pre-train a teacher, or fine-tune a teacher.
+        role: train a student, pre-train a teacher, fine-tune a teacher, or train a detector.
         teacher: where attention or weights come from; None without.
         reinit: the part of a fine-tuned teacher that is re-initialised.
         taught_by: the teacher's geometry, where it is not the student's.
+        backbone: the weights that a detector begins with; None for any other role.
+        detector: the rest of its model.
         family, size: name the adapter that builds the models. They are labels: no part of the
             identity, and not stored. So is `task`, the data settings with their evaluation sets.
     """
@@ -155,6 +160,8 @@ class Run(Record):
     teacher: TeacherSource | None = None
     reinit: Reinit = "none"
     taught_by: Geometry | None = None
+    backbone: Backbone | None = None
+    detector: Detector | None = None
     family: str = Field(default="", exclude=True, repr=False)
     size: str = Field(default="", exclude=True, repr=False)
     task: Task | None = Field(default=None, exclude=True, repr=False)
@@ -191,6 +198,11 @@ class Run(Record):
     def is_finetuned(self) -> bool:
         """Whether it fine-tunes a teacher."""
         return self.role == "finetune"
+
+    @property
+    def metric(self) -> str:
+        """The field that stands for its scores (storage/scores.py)."""
+        return "top1" if self.detector is None else "box_ap"
 
     @property
     def is_student(self) -> bool:

@@ -37,6 +37,11 @@ def _gives(family: str, size: str) -> bool:
         return False
 
 
+def star_task(choice: Choice) -> list[str]:
+    """The protocol's tasks."""
+    return list(choice.protocol.tasks)
+
+
 def star_recipe(choice: Choice) -> list[str]:
     """The protocol's other ways to pre-train its teachers."""
     return list(choice.protocol.teacher.others) if choice.protocol.teacher else []

@@ -158,6 +158,12 @@ def start_contradicts(arm: Arm) -> str | None:
     return None if arm.start == "usual" or arm.student == "standard" else "start goes with a standard student"
 
 
+def task_contradicts(arm: Arm) -> str | None:
+    """Why an arm with another task is none."""
+    usual = (arm.budget, arm.lr, arm.data, arm.into, arm.match, arm.ensemble) == (1, 1, "", "", "none", "none")
+    return None if usual or not arm.task else "task goes without budget, lr, data, student, match and ensemble"
+
+
 def ensemble_contradicts(arm: Arm) -> str | None:
     """Why an arm that names two evaluations, or an ensemble, is none."""
     if arm.match != "none" and arm.ensemble != "none":

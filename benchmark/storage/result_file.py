@@ -12,14 +12,26 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from benchmark.spec.arm import Reinit
-from benchmark.spec.bounds import LARGEST
 from benchmark.spec.data_sets import FEATURE_SCORES, TEACHER_SCORES
+from benchmark.spec.detection import Backbone, Detector
 from benchmark.spec.evaluations import Evaluation, measured_on
 from benchmark.spec.records import Percent, Record
 from benchmark.spec.run import Architecture, Cell, Conditions, Geometry, Role, Run, Transfer
 from benchmark.spec.teacher_source import TeacherSource
 from benchmark.spec.yaml_files import read_bytes
 from benchmark.storage.files import is_sealed, parsed, sealed
+from benchmark.storage.scores import (
+    TAGS,
+    AnyEvaluation,
+    AnyMetrics,
+    AnyPoint,
+    AnySetScore,
+    BoxEvaluationRecord,
+    BoxScore,
+    EvaluationRecord,
+    NotNegative,
+    Score,
+)
 from families.spec import MOST_SHOWN, one_line, quoted
 
 SCHEMA = 2
@@ -46,6 +58,8 @@ class Labelled(Record):
     teacher: TeacherSource | None = None
     reinit: Reinit = "none"
     taught_by: Geometry | None = None
+    backbone: Backbone | None = None
+    detector: Detector | None = None
 
     @cached_property
     def run(self) -> Run:
@@ -53,61 +67,6 @@ class Labelled(Record):
         conditions = Conditions(**{name: getattr(self.protocol, name) for name in Conditions.model_fields})
         kept = {name: getattr(self, name) for name in Run.model_fields if name != "task"}
         return Run(**(kept | {"protocol": conditions}))
-
-
-Finite = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
-NotNegative = Annotated[float, Field(ge=0, le=LARGEST)]
-
-
-On = dict[str, str | int | float | bool]
-
-
-class Score(Record):
-    """top1 and top5 in percent, mean cross-entropy (None where there are no probabilities)."""
-
-    top1: Percent
-    top5: Percent
-    loss: Finite | None
-
-
-class SetScore(Score):
-    """Scores on a set; `on`: that set by its settings."""
-
-    on: On
-
-
-class Metrics(SetScore):
-    """Scores on a set; the match and the dropped mass of attention, by transferred block."""
-
-    attention_kl: list[Finite] | None = None
-    dropped_mass: list[Finite] | None = None
-
-
-class EvaluationRecord(Metrics):
-    """An evaluation of a finished run (spec.evaluations).
-
-    Attributes:
-        beside, transfer: what it was measured with (Evaluation's).
-        shift: of an ensemble, scores on the shifted sets.
-        date, code: when, and the digest of the code.
-        data: digest of the set's images; None for embedded data.
-    """
-
-    beside: str | None = None
-    transfer: Transfer | None = None
-    shift: dict[str, SetScore] = {}
-    date: str
-    code: str
-    data: str | None = None
-
-
-class Point(Record):
-    """A point of a learning curve: mean training loss since the last point, and top-1 on val in
-    percent."""
-
-    step: Annotated[int, Field(ge=0)]
-    loss: Finite
-    val_top1: Percent
 
 
 class TeacherRecord(Record):
@@ -159,10 +118,10 @@ class Provenance(Record):
 class Payload(Record):
     """The record of a finished run, without labels."""
 
-    metrics: Metrics
-    evaluations: dict[str, EvaluationRecord] = {}
-    val: SetScore
-    curve: list[Point]
+    metrics: AnyMetrics
+    evaluations: dict[str, AnyEvaluation] = {}
+    val: AnySetScore
+    curve: list[AnyPoint]
     teacher: TeacherRecord | None
     cost: Cost
     provenance: Provenance
@@ -171,7 +130,7 @@ class Payload(Record):
 class EvaluationPayload(Record):
     """The record of a finished evaluation, without labels: its scores by name."""
 
-    evaluations: dict[str, EvaluationRecord] = Field(min_length=1)
+    evaluations: dict[str, AnyEvaluation] = Field(min_length=1)
 
 
 class Result(Payload):
@@ -197,7 +156,7 @@ class Result(Payload):
         return all(answers(self.evaluations.get(name), evaluation) for name in evaluation.scores)
 
     @property
-    def shifted(self) -> Mapping[str, Score]:
+    def shifted(self) -> Mapping[str, Score | BoxScore]:
         """Scores on sets other than val and test, by name."""
         if isinstance(self.metrics, EvaluationRecord):
             return self.metrics.shift
@@ -205,9 +164,10 @@ class Result(Payload):
         return {name: each for name, each in self.evaluations.items() if name not in others and "=" not in name}
 
     @property
-    def val_top1(self) -> float | None:
-        """Top-1 on val; None of an arm that names an evaluation, which is measured on test."""
-        return None if isinstance(self.metrics, EvaluationRecord) else self.val.top1
+    def val_value(self) -> float | None:
+        """Top-1, or a detector's box AP, on val in percent; None of an arm that names an evaluation,
+        which is measured on test."""
+        return None if isinstance(self.metrics, EvaluationRecord) else self.val.value
 
     def of_arm(self, arm: str, evaluation: Evaluation) -> Result:
         """The result of an arm that names an evaluation of this one: its scores are the metrics.
@@ -224,7 +184,7 @@ class Result(Payload):
         return Cell(run.protocol.name, run.family, run.size, run.arm, run.seed)
 
 
-def answers(record: EvaluationRecord | None, evaluation: Evaluation) -> bool:
+def answers(record: EvaluationRecord | BoxEvaluationRecord | None, evaluation: Evaluation) -> bool:
     """Whether a record is of this evaluation: on the same sets, and beside the same model."""
     if record is None or (record.on, record.beside, record.transfer) != (evaluation.on, evaluation.beside, evaluation.transfer):
         return False
@@ -275,7 +235,7 @@ def _why_invalid(text: bytes, error: ValidationError) -> str:
 def first_error(error: ValidationError) -> str:
     """The first of a record's errors, with its place, on one line."""
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))[:MOST_SHOWN]
+    place = ".".join(str(part) for part in first["loc"] if part not in TAGS)[:MOST_SHOWN]
     return f"{place}: {one_line(first['msg'])}" if place else one_line(first["msg"], MOST_SHOWN)
 
 

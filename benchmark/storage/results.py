@@ -19,14 +19,13 @@ from benchmark.storage.files import replacing, sweep, write_json
 from benchmark.storage.locks import locked
 from benchmark.storage.result_file import (
     EvaluationPayload,
-    EvaluationRecord,
-    Metrics,
     Rejected,
     Result,
     labelled,
     read_result,
     written,
 )
+from benchmark.storage.scores import AnyEvaluation
 
 
 def read_results(folder: Path) -> tuple[list[Result], list[Rejected]]:
@@ -69,7 +68,7 @@ class Results:
         found = [each for cell in cells if isinstance(each := self.get(cell), Result) and each.is_of(run)]
         if len(found) < 2:
             return found[0] if found else None
-        evaluations: dict[str, EvaluationRecord] = {}
+        evaluations: dict[str, AnyEvaluation] = {}
         for name, record in (pair for each in found for pair in each.evaluations.items()):
             if name not in evaluations or record.date > evaluations[name].date:
                 evaluations[name] = record
@@ -107,7 +106,8 @@ class Results:
             found = EvaluationPayload.model_validate(payload).evaluations
             update: dict[str, Any] = {"evaluations": old.evaluations | {name: found[name] for name in found if name != "test"}}
             if "test" in found:
-                update["metrics"] = Metrics(**{name: getattr(found["test"], name) for name in Metrics.model_fields})
+                kind = type(old.metrics)
+                update["metrics"] = kind(**{name: getattr(found["test"], name) for name in kind.model_fields})
             new = old.model_copy(update=update)
             if new != old:
                 write_json(self.path(cell), written(new), durable=True)

@@ -16,7 +16,8 @@ from benchmark.spec.evaluations import beside_of
 from benchmark.spec.run import Transfer
 from benchmark.spec.teacher_source import TeacherSource
 from benchmark.storage.files import read_json, write_json
-from benchmark.storage.result_file import EvaluationRecord, Labelled, Rejected, Result, first_error, read_result, written
+from benchmark.storage.result_file import Labelled, Rejected, Result, first_error, read_result, written
+from benchmark.storage.scores import EvaluationRecord
 from families.spec import UserError
 
 

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark.data import Dataset
 from benchmark.spec.data_sets import EVALUATION_SETS
+from benchmark.training.detection.scoring import BoxTally
 from benchmark.training.distributed import Ranks
 from benchmark.training.group import Group
 from benchmark.training.inputs import Inputs, precision_of
@@ -39,8 +41,7 @@ def evaluate(
     if not trainings:
         return []
     group.leave_if_told(agreed=True)
-    classes = group.dataset.classes(name)
-    tallies = [(training, Tally(training.subject, attention, classes)) for training in trainings]
+    tallies = [(training, tally_of(training.subject, group.dataset, name, attention)) for training in trainings]
     with ExitStack() as within:
         for training in trainings:
             within.enter_context(training.student.averaged())
@@ -94,6 +95,14 @@ def learn_averages(group: Group) -> None:
                 val = group.dataset.evaluate("val", group.evaluation_batch)
                 images = (normalised(each, training.teacher_input) for each, _ in val)
                 reader.learn_average(images, group.ranks.all_gather)
+
+
+def tally_of(subject: Subject, dataset: Dataset, name: str, attention: bool) -> Tally | BoxTally:
+    """A count of what a model gets right of an evaluation set, with or without the match of
+    attention."""
+    if subject.run.detector is None:
+        return Tally(subject, attention, dataset.classes(name))
+    return BoxTally(subject, dataset.truth(name))
 
 
 class Tally:

@@ -16,7 +16,7 @@ from benchmark.spec.data_sets import EVALUATION_SETS, TEACHER_FEATURES
 from benchmark.spec.evaluations import SCORES, Evaluation, measured_on
 from benchmark.spec.run import Run
 from benchmark.training.distributed import Ranks
-from benchmark.training.evaluation import Tally
+from benchmark.training.evaluation import tally_of
 from benchmark.training.features import embedded, feature_scores
 from benchmark.training.inputs import Inputs, precision_of
 from benchmark.training.models import frozen_teacher, teachers_input
@@ -74,7 +74,7 @@ class Measurement:
 
     @torch.no_grad()
     def _score(self, subject: Subject, dataset: Dataset, name: str, attention: bool = False) -> dict[str, Any]:
-        tally = Tally(subject, attention, dataset.classes(name))
+        tally = tally_of(subject, dataset, name, attention)
         for images, labels in dataset.evaluate(name, subject.run.settings.evaluation_batch):
             inputs = Inputs(images)
             tally.add(inputs, labels, self._read(subject, inputs))

@@ -14,12 +14,15 @@ from benchmark.spec.definitions import records_in
 from benchmark.spec.recipe import Normalisation
 from benchmark.spec.run import Run
 from benchmark.spec.teacher_source import Untrained
+from benchmark.training.detection.detector import Detector
+from benchmark.training.detection.windows import restrict
 from benchmark.training.state_files import REMEDY, load_state, read_state, take_state
 from benchmark.transfer.pairing import teachers_blocks
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import build_student
 from families.core.checkpoints import WeightsError
 from families.core.layer_scale import fold
+from families.core.positions import resize
 from families.core.starts import start_attention
 from families.spec import Component, Host
 
@@ -35,17 +38,49 @@ def model_of(run: Run, files: Mapping[str, Path]) -> nn.Module:
     if run.is_finetuned:
         fresh = families.load(run.family).architecture(run.size, seed=run.stream, **timm_args(run))
         return _with_new_head(fresh, frozen_teacher(run, files).state_dict(), REINIT_PATTERNS[run.reinit])
+    if run.detector is not None:
+        return _detector(run, read_state(files["backbone"]), files["backbone"])
     return student_of(run)
 
 
 def finished_model(run: Run, weights: Path) -> nn.Module:
     """The model of a finished run with its last weights, frozen. Raises WeightsError for a file
     that does not fit."""
-    if not run.is_student:
+    if run.detector is not None:
+        model = _detector(run)
+    elif run.is_student:
+        model = _usual_student(run)
+    else:
         return trained(run, weights)
-    model = _usual_student(run)
     load_state(model, weights)
     return model.eval().requires_grad_(False)
+
+
+def _detector(run: Run, state: Mapping[str, Tensor] | None = None, path: Path = Path()) -> nn.Module:
+    """The detector of a run, whose body has the state of its backbone's run if there is one. Raises
+    WeightsError for a state that does not fit."""
+    assert run.detector is not None and run.backbone is not None
+    body = _backbone(run, None if state is None else len(state["head.weight"]) if "head.weight" in state else 0)
+    if state is not None:
+        take_state(body, state, path)
+    img_size = run.student.geometry.img_size
+    return Detector(resize(body, img_size, run.detector.positions), run.detector, run.protocol.data.num_classes, run.stream)
+
+
+def _backbone(run: Run, classes: int | None) -> nn.Module:
+    """The model of a detector's backbone at its own input size, with a head of so many classes."""
+    before, args = _before(run), {"num_classes": classes or 1}
+    if before.is_finetuned:
+        return families.load(run.family).architecture(run.size, seed=run.stream, **timm_args(before) | args)
+    return _usual_student(before, **args)
+
+
+def _before(run: Run) -> Run:
+    """The run with the model that its detector begins from; a run without one as it is."""
+    if run.backbone is None:
+        return run
+    geometry = run.student.geometry.model_copy(update={"img_size": run.backbone.img_size})
+    return run.model_copy(update={"student": run.student.model_copy(update={"geometry": geometry}), "role": run.backbone.role})
 
 
 def student_of(run: Run) -> nn.Module:
@@ -53,13 +88,13 @@ def student_of(run: Run) -> nn.Module:
     return start_attention(_usual_student(run), run.student.start, run.seed)
 
 
-def _usual_student(run: Run) -> nn.Module:
+def _usual_student(run: Run, **others: Any) -> nn.Module:
     host = Host(run.student.host, records_in(run.student.switched_off))
     components = {
         name: Component(name, "", "", records_in(given["args"]), records_in(given["initial"]))
         for name, given in run.student.components.items()
     }
-    return build_student(host, components, run.seed, **timm_args(run))
+    return build_student(host, components, run.seed, **timm_args(run) | others)
 
 
 def frozen_teacher(run: Run, files: Mapping[str, Path]) -> nn.Module:
@@ -68,13 +103,16 @@ def frozen_teacher(run: Run, files: Mapping[str, Path]) -> nn.Module:
     `files` has its weights: of the `run` that trained it, else the pre-trained `weights`. Raises
     WeightsError for a file that does not fit.
     """
+    img_size = run.student.geometry.img_size
     if isinstance(run.teacher, Untrained):
-        seed = int(run.teacher.seed)
-        return families.load(run.family).teacher(run.size, pretrained=False, seed=seed, **teachers_args(run))
-    if "run" in files:
-        model = trained(run, files["run"])
+        seed, args = int(run.teacher.seed), teachers_args(_before(run))
+        model = families.load(run.family).teacher(run.size, pretrained=False, seed=seed, **args)
+    elif "run" in files:
+        model = trained(_before(run), files["run"])
     else:
-        model = families.load(run.family).teacher(run.size, weights=files["weights"], img_size=run.student.geometry.img_size)
+        model = families.load(run.family).teacher(run.size, weights=files["weights"], img_size=img_size)
+    if run.detector is not None:
+        restrict(resize(model, img_size, run.detector.positions), run.detector.windows, run.detector.global_blocks)
     return fold(model) if run.teacher is not None and run.teacher.is_folded else model
 
 

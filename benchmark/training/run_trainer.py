@@ -149,7 +149,8 @@ class RunTrainer:
     def point(self, val: dict[str, float]) -> None:
         """Add a point to the learning curve."""
         state, self.val = self.state, val
-        state.curve.append({"step": state.step, "loss": state.loss_sum / state.loss_count, "val_top1": val["top1"]})
+        name = self.run.metric
+        state.curve.append({"step": state.step, "loss": state.loss_sum / state.loss_count, f"val_{name}": val[name]})
         state.loss_sum, state.loss_count = 0.0, 0
 
     def finish(self, val: dict[str, Any], test: dict[str, Any], shifted: dict[str, dict[str, Any]]) -> dict[str, Any]:

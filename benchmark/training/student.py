@@ -15,8 +15,10 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from benchmark.data.boxes import Target
 from benchmark.spec.recipe import Recipe
 from benchmark.spec.run import Transfer
+from benchmark.training.detection.detector import body_of
 from benchmark.training.distributed import ALONE, Ranks
 from benchmark.training.inputs import precision_of
 from benchmark.training.simmim import SimMIM
@@ -31,18 +33,18 @@ class Student:
     """A model with its optimiser, schedule and attention transfer.
 
     Args:
-        model: timm model, on its device.
+        model: timm model, or a detector on one, on its device.
         transfer, reader: what is transferred, and the teacher (None without transfer).
         recipe: optimiser, schedule, precision and objective.
         ranks: the processes that share its batches.
     """
 
     def __init__(self, model: nn.Module, transfer: Transfer, reader: Reader | None, recipe: Recipe, ranks: Ranks = ALONE) -> None:
-        self.model, self.recipe = model, recipe
+        self.model, self.recipe, body = model, recipe, body_of(model)
         self.average = None if recipe.ema is None else ModelEmaV3(model, decay=recipe.ema)
-        model.set_grad_checkpointing(recipe.grad_checkpointing)  # type: ignore[operator]
-        self.transfer = AttentionTransfer(transfer, model, reader)
-        self.depth = StochasticDepth(model, recipe.drop_path)
+        body.set_grad_checkpointing(recipe.grad_checkpointing)  # type: ignore[operator]
+        self.transfer = AttentionTransfer(transfer, body, reader)
+        self.depth = StochasticDepth(body, recipe.drop_path)
         self.optimizer = create_optimizer_v2(self._groups(), opt="adamw", lr=recipe.lr, betas=recipe.betas, fused=True)
         self.masked = None
         if recipe.objective == "masked":
@@ -62,7 +64,7 @@ class Student:
         self._set_forward()
 
     def _set_forward(self) -> None:
-        self.forward: Callable[[Tensor], Tensor] = self.shared or self.model
+        self.forward: Callable[..., Tensor] = self.shared or self.model
         if self.recipe.compile:
             self.forward = torch.compile(self.forward)
 
@@ -83,7 +85,7 @@ class Student:
         spared = [name for name, _ in model.named_parameters() if any(fnmatchcase(name, each) for each in NO_DECAY)]
         if recipe.layer_decay is None:
             return list(param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=spared))
-        depth = len(list(model.blocks))  # type: ignore[arg-type]
+        depth = len(list(body_of(model).blocks))  # type: ignore[arg-type]
         spares = int(recipe.layer_decay_from == "last_block")
         groups: dict[tuple[int, bool], dict[str, Any]] = {}
         for name, parameter in model.named_parameters():
@@ -100,35 +102,39 @@ class Student:
         self.optimizer.zero_grad()
 
     def learn(
-        self, x: Tensor, y: Tensor, reading: TeacherAttention, draws: Tensor | None = None, share: float = 1.0, last: bool = True,
-        mark: Callable[[str], None] = lambda phase: None,
+        self, x: Tensor, y: Tensor | list[Target], reading: TeacherAttention, draws: Tensor | None = None, share: float = 1.0,
+        last: bool = True, mark: Callable[[str], None] = lambda phase: None,
     ) -> Tensor:  # fmt: skip
         """Add the gradients of a batch; gives its loss.
 
         Args:
             x: normalised images [B, 3, H, W].
-            y: labels [B] or probabilities [B, classes].
+            y: labels [B] or probabilities [B, classes]; of a detector the targets of each image.
             reading: the teacher's attention for the same images.
             draws: random numbers of StochasticDepth.
             share: of the whole batch that this part is.
             last: whether this is the last part.
             mark: called with the name of each phase as it ends.
         """
-        smoothing = self.recipe.smoothing if y.dim() == 1 else 0.0  # mixed targets are smoothed already
         with ExitStack() as within:
             if self.shared is not None and not last:
                 within.enter_context(self.shared.no_sync())
             within.enter_context(self.depth.dropping(draws))
             with precision_of(self.recipe, x.device):
                 within.enter_context(self.transfer.guiding(reading))
-                if self.masked is not None:
-                    loss = self.masked.loss(self.model, x, y, smoothing)
-                else:
-                    loss = F.cross_entropy(self.forward(x).float(), y, label_smoothing=smoothing) + self.transfer.loss()
+                loss = self._loss(x, y)
             mark("forward")
             (loss if share == 1 else loss * share).backward()
         mark("backward")
         return loss.detach()
+
+    def _loss(self, x: Tensor, y: Tensor | list[Target]) -> Tensor:
+        if not isinstance(y, Tensor):
+            return self.forward(x, y) + self.transfer.loss()
+        smoothing = self.recipe.smoothing if y.dim() == 1 else 0.0  # mixed targets are smoothed already
+        if self.masked is not None:
+            return self.masked.loss(self.model, x, y, smoothing)
+        return F.cross_entropy(self.forward(x).float(), y, label_smoothing=smoothing) + self.transfer.loss()
 
     def update(self) -> None:
         """Take an optimiser step, and average the weights if the recipe does."""
@@ -160,8 +166,12 @@ class Student:
 
 
 def layers_below_head(name: str, depth: int) -> int:
-    """The depth of a parameter below the head, in blocks: 0 for the head and the norm before it."""
-    parts = name.split(".")
+    """The depth of a parameter below the head, in blocks: 0 for the head and the norm before it, and
+    for all of a detector but its body."""
+    body = "backbone.body."
+    if name.startswith(("backbone.levels.", "rpn.", "roi_heads.")):
+        return 0
+    parts = name.removeprefix(body).split(".")
     if parts[0] == "blocks":
         return depth - int(parts[1])
     return 0 if parts[0] in ("head", "norm", "fc_norm") else depth + 1

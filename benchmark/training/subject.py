@@ -11,6 +11,7 @@ from torch import nn
 from benchmark.spec.evaluations import AT_START, Evaluation
 from benchmark.spec.recipe import Normalisation, Recipe
 from benchmark.spec.run import Run
+from benchmark.training.detection.detector import body_of
 from benchmark.training.models import finished_model, reader_of, student_of, teachers_input, trained
 from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.teacher_reader import Reader
@@ -22,7 +23,7 @@ class Subject:
 
     Attributes:
         run: its run, with the teacher that its maps are compared with.
-        model, transfer: the timm model, and what ties it to a teacher.
+        model, transfer: the timm model or a detector on one, and what ties it to a teacher.
         partner: another model, whose probabilities are averaged with its own; None without.
         partner_input: its input normalisation.
     """
@@ -62,7 +63,7 @@ def subject_of(evaluation: Evaluation, files: Mapping[str, Path], device: str) -
         run = run.model_copy(update={"transfer": evaluation.transfer, "teacher": evaluation.teacher})
     model = student_of(run) if evaluation.name == AT_START else finished_model(run, files["student"])
     reader = None if evaluation.read is None else reader_of(run, files, device)
-    transfer = AttentionTransfer(run.transfer, model.to(device), reader)
+    transfer = AttentionTransfer(run.transfer, body_of(model.to(device)), reader)
     if "ensemble" not in files:
         return Subject(run, model.eval(), transfer)
     partner = trained(run, files["ensemble"]).to(device)

@@ -207,8 +207,7 @@ def align(teacher: Sequence[str], student: Sequence[str]) -> Alignment:
 
 
 def dropped_mass(route: Route | Map, extra: Sequence[int]) -> float:
-    """Mean attention that the kept tokens pay to the `extra` ones: what dropping them renormalises
-    away (0..1)."""
+    """Mean attention (0..1) that the kept tokens pay to the `extra` ones, which are dropped."""
     weights = route.map()
     kept = [i for i in range(weights.shape[-1]) if i not in set(extra)]
     return float(weights[..., kept, :][..., list(extra)].sum(-1).mean())
@@ -227,12 +226,14 @@ class Site:
         on_values: called with (v, dropout) instead; the block's q, k and bias are then not computed
             where timm's class is known.
         calls: of `attend` in the block's last forward.
+        window: added to the bias of the block's own map, [tokens, tokens]; None without.
     """
 
     def __init__(self) -> None:
         self.on_route: OnRoute | None = None
         self.on_values: OnValues | None = None
         self.calls = 0
+        self.window: Tensor | None = None
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
@@ -245,6 +246,8 @@ class Site:
         self.calls += 1
         if self.on_values is not None:
             return self.on_values(v, dropout_p)
+        if self.window is not None:
+            attn_mask = self.window.to(q) + (0 if attn_mask is None else attn_mask)
         own = Route(q, k, attn_mask, q.shape[-1] ** -0.5 if scale is None else scale)
         return own.attend(v, dropout_p) if self.on_route is None else self.on_route(own, v, dropout_p)
 
@@ -304,8 +307,7 @@ def open_attention(model: nn.Module) -> list[Site]:
     """Open every block's attention of a timm model and return its sites, first block first
     (idempotent).
 
-    Until a site is used, the model computes what it did. Raises ValueError for a model without
-    `blocks[i].attn`.
+    Until a site is used, nothing changes. Raises ValueError for a model without `blocks[i].attn`.
     """
     sites = []
     for number, block in enumerate(getattr(model, "blocks", [])):
@@ -329,8 +331,7 @@ def open_attention(model: nn.Module) -> list[Site]:
 def handling(
     sites: Sequence[Site], on_route: Mapping[int, OnRoute] | None = None, on_values: Mapping[int, OnValues] | None = None
 ) -> Iterator[None]:
-    """Within: the blocks named attend by the given handlers. Afterwards every site is a plain one
-    again."""
+    """Within: the blocks named attend by the given handlers; afterwards no site has any."""
     try:
         for block, handler in (on_route or {}).items():
             sites[block].on_route = handler
@@ -368,10 +369,9 @@ def read_routes(
     """A Route for each of `blocks` (all when None, ascending) of a timm model, with its `values`
     too, or a Map when `held`.
 
-    The model runs up to the last of these blocks and there stops once q and k are known. A held map
-    serves the model's own attention too, so that it is built once. `x` is [B, 3, H, W], already
-    normalised; gradients flow where enabled. Raises ValueError when a block's attention was not
-    reached, or is not among all tokens of an image.
+    The model stops at the last of these blocks once q and k are known. A held map serves the
+    model's own attention too. `x` is [B, 3, H, W], normalised; gradients flow where enabled. Raises
+    ValueError when a block's attention was not reached, or is not among all tokens of an image.
     """
     sites = open_attention(model)
     wanted = range(len(sites)) if blocks is None else blocks

@@ -8,7 +8,7 @@ from benchmark.analysis.leaderboard import leaderboard
 from benchmark.analysis.measures import MEASURES
 from benchmark.reporting.tables.between import of_board
 from benchmark.spec.study import load_study
-from benchmark.storage.result_file import Point
+from benchmark.storage.scores import Point
 
 from .. import made
 

@@ -69,9 +69,9 @@ def train_all(trainings, stop_at=None, stepped=None, device="cpu"):
     return payloads, failures
 
 
-def fit(item: Item, folder, teacher=None, stop_at=None, device="cpu"):
+def fit(item: Item, folder, teacher=None, stop_at=None, device="cpu", files=None):
     """Train an item by itself; with `stop_at` it breaks off there."""
-    training = training_of(item, folder, teacher, device=device)
+    training = training_of(item, folder, teacher, files=files, device=device)
     try:
         payloads, failures = train_all([training], stop_at, device=device)
     except Killed:

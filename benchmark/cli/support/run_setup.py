@@ -60,9 +60,7 @@ def checked_setup(args: argparse.Namespace, launch: Launch, survey: Survey, cons
 
 
 def _without_images(args: argparse.Namespace, plan: Plan) -> bool:
-    from benchmark.spec.data_sets import CuedDigits
-
-    return args.data is None and not all(isinstance(item.run.settings.data, CuedDigits) for item in plan.items.values())
+    return args.data is None and not all(item.run.settings.data.is_embedded for item in plan.items.values())
 
 
 def _placed(args: argparse.Namespace, launch: Launch, trains: bool) -> Setup:

@@ -23,7 +23,7 @@ def of_board(board: Leaderboard) -> list[dict[str, Any]]:
     for row, arm, results in run_rows(board):
         points: dict[int, list[float]] = {}
         for point in (point for result in results for point in result.curve):
-            points.setdefault(point.step, []).append(point.val_top1)
+            points.setdefault(point.step, []).append(point.value)
         for step, values in sorted(points.items()):
             place = {"protocol": board.protocol, "teacher": row.label, "arm": arm, "step": step, "n": len(values)}
             rows.append(place | {"val": fmean(values), "low": min(values), "high": max(values)})

@@ -260,9 +260,9 @@ def _run(result: Result, measure: Measure, made: _Distinct, teachers: _Distinct)
         learnt = teachers.place(tuple(told), told)
     return [
         cell.protocol, cell.family, cell.size, cell.arm, cell.seed, result.key, _number(measure.of(result)),
-        _number(metrics.top1), _number(result.val_top1),
-        {name: _number(score.top1) for name, score in result.shifted.items()},
-        [[point.step, _number(point.val_top1)] for point in result.curve],
+        _number(metrics.value), _number(result.val_value),
+        {name: _number(score.value) for name, score in result.shifted.items()},
+        [[point.step, _number(point.value)] for point in result.curve],
         _numbers(metrics.attention_kl), _numbers(metrics.dropped_mass), learnt,
         _number(result.cost.seconds), result.cost.device, _made(result.provenance, made), result.provenance.finished,
     ]  # fmt: skip

@@ -20,7 +20,7 @@ def of_board(board: Leaderboard) -> Table:
         for name in (*FEATURE_SCORES, *TEACHER_SCORES):
             if name in result.evaluations:
                 scores = found.setdefault((cell.family, cell.size, cell.arm), {})
-                scores.setdefault(name, []).append(result.evaluations[name].top1)
+                scores.setdefault(name, []).append(result.evaluations[name].value)
     rows = []
     for row in board.rows if found else ():
         for entry in row.entries:

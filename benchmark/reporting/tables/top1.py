@@ -13,7 +13,7 @@ PLACE = 35
 
 def of_board(board: Leaderboard) -> Table:
     """Mean top-1 by teacher and arm; empty where it is the measure."""
-    shown = () if board.measure is MEASURES["top1"] else board.rows
+    shown = board.rows if board.measure is MEASURES["area"] else ()
     columns = [Column("teacher", "teacher", left=True)]
     rows: list[dict[str, Any]]
     if board.long:

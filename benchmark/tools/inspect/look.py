@@ -19,6 +19,7 @@ from benchmark.data.image_files import ensure_regular
 from benchmark.spec.data_sets import Images
 from benchmark.spec.definitions import architecture, teacher_run
 from benchmark.spec.protocol import DEFAULT_PROTOCOL, Protocol
+from benchmark.storage.scores import told
 from benchmark.storage.work_folder import Workspace
 from benchmark.tools.inspect.measures import distances, kind_of, magnitudes, measures, numbered, place_of
 from benchmark.training.models import timm_args, trained
@@ -157,7 +158,7 @@ def _trained(request: Request) -> tuple[dict[str, str | None], nn.Module]:
         )
     model = trained(run, weights_of(workspace, run.key))
     payload = workspace.payload(run.key)
-    result = f"top-1 {payload['metrics']['top1']:.1f} %" if payload else workspace.error(run.key) or "without a result"
+    result = f"{told(payload['metrics'], 1)} %" if payload else workspace.error(run.key) or "without a result"
     return {
         "kind": "trained",
         "told": f"trained by protocol {name} (run {run.key}; {result})",

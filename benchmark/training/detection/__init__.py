@@ -1,0 +1,1 @@
+"""Detectors on the backbones of finished runs."""
