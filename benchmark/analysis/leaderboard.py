@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -276,7 +277,7 @@ def _entry(stats: Comparisons, name: str, family: str, size: str, text: str) -> 
     cell = stats.cell(name, family, size, text)
     if cell is None:
         return Entry(arm, None, None, 0, None)
-    score, top1 = float(cell["mean"]), float(cell["top1"])
+    score, top1 = float(cell["mean"]), None if math.isnan(cell["top1"]) else float(cell["top1"])
     if _is_standard(stats, name, family, size, arm):
         return Entry(arm, score, top1, int(cell["n"]), None, SAME)
     gap = None if not arm.transfers else stats.gap(name, family, size, text)

@@ -17,6 +17,7 @@ in Dunn, JASA 56, 1961). The simultaneous one is shown and decides.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +62,7 @@ class Estimate:
 
 def frame(results: Iterable[Result], measure: str = "top1") -> pd.DataFrame:
     """One row a result: labels, key, `group` (one for cells that share a run, hence all), steps,
-    `score` by the measure, top-1 on test, val and shifted sets.
+    `score` by the measure, top-1 on test (NaN of a detector), score on val and shifted sets.
 
     The results are current ones: those of one cell differ in their seed alone.
     """
@@ -74,7 +75,7 @@ def frame(results: Iterable[Result], measure: str = "top1") -> pd.DataFrame:
         shifted = {f"shift:{name}": score.value for name, score in result.shifted.items()}
         rows.append({**dict(zip(KEYS, place, strict=True)), "seed": cell.seed, "key": result.key, "group": group})
         rows[-1] |= {"steps": result.run.protocol.recipe.steps, "score": MEASURES[measure].of(result)}
-        rows[-1] |= {"top1": result.metrics.value, "val": result.val_value, **shifted}
+        rows[-1] |= {"top1": getattr(result.metrics, "top1", math.nan), "val": result.val_value, **shifted}
     return pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "steps", "score", "top1", "val"])
 
 

@@ -43,18 +43,29 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _check_data(args: argparse.Namespace) -> int:
+    """Check all data sets and tasks of a protocol, whichever of them fail."""
     from benchmark.data import DataLocation, check
+    from benchmark.execution.setup import place_named
     from benchmark.spec.protocol import load_protocol
 
     name, protocol = load_protocol(args.protocol)
-    console = make_console()
-    with counting_bar(console) as progress:
-        place = DataLocation(args.data, args.work.absolute(), cores())
-        found = check(protocol.data, place, progress)
-    told = "protocol {} needs no images" if found.digest is None else "the images are those of protocol {}, and can be read"
-    console.print(told.format(name), highlight=False)
-    for reason in found.absent.values():
-        console.print(f"{reason}: runs are not evaluated on it", highlight=False)
+    place = DataLocation(args.data, args.work.absolute(), cores())
+    parts = {"": protocol.data} | {part: each.data for part, each in (protocol.datasets | protocol.tasks).items()}
+    console, wrong = make_console(), []
+    for part, settings in parts.items():
+        told = f"{part} of protocol {name}" if part else f"protocol {name}"
+        try:
+            with counting_bar(console) as progress:
+                found = check(settings, place_named(part, settings, place), progress)
+        except UserError as error:
+            wrong.append(str(error))
+            continue
+        good = "{} needs no images" if found.digest is None else "the images are those of {}, and can be read"
+        console.print(good.format(told), highlight=False, soft_wrap=True)
+        for reason in found.absent.values():
+            console.print(f"{reason}: runs are not evaluated on it", highlight=False, soft_wrap=True)
+    if wrong:
+        raise UserError("; ".join(wrong))
     return DONE
 
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from benchmark.cli.support.common import DONE, make_console, path_option
-from benchmark.cli.support.work_folder import monitor_of, work_folder_options
+from benchmark.cli.support.work_folder import finished_run, work_folder_options
 from families.spec import UserError
 
 
@@ -21,29 +21,20 @@ def add_parser(verbs: Any) -> None:
 
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
-    from benchmark.execution.monitor import find_run, names_cell
     from benchmark.spec.arm import trained_arm
     from benchmark.storage.scores import WORDS, field_of
-    from benchmark.training.state_files import weights_of
+    from benchmark.storage.work_folder import Workspace
 
-    monitor = monitor_of(args)
-    workspace = monitor.workspace
-    key = find_run(monitor, args.run)
-    item = next((item for (each, _), (item, _) in monitor.entries.items() if each == key), None)
-    payload, weights = workspace.payload(key), workspace.run(key).weights
-    if weights.is_file():
-        weights_of(workspace, key)
-    if item is None or payload is None:
-        raise UserError(f"{args.run}: not finished in {args.work}, or of a protocol that has changed since")
+    item, cell, payload = finished_run(args.run, args)
     if item.evaluation is not None:
         raise UserError(f"{args.run}: nothing is trained by it; export {trained_arm(item.cells[0].arm)}-s{item.cells[0].seed}")
     from benchmark.tools.export import export
 
-    cell = next((cell for cell in item.cells if names_cell(args.run, cell)), item.cells[0])
     score, made = payload["metrics"], payload["provenance"]
-    told = {f"{WORDS[field_of(score)]} in % on the protocol's test set": score[field_of(score)], "key": key}
+    told = {f"{WORDS[field_of(score)]} in % on the protocol's test set": score[field_of(score)], "key": item.key}
     told |= {"teacher": (payload["teacher"] or {}).get("source"), "commit": made["commit"], "finished": made["finished"]}
     default = args.work / "export" / cell.name.replace("/", "-")
+    weights = Workspace(args.work).run(item.key).weights
     folder = export(item.run, cell, weights, args.out or default, told)
     make_console().print(f"{cell.name}: {folder}; loads back with equal outputs", highlight=False, soft_wrap=True)
     return DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmark.data import Checked, DataLocation
 from benchmark.execution.preemption import SignalledPreemption
@@ -59,10 +59,15 @@ def data_of(run: Run) -> str:
 
 
 def place_of(item: Item, place: DataLocation) -> DataLocation:
-    """Where a run's data lies; another data set or task of the protocol lies in a folder of its name,
-    unless torchvision names it. Raises UserError without one."""
-    arm, data = item.cells[0].arm, item.run.settings.data
+    """Where a run's data lies. Raises UserError as `place_named`."""
+    arm = item.cells[0].arm
     name = "" if is_teacher(arm) else Arm.parse(arm).data or Arm.parse(arm).task
+    return place_named(name, item.run.settings.data, place)
+
+
+def place_named(name: str, data: Any, place: DataLocation) -> DataLocation:
+    """Where the data set or task `name` of a protocol lies: in a folder of its name, unless it is
+    embedded, torchvision names it, or it is the protocol's own (""). Raises UserError without one."""
     if not name or place.root is None or data.is_embedded or (isinstance(data, Images) and data.torchvision):
         return place
     known = [folder / name for folder in (place.root, place.root.absolute().parent)]

@@ -28,14 +28,16 @@ def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, An
     layout for Hugging Face's hub), checkpoint.pth (a state dict for timm's `checkpoint_path`) and a
     README that lists `told`.
 
-    Raises UserError for a model that was measured with its teacher, one that no timm name
-    describes, or an existing folder.
+    Raises UserError for a model that was measured with its teacher, a detector, one that no timm
+    name describes, or an existing folder.
     """
     if run.transfer.copies:
         raise UserError(
             f"{cell.name}: Copy needs its teacher's attention at test time, so the student alone is not what was measured; a"
             " student of Distillation, or one without transfer, can be exported"
         )
+    if run.detector is not None:
+        raise UserError(f"{cell.name}: a detector is no model of timm's; its backbone is exported as that of its own run")
     if not weights.is_file():
         raise UserError(f"{cell.name}: its weights are not at {weights} any more")
     if folder.exists():

@@ -1,4 +1,4 @@
-"""The runs that `status`, `cancel`, `logs` and `export` look at."""
+"""The runs that `status`, `cancel`, `logs`, `export` and `inspect` look at."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from families.spec import UserError
 if TYPE_CHECKING:
     from benchmark.execution.monitor import Monitor, Wanted
     from benchmark.execution.submissions import Submissions
-    from benchmark.spec.plan import Plan
+    from benchmark.spec.plan import Item, Plan
+    from benchmark.spec.run import Cell
 
 
 def work_folder_options(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,24 @@ def monitor_of(args: argparse.Namespace) -> Monitor:
 
     submissions = submissions_of(args.work)
     return Monitor(submissions.workspace, wanted_of(args, submissions), submissions)
+
+
+def finished_run(word: str, args: argparse.Namespace) -> tuple[Item, Cell, dict[str, Any]]:
+    """The finished run that a word names, the cell that it names it by, and its result. Raises
+    UserError for none, several, or one that is not finished; WeightsError for weights that are not
+    what it left."""
+    from benchmark.execution.monitor import find_run, names_cell
+    from benchmark.training.state_files import weights_of
+
+    monitor = monitor_of(args)
+    workspace, key = monitor.workspace, find_run(monitor, word)
+    item = next((item for (each, _), (item, _) in monitor.entries.items() if each == key), None)
+    payload = workspace.payload(key)
+    if workspace.run(key).weights.is_file():
+        weights_of(workspace, key)
+    if item is None or payload is None:
+        raise UserError(f"{word}: not finished in {args.work}, or of a protocol that has changed since")
+    return item, next((cell for cell in item.cells if names_cell(word, cell)), item.cells[0]), payload
 
 
 def submissions_of(work: Path) -> Submissions:

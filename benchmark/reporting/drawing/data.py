@@ -15,11 +15,12 @@ MANY_BUDGETS = 3  # from here on a study is drawn as curves over the budget
 
 
 def kind_of(board: Leaderboard) -> Literal["budgets", "variants", "plain"]:
-    """What a leaderboard varies: budgets, other variants of arms, or nothing."""
+    """What a leaderboard varies: budgets, other variants of arms, or nothing (as where all are
+    detectors)."""
     arms = [Arm.parse(name) for name in board.arms]
     if len({arm.budget for arm in arms}) >= MANY_BUDGETS:
         return "budgets"
-    return "variants" if board.long else "plain"
+    return "variants" if board.long and not all(arm.task for arm in arms) else "plain"
 
 
 def interval_of(gap: Estimate | None) -> dict[str, Any]:

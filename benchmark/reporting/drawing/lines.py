@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from benchmark.reporting.drawing.layout import WIDTH, panels, wrapped
 from benchmark.reporting.drawing.style import line_styles, named
 from benchmark.spec.arm import Arm
+from benchmark.storage.scores import WORDS
 
 
 def in_thousands(steps: pd.Series) -> tuple[pd.Series, str]:
@@ -21,15 +22,16 @@ def in_thousands(steps: pd.Series) -> tuple[pd.Series, str]:
 
 
 def draw_lines(data: pd.DataFrame, x: str, across: str, caption: str, budgets: bool = False) -> matplotlib.figure.Figure:
-    """A panel a teacher, a line an arm: mean top-1 on val over the column `x`, with its range over
+    """A panel a teacher, a line an arm: mean score on val over the column `x`, with its range over
     seeds as a shade. `budgets` are few points on a logarithmic axis, with their ranges as bars."""
     teachers, styles = list(dict.fromkeys(data["teacher"])), line_styles(sorted(dict.fromkeys(data["arm"]), key=_arm_order))
     columns = min(4, len(teachers))
     heights = [1.0 if columns == 4 else 1.9] * math.ceil(len(teachers) / columns)
     legend = [Line2D([], [], label=named(name).replace("\n", ", "), **style) for name, style in styles.items()]
+    word = WORDS["box_ap" if all(Arm.parse(name).task for name in styles) else "top1"]
     titles = [wrapped(teacher, (WIDTH - 0.8) / columns) for teacher in teachers]
     figure, every = panels(
-        len(teachers), columns, heights, caption, legend, across, "top-1 on val (%)", titles, sharex=True, sharey=True
+        len(teachers), columns, heights, caption, legend, across, f"{word} on val (%)", titles, sharex=True, sharey=True
     )
     for axes, teacher in zip(every, teachers, strict=True):
         for arm, own in data[data["teacher"] == teacher].groupby("arm", sort=False):

@@ -18,7 +18,7 @@ BOARDS = ("plain",)
 
 
 def of_board(board: Leaderboard) -> list[dict[str, Any]]:
-    """A row a teacher, arm and step: top-1 on val, mean and range over the runs."""
+    """A row a teacher, arm and step: score on val, mean and range over the runs."""
     rows = []
     for row, arm, results in run_rows(board):
         points: dict[int, list[float]] = {}
@@ -31,7 +31,7 @@ def of_board(board: Leaderboard) -> list[dict[str, Any]]:
 
 
 def draw(data: pd.DataFrame) -> matplotlib.figure.Figure:
-    """A panel a teacher, a line an arm: mean top-1 on val by step, and its range over seeds."""
+    """A panel a teacher, a line an arm: mean score on val by step, and its range over seeds."""
     steps, unit = in_thousands(data["step"])
     caption = (
         f"Protocol {data['protocol'].iloc[0]}. Lines: mean over the runs of an arm; shades: from the lowest run to the highest."

@@ -24,6 +24,7 @@ from benchmark.reporting.tables.claims import summary_of
 from benchmark.reporting.tables.published import published_table
 from benchmark.spec.arm import Arm
 from benchmark.storage.result_file import Provenance, Result
+from benchmark.storage.scores import WORDS, field_of
 from families.spec import UserError
 
 FOLDER = Path(__file__).parent
@@ -35,7 +36,7 @@ CELLS = (
 )  # fmt: skip
 GAPS = ("gap", "plain95_low", "plain95_high", "simultaneous95_low", "simultaneous95_high")
 RUNS = (
-    "protocol", "family", "size", "arm", "seed", "key", "score", "top1", "val", "shift", "curve", "kl", "dropped", "teacher",
+    "protocol", "family", "size", "arm", "seed", "key", "score", "test", "val", "shift", "curve", "kl", "dropped", "teacher",
     "seconds", "device", "made", "finished",
 )  # fmt: skip
 
@@ -95,12 +96,18 @@ def _board(board: Leaderboard) -> dict[str, Any]:
         "rows": [_row(board, row) for row in board.rows],
         "notes": list(board.notes),
         "measure": board.measure.word,
+        "metric": _metric(board),
         "footnote": board.footnote,
         "comparisons": board.comparisons,
         "runs": board.runs,
         "seeds": board.seeds,
         "cells": _cells(board, arms),
     }
+
+
+def _metric(board: Leaderboard) -> str:
+    """What its runs are scored by on a set."""
+    return next((WORDS[field_of(result.metrics.model_dump())] for result in board.results), board.measure.word)
 
 
 def finding_data(finding: Finding, published: PublishedFigures) -> dict[str, Any]:

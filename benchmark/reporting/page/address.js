@@ -27,7 +27,7 @@ function keepValid() {
   state.protocol = board.protocol;
   state.study = board.study;
   for (const [name, values] of Object.entries(choices())) if (!values.includes(state[name])) state[name] = "";
-  if (!COLUMNS.some((column) => column.name === state.sort)) state.sort = state.dir = "";
+  if (!columnsHere().some((column) => column.name === state.sort)) state.sort = state.dir = "";
   if (!board.findings?.some((finding) => finding.study === state.section)) state.section = "";
 }
 

@@ -18,6 +18,8 @@ const COLUMNS = [
   { name: "verdict", head: "Verdict", value: (cell) => rank(cell.kind), text: (cell) => cell.kind },
 ];
 
+const columnsHere = () => COLUMNS.filter(({ name }) => name !== "top1" || board.cells.some(({ top1 }) => known(top1)));
+
 function sorted(cells) {
   const column = COLUMNS.find((each) => each.name === state.sort);
   if (!column) return cells;
@@ -32,7 +34,7 @@ function sorted(cells) {
 
 function cellsBlock() {
   const caption = el("caption", { class: "hidden" }, `Every cell of ${board.title}`);
-  const head = [caption, el("thead", {}, el("tr", {}, COLUMNS.map(columnHead)))];
+  const head = [caption, el("thead", {}, el("tr", {}, columnsHere().map(columnHead)))];
   const save = button("Download CSV of what is shown", download, { id: "download" });
   return block("cells-block", "Every cell",
     `Score (${board.measure}) in %; gap, ± and the simultaneous 95 % interval in percentage points. Click a row for its teacher.`,
@@ -61,7 +63,7 @@ function drawCells(cells) {
   }
   const body = byId("cells").tBodies[0];
   body.replaceChildren(...cells.slice(0, shownRows).map(cellRow));
-  const none = el("td", { colspan: COLUMNS.length, class: "empty" }, "Nothing matches the filters.");
+  const none = el("td", { colspan: columnsHere().length, class: "empty" }, "Nothing matches the filters.");
   if (!cells.length) body.append(el("tr", {}, none));
   drawMore(cells);
 }
@@ -78,7 +80,7 @@ function drawMore(cells) {
 }
 
 function cellRow(cell) {
-  const [, ...rest] = COLUMNS;
+  const [, ...rest] = columnsHere();
   const first = el("th", { scope: "row" }, teacherButton(cell.family, cell.size, cell.arm, title(cell.family)));
   const open = (event) => {
     const marking = String(getSelection()) !== "";

@@ -2,10 +2,10 @@
 
 function runTable(runs, picked) {
   const shifts = unique(runs.flatMap((run) => Object.keys(run.shift)));
-  const texts = ["arm", "seed", "top-1", "val", ...shifts.map((name) => name.replaceAll("_", " ")), "seconds", "device", "file"];
+  const texts = ["arm", "seed", board.metric, "val", ...shifts.map((name) => name.replaceAll("_", " ")), "seconds", "device", "file"];
   const first = [...runs.filter((run) => run.arm === picked), ...runs.filter((run) => run.arm !== picked)];
   const lines = first.map((run) => el("tr", { class: run.arm === picked ? "picked" : null },
-    rowHead(armText(run.arm)), right(String(run.seed)), right(fixed(run.top1, 2)), right(fixed(run.val)),
+    rowHead(armText(run.arm)), right(String(run.seed)), right(fixed(run.test, 2)), right(fixed(run.val)),
     shifts.map((name) => right(fixed(run.shift[name]))), right(fixed(run.seconds)), td(run.device),
     td(fileLink(run, run.key.slice(0, 8)))));
   return scroller("Runs", tableHead(texts, (i) => i > 0 && i < 5 + shifts.length), lines, { id: "runs" });

@@ -31,7 +31,7 @@ function detail(row, family, arm) {
     el("div", { class: "title" }, el("h2", { id: "detail-title" }, `${title(family)} ${row.size}`), close),
     aboutTeacher(row, family, runs),
     el("h4", {}, "Arms"), armTable(row, family, arms, arm),
-    el("h4", {}, "Learning curves: top-1 on the validation split by step, a line a seed"), curves(family, row.size, arms, arm),
+    el("h4", {}, `Learning curves: ${board.metric} on the validation split by step, a line a seed`), curves(family, row.size, arms, arm),
     budgets(family, row.size, arms),
     byBlock(family, row.size, arms),
     el("h4", {}, "Runs"), runTable(runs, arm),
