@@ -9,6 +9,7 @@ claims speak of it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -30,6 +31,7 @@ from benchmark.spec.yaml_files import shipped
 from benchmark.storage.result_file import Result
 from families.spec import UserError
 
+IMAGENET = "imagenet"
 Place = tuple[str, str | None, Compared]  # of a comparison: test set, variant chosen on val, runs
 
 
@@ -65,8 +67,7 @@ def findings(
         counts |= dict.fromkeys(added, len(added))
     measured = [each.measured(counts) for each in asked]
     estimates = _estimates(name, [one for claims in measured for claim in claims for test in claim for one in test], tables)
-    imagenet = load_protocol("imagenet")
-    found = [each.finding(claims, estimates, imagenet) for each, claims in zip(asked, measured, strict=True)]
+    found = [each.finding(claims, estimates) for each, claims in zip(asked, measured, strict=True)]
     return tuple(sorted(found, key=lambda each: (_first_row(each), each.study)))
 
 
@@ -100,9 +101,7 @@ class _Asked:
         difference."""
         return [[self._measured(test, counts) for test in claim.tests] for claim in self.study.claims]
 
-    def finding(
-        self, measured: list[list[list[Measured]]], estimates: Mapping[Measured, Estimate], imagenet: tuple[str, Protocol]
-    ) -> Finding:
+    def finding(self, measured: list[list[list[Measured]]], estimates: Mapping[Measured, Estimate]) -> Finding:
         """The claims judged."""
 
         def whole(one: Measured) -> Measured:
@@ -112,7 +111,7 @@ class _Asked:
             Judged(
                 claim,
                 tuple(one for found in tests for one in judge([whole(each) for each in found], testable=not lacks)),
-                None if self.runs.name == imagenet[0] else _on_imagenet((self.name, self.study), claim, imagenet),
+                None if self.runs.name in dict(_of_imagenet()) else _on_imagenet((self.name, self.study), claim),
                 lacks,
             )
             for claim, tests in zip(self.study.claims, measured, strict=True)
@@ -129,7 +128,7 @@ class _Asked:
             limits=" ".join(self.study.limits.get(self.runs.name, "").split()),
             judged=tuple(judged),
             made={key: self.tables.made[key] for teacher, arm in sorted(used) for key in self.tables.keys[teacher][arm].values()},
-            commands=_commands(self.name, self.runs, teachers),
+            commands=_commands((self.name, self.study), self.runs, teachers),
         )
 
     def _differences(self, test: Test, teachers: Iterable[Teacher]) -> Iterator[tuple[str, Teacher, str, str | None]]:
@@ -222,11 +221,14 @@ def _estimates(protocol: str, measured: Iterable[Measured], tables: Tables) -> d
     return found
 
 
-def _commands(study: str, runs: Runs, teachers: Mapping[Teacher, Sequence[int]]) -> tuple[str, ...]:
-    """Commands that train these teachers' students with these seeds; without teachers, all."""
-    if study not in shipped("studies") or runs.name not in shipped("protocols"):
+def _commands(study: tuple[str, Study], runs: Runs, teachers: Mapping[Teacher, Sequence[int]]) -> tuple[str, ...]:
+    """Commands that train these teachers' students with these seeds; without teachers, all that the
+    protocol can have."""
+    if study[0] not in shipped("studies") or runs.name not in shipped("protocols"):
         return ()  # a file of the user's
-    words, ways = _command(study, runs.name, runs.protocol), dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]]()
+    if not teachers and not _has_arms(study, (runs.name, runs.protocol), PAPERS):
+        return ()
+    words, ways = _command(study[0], runs.name, runs.protocol), dict[tuple[tuple[str, ...], tuple[int, ...]], list[str]]()
     for family in dict.fromkeys(family for family, _ in teachers):
         own = {size: set(seeds) for (each, size), seeds in teachers.items() if each == family}
         seeds = set.intersection(*own.values()) or set.union(*own.values())
@@ -238,19 +240,34 @@ def _commands(study: str, runs: Runs, teachers: Mapping[Teacher, Sequence[int]])
     ) or (words,)
 
 
-def _command(study: str, name: str, protocol: Protocol) -> str:
+def _command(study: str, name: str, protocol: Protocol, folder: str | None = None) -> str:
     words = f"bench run --study {study}" + ("" if name == DEFAULT_PROTOCOL else f" --protocol {name}")
-    return words if protocol.data.is_embedded else f"{words} --data /data/{name}"
+    return words if protocol.data.is_embedded else f"{words} --data /data/{folder or name}"
 
 
-def _on_imagenet(study: tuple[str, Study], claim: Claim, imagenet: tuple[str, Protocol]) -> str | None:
+def _on_imagenet(study: tuple[str, Study], claim: Claim) -> str | None:
     if study[0] not in shipped("studies"):
         return None
     named = sorted({family for test in claim.tests for family in test.families or ()})
     chosen = ",".join(named) if all(test.families for test in claim.tests) else ""
-    try:
-        teachers = teachers_of(chosen or PAPERS, None, study[1].teachers)
-        plan = make_plan(*imagenet, *study, teachers[:1], imagenet[1].seeds[:1])
-    except UserError:
+    protocol = next((each for each in _of_imagenet() if _has_arms(study, each, chosen or PAPERS)), None)
+    if protocol is None:
         return None
-    return _command(study[0], *imagenet) + (f" --family {chosen}" if chosen else "") if plan.items else None
+    return _command(study[0], *protocol, folder=IMAGENET) + (f" --family {chosen}" if chosen else "")
+
+
+def _has_arms(study: tuple[str, Study], protocol: tuple[str, Protocol], chosen: str) -> bool:
+    """Whether a protocol can train arms of a study for the first of the chosen families."""
+    try:
+        teachers = teachers_of(chosen, None, study[1].teachers)
+        return bool(make_plan(*protocol, *study, teachers[:1], protocol[1].seeds[:1]).items)
+    except UserError:
+        return False
+
+
+@functools.cache
+def _of_imagenet() -> tuple[tuple[str, Protocol], ...]:
+    """Protocol imagenet, then those that add tasks to it."""
+    every = [load_protocol(name) for name in shipped("protocols")]
+    imagenet = next(each for each in every if each[0] == IMAGENET)
+    return imagenet, *(each for each in every if each[1].tasks and each[1].data == imagenet[1].data)

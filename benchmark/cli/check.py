@@ -50,7 +50,8 @@ def _check_data(args: argparse.Namespace) -> int:
 
     name, protocol = load_protocol(args.protocol)
     place = DataLocation(args.data, args.work.absolute(), cores())
-    parts = {"": protocol.data} | {part: each.data for part, each in (protocol.datasets | protocol.tasks).items()}
+    others = {part: each.data for part, each in (protocol.datasets | protocol.tasks).items()}
+    parts = {"": protocol.data} | {part: data for part, data in others.items() if not data.is_embedded}
     console, wrong = make_console(), []
     for part, settings in parts.items():
         told = f"{part} of protocol {name}" if part else f"protocol {name}"

@@ -29,7 +29,7 @@ def provenance(started: str, finished: str, data: str | None = None) -> dict[str
     """The record of this process's code, versions and machine."""
     import torch
 
-    others = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow")
+    others = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow", "pycocotools")
     return {
         **code_version(),
         "versions": {"python": platform.python_version(), PACKAGE: package_version()} | {name: version(name) for name in others},
