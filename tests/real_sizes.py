@@ -1,10 +1,12 @@
 """Every teacher at its real size: one training step of each arm through the command, on a CPU.
 
     python -m tests.real_sizes [--family deit3] [--sizes base] [--arms standard-copy,matched-distill] [--folder DIR]
+    python -m tests.real_sizes --family deit --sizes base --arms standard-copy+task=coco --pixels 512
 
 For each teacher a file of random weights is written in its official layout, loaded as `bench run` loads real ones, and one
-step of every arm is trained and evaluated on generated JPEGs. Prints a line a teacher; the exit code tells if any failed. Needs
-up to 15 GB of disk and 12 GB of memory for the large models, and some minutes for each of these.
+step of every arm is trained and evaluated on generated JPEGs; that of a detector on generated images in COCO's layout. Prints
+a line a teacher; the exit code tells if any failed. Needs up to 15 GB of disk and 12 GB of memory for the large models, and
+some minutes for each of these.
 """
 
 import argparse
@@ -22,10 +24,12 @@ import yaml
 from safetensors.torch import save_file
 
 import families
+from benchmark.spec.protocol import load_protocol
 from benchmark.spec.teachers import teachers_of
 from benchmark.storage.results import read_results
 
 from .conftest import perturbed
+from .data.test_coco import made
 from .families.test_weights import LAYOUTS
 from .jpegs import make_folder, wnids
 
@@ -34,8 +38,8 @@ ARMS = ("standard-none", "standard-copy", "standard-distill", "matched-none", "m
 ROOT = Path(__file__).parent.parent
 
 
-def make_data(folder, arms):
-    """The images, and a protocol of one step on them that is otherwise `imagenet`."""
+def make_data(folder, arms, pixels):
+    """The images, and a protocol of one step on them that is otherwise `imagenet`, with the detection of `coco_small`."""
     names = wnids(CLASSES)
     make_folder(folder / "images", {"train": 12, "validation": 6}, CLASSES, sizes=(180, 300))
     make_folder(folder / "images", {"imagenet-a": 4}, CLASSES, names={names[1]: 1, names[4]: 4}, sizes=(180, 300))
@@ -47,8 +51,16 @@ def make_data(folder, arms):
         "shifted": {"imagenet_a": {"path": "imagenet-a", "images": 4, "classes": 2}},
     }
     short = {"epochs": None, "steps": 1, "batch_size": 2}
+    made(folder / "coco")
+    detection = load_protocol("coco_small")[1].tasks["coco"].model_dump(mode="json")
+    detection["data"] |= {"num_classes": 10, "held_out": 2}
+    detection["data"]["train"]["images"], detection["data"]["test"]["images"] = 8, 3
+    detection["data"]["test"] |= {"folder": "test2017", "annotations": "annotations/instances_test2017.json"}
+    detection |= {"img_size": pixels, "evaluation_batch": 1, "curve_points": 1}
+    detection["recipe"] |= short | {"precision": "float32"}
     content = {
-        "extends": "imagenet", "data": data, "recipe": short | {"precision": "float32"}, "seeds": [0],
+        "extends": "imagenet", "data": data, "tasks": {"coco": detection},
+        "recipe": short | {"precision": "float32"}, "seeds": [0],
         "recipes": {"finetune": {**short, "lr": 1e-3, "warmup": 0, "weight_decay": 0.05, "layer_decay": 0.75, "drop_path": 0.1}},
         "curve_points": 1, "checkpoint_seconds": 1e9, "together": 1, "evaluation_batch": 3,
     }  # fmt: skip
@@ -97,10 +109,11 @@ def main():
     parser.add_argument("--family", default="all")
     parser.add_argument("--sizes")
     parser.add_argument("--arms", type=lambda words: words.split(","), default=ARMS, help="default: all")
+    parser.add_argument("--pixels", type=int, default=448, help="of a detector's images (default: 448)")
     parser.add_argument("--folder", type=Path, help="default: a temporary one")
     args = parser.parse_args()
     folder = args.folder or Path(tempfile.mkdtemp())
-    make_data(folder, args.arms)
+    make_data(folder, args.arms, args.pixels)
     failed = False
     for family, size in teachers_of(args.family, args.sizes):
         make_weights(family, size, folder / "weights")
