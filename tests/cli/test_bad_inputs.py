@@ -64,7 +64,7 @@ def wrong(value):
 
 
 TINY = outline(validated(Protocol, tiny_protocol(), "tiny").model_dump(mode="json"))
-IMAGES = outline(load_protocol("imagenet")[1].model_dump(mode="json"))
+IMAGES = outline(load_protocol("coco")[1].model_dump(mode="json"))
 IMAGES["recipe"] |= {"clip_grad": 1.0, "layer_decay": 0.75, "ema": 0.99, "drop_path": 0.1}
 STUDY = load_study("main")[1].model_dump(mode="json")
 STUDY["teachers"] |= {"families": ["deit"], "native": True}
