@@ -12,7 +12,7 @@ from benchmark.spec.run import Geometry, Run
 from benchmark.storage.result_file import Result
 
 PEAK, SHARE = 312e12, 0.4  # bfloat16 FLOP/s of an A100 (NVIDIA's data sheet); the share that training reaches: assumed
-ASSUMED = f"an A100 at {SHARE:.0%} of its bfloat16 peak, assumed; evaluation not counted"
+ASSUMED = f"an A100 at {SHARE:.0%} of its bfloat16 peak, assumed; evaluation and detectors' heads not counted"
 
 
 def forward_flops(geometry: Geometry, blocks: int | None = None, registers: int = 0) -> float:
@@ -106,7 +106,7 @@ def by_measurement(measured: Mapping[tuple[Geometry, bool], Mapping[str, Any]]) 
     def step_cost(run: Run) -> StepCost | None:
         geometry, matched = run.student.geometry, bool(run.student.components)
         known = measured.get((geometry, matched)) or measured.get((geometry, not matched))
-        if known is None:
+        if known is None or run.detector is not None:  # which was not measured
             return None
         method, origins = run.transfer.method, (known["provenance"]["code"],)
         if method == "none":

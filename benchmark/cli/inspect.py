@@ -58,7 +58,7 @@ def execute(args: argparse.Namespace) -> int:
     if (args.run is None) == (args.family is None):
         raise UserError("inspect takes --family NAME, or the RUN of a detector")
     for name in OF_DETECTORS if args.run is None else OF_TEACHERS:
-        if getattr(args, name) not in (None, False):
+        if getattr(args, name) is not None and getattr(args, name) is not False:
             raise UserError(f"--{name.replace('_', '-')} goes with {'the RUN of a detector' if args.run is None else '--family'}")
     return _teacher(args) if args.run is None else _detector(args)
 

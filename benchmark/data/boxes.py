@@ -12,7 +12,8 @@ from torch import Tensor
 Target: TypeAlias = dict[str, Any]
 """The objects of an image: `boxes` [n, 4] in pixels of the input (left, top, right, bottom),
 `labels` [n] from 1 on, `masks` [n, S, S] uint8; and what detections are told by: `image`, its number,
-`size`, its height and width before it was resized, and `scale`, the factor of that."""
+`size`, its height and width before it was resized, and `shown`, those of the part of the input that
+it fills (the rest is padding)."""
 Truth: TypeAlias = dict[str, Any]
 """True objects in COCO's format: `images`, `annotations`, and `categories` numbered from 1."""
 
@@ -38,4 +39,4 @@ def truth_of(targets: Sequence[Target], names: Sequence[str]) -> Truth:
             })  # fmt: skip
     images = [{"id": target["image"], "height": target["size"][0], "width": target["size"][1]} for target in targets]
     categories = [{"id": number, "name": name} for number, name in enumerate(names, 1)]
-    return {"images": images, "annotations": objects, "categories": categories}
+    return {"info": {}, "images": images, "annotations": objects, "categories": categories}

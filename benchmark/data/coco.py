@@ -24,8 +24,8 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from benchmark.data import Checked, DataLocation, part_of
 from benchmark.data.augmentation import seeded
-from benchmark.data.boxes import Target, Truth, on_device
-from benchmark.data.coco_files import Annotated
+from benchmark.data.boxes import Target, Truth
+from benchmark.data.coco_files import Annotated, is_learnt, segmentation_of
 from benchmark.data.image_files import some
 from benchmark.data.images import held_out_of, shuffled
 from benchmark.data.loading import drawn, loader
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from benchmark.spec.recipe import Normalisation, Recipe
 
 BoxBatch = tuple[Tensor, list[Target]]
+OBJECTS = ("boxes", "labels", "masks")  # tensors of a target
 
 
 def load(settings: Settings, place: DataLocation, img_size: int, normalisation: Normalisation) -> CocoImages:
@@ -47,15 +48,15 @@ def load(settings: Settings, place: DataLocation, img_size: int, normalisation: 
 
 def check(settings: Settings, place: DataLocation, progress: Callable[[str, int, int], None]) -> Checked:
     """Check all files, and decode all images and masks once. Raises UserError, one line."""
-    digests = {}
-    for name, part in (("train", settings.train), ("test", settings.test)):
-        found = Annotated(settings, part, place)
+    digests, parts = {}, CocoImages(settings, place, 1).parts
+    for name in ("train", "test"):
+        found = parts[name][0]
         text = json.dumps(found.listing())
         digest = digests[name] = hashlib.sha256(text.encode()).hexdigest()[:16]
         done = place.work / "data" / f"{digest}.json" if place.work else None
         if done is not None and done.exists():
             continue
-        complaints = found.complaints(partial(progress, name))
+        complaints = found.complaints(place.workers, partial(progress, name))
         if complaints:
             raise UserError(
                 f"{found.folder}: {len(complaints)} of {len(found.images)} images are of no use: {some(complaints, 3)}"
@@ -73,13 +74,15 @@ class CocoImages:
         self.settings, self.place, self.img_size, self.num_classes = settings, place, img_size, settings.num_classes
         train, test = (Annotated(settings, part, place) for part in (settings.train, settings.test))
         rest, held_out = held_out_of(len(train.images), settings.held_out)
-        shown = [number for number in rest.tolist() if any(_learnt(each) for each in train.objects[train.images[number]["id"]])]
         self.parts = {
-            "train": (train, torch.tensor(shown, dtype=torch.int64)),
+            "train": (train, rest[torch.from_numpy(train.learnt)[rest]]),
             "val": (train, held_out),
             "test": (test, torch.arange(len(test.images))),
         }
         self.loader = partial(loader, collate_fn=_collated)
+        for name, (source, images) in self.parts.items():
+            if not source.learnt[images.numpy()].any():
+                raise UserError(f"{source.path}: no object to be found in {name}, which has {len(images)} images")
 
     def train(self, stream: str, recipe: Recipe, start: int) -> Iterator[BoxBatch]:
         """Batches from step `start` on, this rank's part. Raises UserError for a batch larger than
@@ -98,14 +101,18 @@ class CocoImages:
     def truth(self, name: str) -> Truth:
         """The true objects of an evaluation set, with categories numbered from 1."""
         source, images = self.parts[name]
-        told = [source.images[number] for number in images.tolist()]
-        objects = [
-            each | {"category_id": source.labels[each["category_id"]], "iscrowd": each.get("iscrowd", 0), "area": _area(each)}
-            for image in told
-            for each in source.objects[image["id"]]
-        ]
+        objects: list[dict[str, Any]] = []
+        for number in images.tolist():
+            image = source.images[number]["id"]
+            for each in source.objects(number):  # their own ids may be 0, which is no object's for pycocotools
+                objects.append({
+                    "id": len(objects) + 1, "image_id": image, "category_id": source.labels[each["category_id"]],
+                    "bbox": each["bbox"], "area": _area(each), "iscrowd": each.get("iscrowd") or 0,
+                    "segmentation": segmentation_of(each),
+                })  # fmt: skip
         categories = [{"id": number, "name": each["name"]} for number, each in enumerate(source.categories, 1)]
-        return {"images": told, "annotations": objects, "categories": categories}
+        told = [source.images[number] for number in images.tolist()]
+        return {"info": {}, "images": told, "annotations": objects, "categories": categories}
 
     def evaluate(self, name: str, batch_size: int) -> Iterator[BoxBatch]:
         """Batches of a set, this rank's, without their objects."""
@@ -116,9 +123,23 @@ class CocoImages:
         return self._moved(drawn(self.loader(Views(source, self.img_size), self.place.workers, batch_sampler=mine)))
 
     def _moved(self, batches: Iterator[Any]) -> Iterator[BoxBatch]:
+        """Batches of `_collated` on the device, with pixels in 0..1."""
         device = self.place.device
-        for images, targets in batches:
-            yield images.to(device, non_blocking=True), [on_device(target, device) for target in targets]
+        for (images, joint), told in batches:
+            pixels = images.to(device, non_blocking=True).float() / 255
+            if joint is None:
+                yield pixels, told
+                continue
+            counts = [each["count"] for each in told]
+            parts = {name: values.to(device, non_blocking=True).split(counts) for name, values in joint.items()}
+            yield (
+                pixels,
+                [
+                    {name: value for name, value in each.items() if name != "count"}
+                    | {name: values[number] for name, values in parts.items()}
+                    for number, each in enumerate(told)
+                ],
+            )
 
 
 class Views(Indexed[tuple[Tensor, Target]]):
@@ -137,21 +158,22 @@ class Views(Indexed[tuple[Tensor, Target]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Target]:
         number = key[1]
-        image, told = self.source.image(number), self.source.images[number]
-        target: Target = {"image": told["id"], "size": (image.height, image.width)}
+        image = self.source.image(number)
+        target: Target = {"image": self.source.images[number]["id"], "size": (image.height, image.width)}
         if self.stream is None:
-            pixels, target["scale"] = resized(image, self.img_size / max(image.size))
-            return placed(pixels, self.img_size), target
-        objects = [each for each in self.source.objects[told["id"]] if _learnt(each)]
+            pixels = resized(image, self.img_size / max(image.size))
+            return placed(pixels, self.img_size), target | {"shown": tuple(pixels.shape[1:])}
+        objects = [each for each in self.source.objects(number) if is_learnt(each)]
         masks = torch.stack([self.source.mask(number, each) for each in objects])
         labels = torch.tensor([self.source.labels[each["category_id"]] for each in objects])
         with seeded(self.stream, *key):
             factor = 1.0 if self.jitter is None else float(torch.empty(()).uniform_(*self.jitter))
-            pixels, target["scale"] = resized(image, factor * self.img_size / max(image.size))
+            pixels = resized(image, factor * self.img_size / max(image.size))
             masks = F.interpolate(masks[None], size=pixels.shape[1:], mode="nearest-exact")[0]
             top, left = (int(torch.rand(()) * (max(0, side - self.img_size) + 1)) for side in pixels.shape[1:])
             if torch.rand(()) < self.hflip:
                 pixels, masks = pixels.flip(-1), masks.flip(-1)
+        target["shown"] = tuple(min(side, self.img_size) for side in pixels.shape[1:])
         pixels, masks = (placed(each[:, top:, left:], self.img_size) for each in (pixels, masks))
         seen = (masks > 0).flatten(1).any(1)
         masks, labels = masks[seen], labels[seen]
@@ -159,10 +181,11 @@ class Views(Indexed[tuple[Tensor, Target]]):
         return pixels, target | {"boxes": boxes, "labels": labels, "masks": masks}
 
 
-def resized(image: Image.Image, factor: float) -> tuple[Tensor, float]:
-    """An image [3, H, W] in 0..1, larger by the factor (antialiased, bilinear), and the factor."""
+def resized(image: Image.Image, factor: float) -> Tensor:
+    """An image [3, H, W], uint8, larger by the factor (antialiased, bilinear)."""
     size = [max(1, round(side * factor)) for side in image.size]
-    return pil_to_tensor(image.resize((size[0], size[1]), Image.Resampling.BILINEAR)).float() / 255, factor
+    pixels: Tensor = pil_to_tensor(image.resize((size[0], size[1]), Image.Resampling.BILINEAR))
+    return pixels
 
 
 def placed(values: Tensor, side: int) -> Tensor:
@@ -171,14 +194,17 @@ def placed(values: Tensor, side: int) -> Tensor:
     return F.pad(cut, (0, side - cut.shape[2], 0, side - cut.shape[1]))
 
 
-def _learnt(found: dict[str, Any]) -> bool:
-    """Whether an object is learnt from: no crowd, and with an area."""
-    return not found.get("iscrowd", 0) and found["bbox"][2] > 0 and found["bbox"][3] > 0
-
-
 def _area(found: dict[str, Any]) -> float:
-    return float(found.get("area", found["bbox"][2] * found["bbox"][3]))
+    area = found.get("area")
+    return float(found["bbox"][2] * found["bbox"][3] if area is None else area)
 
 
-def _collated(samples: list[tuple[Tensor, Target]]) -> BoxBatch:
-    return torch.stack([pixels for pixels, _ in samples]), [target for _, target in samples]
+def _collated(samples: list[tuple[Tensor, Target]]) -> tuple[tuple[Tensor, dict[str, Tensor] | None], list[Target]]:
+    """Images [B, 3, S, S], the objects of all of them in one tensor a field (a file of shared memory
+    each), and the rest of each target with the number of its objects."""
+    images, targets = torch.stack([pixels for pixels, _ in samples]), [target for _, target in samples]
+    if "masks" not in targets[0]:
+        return (images, None), targets
+    joint = {name: torch.cat([target[name] for target in targets]) for name in OBJECTS}
+    rest = [{name: value for name, value in target.items() if name not in OBJECTS} for target in targets]
+    return (images, joint), [each | {"count": len(target["labels"])} for each, target in zip(rest, targets, strict=True)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import math
+import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,22 +15,56 @@ import torch
 from PIL import Image
 from pycocotools import mask as rle  # type: ignore[import-untyped]
 from torch import Tensor
+from torch.utils.data import Dataset as Indexed
 
 from benchmark.data import DataLocation
+from benchmark.data.image_checks import DECODED_AT_ONCE
 from benchmark.data.image_files import ensure_equal, ensure_regular, root_of, some
-from families.spec import UserError, one_line
+from benchmark.data.loading import loader
+from families.spec import UserError, one_line, quoted
 
 if TYPE_CHECKING:
     from benchmark.spec.detection import AnnotatedImages
     from benchmark.spec.detection import Coco as Settings
 
 Record = dict[str, Any]
-NEEDED = {
-    "images": ("id", "file_name", "height", "width"),
-    "annotations": ("id", "image_id", "category_id", "bbox"),
-    "categories": ("id", "name"),
-}
+Kind = Callable[[Any], bool]
+OBJECT = ("id", "category_id", "bbox", "area", "iscrowd", "segmentation")  # what is kept of an annotation
 SLACK = 1.0  # pixels that a box may lie outside its image; COCO's own boxes do by rounding
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _inside(value: Any) -> bool:
+    """Whether it is a path within a folder."""
+    return isinstance(value, str) and bool(value) and not Path(value).is_absolute() and ".." not in Path(value).parts
+
+
+def _box(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_number, value)) and min(value[2:]) >= 0
+
+
+MOST_PIXELS = 10**6  # a side
+WHOLE: tuple[Kind, str] = (_whole, "a whole number")
+SIDE: tuple[Kind, str] = (lambda value: _whole(value) and 0 < value <= MOST_PIXELS, "a number of pixels")
+NEEDED: dict[str, dict[str, tuple[Kind, str]]] = {
+    "images": {"id": WHOLE, "file_name": (_inside, "a path in the folder of images"), "height": SIDE, "width": SIDE},
+    "annotations": {
+        "id": WHOLE, "image_id": WHOLE, "category_id": WHOLE, "bbox": (_box, "[left, top, width, height]"),
+    },
+    "categories": {"id": WHOLE, "name": (lambda value: isinstance(value, str), "text")},
+}  # fmt: skip
+OPTIONAL: dict[str, tuple[Kind, str]] = {
+    "area": (lambda value: _number(value) and value >= 0, "a number of pixels"),
+    "iscrowd": (lambda value: _whole(value) and value in (0, 1), "0 or 1"),
+    "segmentation": (lambda value: isinstance(value, list | dict), "polygons or a run-length encoding"),
+}
 
 
 class Annotated:
@@ -42,38 +78,40 @@ class Annotated:
         root = root_of(place)
         self.folder, self.path = root / part.folder, root / part.annotations
         content = _read(self.path)
-        self.images = sorted(content["images"], key=lambda each: each["id"])
+        kept = NEEDED["images"]
+        self.images = [{name: each[name] for name in kept} for each in sorted(content["images"], key=lambda each: each["id"])]
         self.categories = sorted(content["categories"], key=lambda each: each["id"])
         self.labels = {each["id"]: number for number, each in enumerate(self.categories, 1)}
         ensure_equal(str(self.path), "categories", len(self.categories), settings.num_classes)
         ensure_equal(str(self.path), "images", len(self.images), part.images)
         if not self.folder.is_dir():
             raise UserError(f"{self.folder}: no such folder of images")
-        self.objects: dict[int, list[Record]] = {each["id"]: [] for each in self.images}
-        sizes = {each["id"]: (each["width"], each["height"]) for each in self.images}
+        objects: list[list[Record]] = [[] for _ in self.images]
+        places = {each["id"]: number for number, each in enumerate(self.images)}
         for each in content["annotations"]:
-            self._ensure_valid(each, sizes)
-            self.objects[each["image_id"]].append(each)
+            self._ensure_valid(each, places)
+            objects[places[each["image_id"]]].append({name: each[name] for name in OBJECT if name in each})
+        packed = [pickle.dumps(each) for each in objects]  # loaders would copy lists, as they count references
+        self.packed = np.frombuffer(b"".join(packed), dtype=np.uint8)
+        self.ends = np.cumsum([len(each) for each in packed])
+        self.learnt = np.array([any(map(is_learnt, each)) for each in objects])
 
-    def _ensure_valid(self, found: Record, sizes: dict[int, tuple[float, float]]) -> None:
+    def objects(self, number: int) -> list[Record]:
+        """The annotations of an image."""
+        start = self.ends[number - 1] if number else 0
+        found: list[Record] = pickle.loads(self.packed[start : self.ends[number]].tobytes())
+        return found
+
+    def _ensure_valid(self, found: Record, places: Mapping[int, int]) -> None:
         where = f"{self.path}: annotation {found['id']}"
-        if found["image_id"] not in sizes:
+        if found["image_id"] not in places:
             raise UserError(f"{where}: of image {found['image_id']}, which is not listed")
         if found["category_id"] not in self.labels:
             raise UserError(f"{where}: of category {found['category_id']}, which is not listed")
-        box = found["bbox"]
-        if not isinstance(box, list) or len(box) != 4 or not all(isinstance(each, int | float) for each in box):
-            raise UserError(f"{where}: its bbox is not [left, top, width, height]")
-        left, top, width, height = box
-        across, down = sizes[found["image_id"]]
-        if (
-            width < 0
-            or height < 0
-            or left < -SLACK
-            or top < -SLACK
-            or left + width > across + SLACK
-            or top + height > down + SLACK
-        ):
+        left, top, width, height = box = found["bbox"]
+        told = self.images[places[found["image_id"]]]
+        across, down = told["width"], told["height"]
+        if left < -SLACK or top < -SLACK or left + width > across + SLACK or top + height > down + SLACK:
             raise UserError(f"{where}: its box {box} lies outside its image of {across} x {down} pixels")
 
     def image(self, number: int) -> Image.Image:
@@ -96,12 +134,7 @@ class Annotated:
         """The mask of an object, [H, W] uint8; its box where it has no segmentation."""
         told = self.images[number]
         height, width = told["height"], told["width"]
-        given = found.get("segmentation")
-        if not given:
-            left, top, across, down = found["bbox"]
-            mask = torch.zeros(height, width, dtype=torch.uint8)
-            mask[max(0, round(top)) : round(top + down), max(0, round(left)) : round(left + across)] = 1
-            return mask
+        given = segmentation_of(found)
         try:
             if isinstance(given, list):
                 given = rle.merge(rle.frPyObjects(given, height, width))
@@ -123,18 +156,46 @@ class Annotated:
         sizes = [(each["file_name"], _bytes(self.folder / each["file_name"])) for each in self.images]
         return [hashlib.sha256(self.path.read_bytes()).hexdigest(), sizes]
 
-    def complaints(self, progress: Callable[[int, int], None]) -> list[str]:
-        """What is wrong with each image and mask, decoded in full."""
-        found = []
-        for number, told in enumerate(self.images):
-            try:
-                self.image(number)
-                for each in self.objects[told["id"]]:
-                    self.mask(number, each)
-            except UserError as error:
-                found.append(str(error))
-            progress(number + 1, len(self.images))
+    def complaints(self, workers: int, progress: Callable[[int, int], None]) -> list[str]:
+        """What is wrong with each image and its masks, decoded in full by so many processes."""
+        found, done = [], 0
+        for batch in loader(Complaints(self), workers, batch_size=DECODED_AT_ONCE, collate_fn=list):
+            found += [each for each in batch if each]
+            done += len(batch)
+            progress(done, len(self.images))
         return found
+
+
+class Complaints(Indexed[str]):
+    """The error of each image or of its masks; empty where all can be decoded."""
+
+    def __init__(self, source: Annotated) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source.images)
+
+    def __getitem__(self, number: int) -> str:
+        try:
+            self.source.image(number)
+            for each in self.source.objects(number):
+                self.source.mask(number, each)
+        except UserError as error:
+            return str(error)
+        return ""
+
+
+def is_learnt(found: Record) -> bool:
+    """Whether an object is learnt from: no crowd, and with an area."""
+    return not found.get("iscrowd") and found["bbox"][2] > 0 and found["bbox"][3] > 0
+
+
+def segmentation_of(found: Record) -> Any:
+    """The segmentation of an object; where it has none, its box as a polygon."""
+    if found.get("segmentation"):
+        return found["segmentation"]
+    left, top, width, height = found["bbox"]
+    return [[left, top, left + width, top, left + width, top + height, left, top + height]]
 
 
 def _bytes(path: Path) -> int:
@@ -148,16 +209,25 @@ def _read(path: Path) -> Record:
     except (OSError, ValueError, RecursionError) as error:
         told = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         raise UserError(f"{path}: no annotations in COCO's format: {told}") from None
-    for section, names in NEEDED.items():
+    for section, kinds in NEEDED.items():
         records = content.get(section) if isinstance(content, dict) else None
         if not isinstance(records, list):
             raise UserError(f"{path}: no annotations in COCO's format: there is no list of {section}")
         for record in records:
-            missing = [name for name in names if not isinstance(record, dict) or name not in record]
-            if missing:
-                raise UserError(f"{path}: one of its {section} has no {some(missing)}")
+            _ensure_fields(f"{path}: one of its {section}", record, kinds, OPTIONAL if section == "annotations" else {})
         ids = [record["id"] for record in records]
-        if len(set(map(str, ids))) < len(ids):
+        if len(set(ids)) < len(ids):
             raise UserError(f"{path}: two of its {section} have the same id")
     found: Record = content
     return found
+
+
+def _ensure_fields(where: str, record: Any, needed: Mapping[str, Any], optional: Mapping[str, Any]) -> None:
+    missing = [name for name in needed if not isinstance(record, dict) or name not in record]
+    if missing:
+        raise UserError(f"{where} has no {some(missing)}")
+    if _whole(record["id"]):
+        where = f"{where}, {record['id']}"
+    for name, (fits, told) in {**needed, **optional}.items():
+        if name in record and not fits(record[name]) and not (name in optional and record[name] is None):
+            raise UserError(f"{where}: its {name} is not {told}: {quoted(str(record[name]))}")

@@ -110,5 +110,5 @@ class DigitBoxes:
             boxes = masks_to_boxes(whole) + torch.tensor([0.0, 0.0, 1.0, 1.0])  # torchvision's ends with the last pixel
             labels = 1 + self.answers[which[number, : len(masks)]]
             targets.append({"boxes": boxes, "labels": labels, "masks": whole, "image": number,
-                            "size": (self.img_size, self.img_size), "scale": 1.0})  # fmt: skip
+                            "size": (self.img_size, self.img_size), "shown": (self.img_size, self.img_size)})  # fmt: skip
         return images, targets

@@ -70,6 +70,7 @@ def place_named(name: str, data: Any, place: DataLocation) -> DataLocation:
     embedded, torchvision names it, or it is the protocol's own (""). Raises UserError without one."""
     if not name or place.root is None or data.is_embedded or (isinstance(data, Images) and data.torchvision):
         return place
+    name = getattr(data, "folder", "") or name
     known = [folder / name for folder in (place.root, place.root.absolute().parent)]
     found = next((folder for folder in known if folder.is_dir()), None)
     if found is None:

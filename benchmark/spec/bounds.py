@@ -38,6 +38,7 @@ STEPS = Whole(1, 10**9)
 BATCH = Whole(1, 2**20)  # images
 IMAGES = Whole(1, 10**10)
 CLASSES = Whole(2, 10**6)
+CATEGORIES = Whole(1, CLASSES.most)
 PIXELS = Whole(1, 8192)  # of a side
 WIDTH = Whole(1, 2**16)  # of tokens
 DEPTH = Whole(1, 1024)  # blocks

@@ -9,8 +9,11 @@ from pydantic import Field, model_validator
 from benchmark.spec import bounds
 from benchmark.spec.data_sets import EVALUATION_SETS, Described
 from benchmark.spec.recipe import Recipe, with_steps
-from benchmark.spec.records import NUMBER, BatchSize, ClassCount, Fraction, ImageCount, Pixels, Points, Positive, Record, Width
+from benchmark.spec.records import NUMBER, BatchSize, Fraction, ImageCount, Pixels, Points, Positive, Record, Width
 from families.spec import UnknownName
+
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=100)]
+Categories = Annotated[int, NUMBER, Field(ge=bounds.CATEGORIES.least, le=bounds.CATEGORIES.most)]
 
 
 class Detector(Record):
@@ -113,7 +116,8 @@ class CocoTraining(Record):
     """What is trained on of `Coco`."""
 
     name: Literal["coco"]
-    num_classes: ClassCount
+    folder: str
+    num_classes: Categories
     train: AnnotatedImages
     held_out: int = 0
     jitter: tuple[Positive, Positive] | None = None
@@ -121,9 +125,10 @@ class CocoTraining(Record):
 
 
 class Coco(Record):
-    """Images and annotations in COCO's layout (Lin et al. 2014, arXiv 1405.0312), in `--data DIR`.
+    """Images and annotations in COCO's layout (Lin et al. 2014, arXiv 1405.0312).
 
     Attributes:
+        folder: that they lie in, in or beside `--data DIR`; by default it has the task's name.
         num_classes: categories of the annotation files.
         train, test: see `AnnotatedImages`; training images without a box are left out.
         held_out: training images that are val; which ones is a function of their ids.
@@ -133,7 +138,8 @@ class Coco(Record):
     """
 
     name: Literal["coco"]
-    num_classes: ClassCount
+    folder: FolderName = ""
+    num_classes: Categories
     train: AnnotatedImages
     test: AnnotatedImages
     held_out: Annotated[int, NUMBER, Field(ge=1, le=bounds.IMAGES.most)]
@@ -172,8 +178,16 @@ class Coco(Record):
         if name not in EVALUATION_SETS:
             raise UnknownName("evaluation set", name, EVALUATION_SETS)
         if name == "val":
-            return {"set": self.train.annotations, "images": self.held_out, "held_out": True}
-        return {"set": self.test.annotations, "images": self.test.images}
+            return {"set": f"{self.folder}/{self.train.annotations}", "images": self.held_out, "held_out": True}
+        return {"set": f"{self.folder}/{self.test.annotations}", "images": self.test.images}
+
+
+def in_folder(name: str, task: Any) -> Any:
+    """The content of a task, with the folder of data in COCO's layout that does not name its own."""
+    data = task.get("data") if isinstance(task, dict) else None
+    if not isinstance(data, dict) or data.get("name") != "coco" or data.get("folder"):
+        return task
+    return task | {"data": data | {"folder": name}}
 
 
 class DetectionTask(Record):

@@ -214,8 +214,8 @@ def plan_of_cells(protocol: Protocol, cells: Sequence[Cell]) -> Plan:
 
 def with_evaluations(plan: Plan, names: Sequence[str], of: Collection[str] = ()) -> Plan:
     """The plan with evaluations of its runs, or of those in `of` (keys): on sets by name, `features`
-    and `teacher_features`. Sets of other data than a run's are left out. Raises UnknownName for a
-    set that no run has."""
+    and `teacher_features`. Sets of other data than a run's, and features of detectors, are left
+    out. Raises UnknownName for a set that no run has."""
     items = dict(plan.items)
     trained = [item for item in plan.items.values() if item.evaluation is None and (not of or item.key in of)]
     known = dict.fromkeys(name for item in trained for name in ("test", *item.run.settings.data.shifted_sets))
@@ -232,6 +232,8 @@ def with_evaluations(plan: Plan, names: Sequence[str], of: Collection[str] = ())
 
 
 def _evaluation(run: Run, name: str) -> Evaluation | None:
+    if name in (FEATURES, TEACHER_FEATURES) and run.detector is not None:
+        return None
     if name == FEATURES:
         return of_features(run)
     if name == TEACHER_FEATURES:

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from benchmark.spec import bounds
 from benchmark.spec.arm import Loss
 from benchmark.spec.data_sets import CuedDigits, Images
-from benchmark.spec.detection import DetectionTask
+from benchmark.spec.detection import DetectionTask, in_folder
 from benchmark.spec.recipe import Normalisation, Recipe, with_steps
 from benchmark.spec.records import (
     NUMBER,
@@ -179,6 +179,8 @@ class Protocol(Record):
                 name: each.get("data", each) if isinstance(each, dict) else each for name, each in content["datasets"].items()
             }
             found = found | {"datasets": {name: own | {"data": data} for name, data in blocks.items()}}
+        if isinstance(content.get("tasks"), dict):
+            found = found | {"tasks": {name: in_folder(name, task) for name, task in content["tasks"].items()}}
         return found
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from benchmark.spec.arm import Reinit
 from benchmark.spec.data_sets import FEATURE_SCORES, TEACHER_SCORES
@@ -27,6 +27,7 @@ from benchmark.storage.scores import (
     AnyPoint,
     AnySetScore,
     BoxEvaluationRecord,
+    BoxMetrics,
     BoxScore,
     EvaluationRecord,
     NotNegative,
@@ -142,6 +143,12 @@ class Result(Payload):
     key: str
     run: Labelled
     sha256: str = ""
+
+    @model_validator(mode="after")
+    def _scored_as_what_it_is(self) -> Result:
+        if any(isinstance(each, BoxMetrics) != (self.run.detector is not None) for each in (self.metrics, self.val)):
+            raise ValueError("metrics and val are average precisions of a detector, and of nothing else")
+        return self
 
     def is_of(self, run: Run) -> bool:
         """Whether it is of this run, validated on the set that the run names."""

@@ -119,7 +119,7 @@ def look(run: Run, workspace: Workspace, weights: Path, place: DataLocation, num
                 (each for each in tally.found if each["image_id"] == target["image"] and each["score"] >= least),
                 key=lambda each: -float(each["score"]),
             )
-            height, width = (max(1, round(side * target["scale"])) for side in target["size"])
+            height, width = target["shown"]
             seen.append(Seen(
                 number, str(true.imgs[target["image"]].get("file_name", "")),
                 images[number - first, :, :height, :width].cpu(), target["size"],
@@ -174,6 +174,7 @@ def _plain(one: Mapping[str, Any]) -> dict[str, Any]:
 
 def show(title: str, seen: Sequence[Seen], console: Console) -> None:
     """Print the detections, a row each."""
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, header_style="bold")
@@ -181,9 +182,9 @@ def show(title: str, seen: Sequence[Seen], console: Console) -> None:
         table.add_column(name, justify="left" if name in ("image", "true objects", "detected", "box") else "right")
     for each in seen:
         true = ", ".join(one["category"] for one in each.true)
-        rows = [(one["category"], f"{one['score']:.2f}", _box(one), f"{one['iou']:.2f}") for one in each.found]
+        rows = [(escape(one["category"]), f"{one['score']:.2f}", _box(one), f"{one['iou']:.2f}") for one in each.found]
         for number, row in enumerate(rows or [("nothing", "", "", "")]):
-            table.add_row(*((f"{each.number} {each.name}", true) if number == 0 else ("", "")), *row)
+            table.add_row(*((f"{each.number} {escape(each.name)}", escape(true)) if number == 0 else ("", "")), *row)
         table.add_section()
     console.print(table)
     console.print(

@@ -239,15 +239,15 @@ class Site:
         self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
         is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
     ) -> Tensor:  # fmt: skip
-        """Stands in for scaled_dot_product_attention. Raises ValueError for causal or grouped-query
-        attention."""
+        """Stands in for scaled_dot_product_attention. Raises ValueError for causal or grouped ones."""
         if is_causal or enable_gqa:
             raise ValueError("causal and grouped-query attention have no route")
         self.calls += 1
         if self.on_values is not None:
             return self.on_values(v, dropout_p)
         if self.window is not None:
-            attn_mask = self.window.to(q) + (0 if attn_mask is None else attn_mask)
+            window = self.window = self.window.to(q)  # kept where it is needed: it is large
+            attn_mask = window if attn_mask is None else window + attn_mask
         own = Route(q, k, attn_mask, q.shape[-1] ** -0.5 if scale is None else scale)
         return own.attend(v, dropout_p) if self.on_route is None else self.on_route(own, v, dropout_p)
 

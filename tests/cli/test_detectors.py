@@ -89,7 +89,7 @@ def test_a_folder_of_cocos_layout_from_check_to_results(shapes, bench):
     found = {each.cell.arm: each for each in results if each.run.detector is not None}
     assert not rejected and found.keys() == {f"standard-{how}+task=shapes" for how in ("none", "copy", "distill")}
     for each in found.values():
-        assert each.metrics.on == {"set": "annotations/instances_test2017.json", "images": 3} and each.provenance.data
+        assert each.metrics.on == {"set": f"shapes/{TRAIN}".replace("train", "test"), "images": 3} and each.provenance.data
         assert len(each.curve) == 2 and each.run.backbone.run in {other.key for other in results}
     board = (shapes / "reports" / "tiny-few.csv").read_text().splitlines()
     assert {line.split(",")[3] for line in board[1:]} == set(found)

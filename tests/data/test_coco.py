@@ -13,8 +13,9 @@ from benchmark import data
 from benchmark.data import DataLocation
 from benchmark.data.coco import placed, resized
 from benchmark.data.digit_boxes import DigitBoxes
-from benchmark.spec.detection import Coco
+from benchmark.spec.detection import Coco, in_folder
 from benchmark.spec.recipe import Recipe
+from benchmark.training.detection.scoring import average_precision
 from families.spec import UserError
 
 RECIPE = Recipe(steps=4, batch_size=2, lr=1e-3, warmup=0, weight_decay=0)
@@ -88,9 +89,9 @@ def test_files_are_read_as_they_are(folder):
     assert [len(images) for images, _ in batches] == [2, 1]
     images, targets = batches[0]
     original = Image.open(folder / "test2017" / f"{0:012}.png")
-    assert targets[0] == {"image": 100, "size": (48, 64), "scale": 0.5}
-    wanted, _ = resized(original, 0.5)
-    assert wanted.shape == (3, 24, 32) and torch.equal(images[0], placed(wanted, 32)) and not images[0][:, 24:].any()
+    assert targets[0] == {"image": 100, "size": (48, 64), "shown": (24, 32)}
+    wanted = resized(original, 0.5)
+    assert wanted.shape == (3, 24, 32) and torch.equal(images[0], placed(wanted, 32) / 255) and not images[0][:, 24:].any()
     truth = dataset.truth("test")
     assert {each["category_id"] for each in truth["annotations"]} <= set(range(1, 11)) and len(truth["images"]) == 3
     names = {each["id"]: each["name"] for each in truth["categories"]}
@@ -115,15 +116,16 @@ def test_training_images_are_a_function_of_stream_epoch_and_image(folder):
     late = next(again)
     assert torch.equal(batches[7][0], late[0]) and torch.equal(batches[7][1][0]["masks"], late[1][0]["masks"])
     assert torch.equal(batches[0][0], next(others)[0])
-    scales = set()
+    shown = set()
     for images, targets in batches:
         for image, target in zip(images, targets, strict=True):
-            scales.add(round(target["scale"], 3))
+            shown.add(target["shown"])
+            assert not image[:, target["shown"][0] :].any() and not image[:, :, target["shown"][1] :].any()
             assert image.shape == (3, SIDE, SIDE) and target["masks"].shape[1:] == (SIDE, SIDE)
             for (left, top, right, bottom), mask in zip(target["boxes"].int().tolist(), target["masks"], strict=True):
                 assert mask.sum() == mask[top:bottom, left:right].sum() > 0
                 assert image[:, mask.bool()].amax(0).float().mean() > 0.1
-    assert len(scales) > 6 and min(scales) >= 0.37 and max(scales) <= 1.5
+    assert len(shown) > 6 and min(width for _, width in shown) >= 24 and max(shown) == (SIDE, SIDE)
 
 
 def test_masks_of_all_three_kinds_are_the_same(folder):
@@ -132,8 +134,8 @@ def test_masks_of_all_three_kinds_are_the_same(folder):
 
     source = Annotated(settings(), settings().train, DataLocation(root=folder))
     kinds = set()
-    for number, image in enumerate(source.images):
-        for each in source.objects[image["id"]]:
+    for number in range(len(source.images)):
+        for each in source.objects(number):
             kind = (
                 type(each["segmentation"]).__name__ + type(each["segmentation"]["counts"]).__name__
                 if isinstance(each["segmentation"], dict)
@@ -177,7 +179,32 @@ def without(section, *keys):
     return lambda at: changed(at / TRAIN, change)
 
 
+def of_image(**values):
+    """Change the first image of the training file."""
+    return lambda at: changed(at / TRAIN, lambda content: content["images"][0].update(values))
+
+
+def everywhere(**values):
+    """Change all annotations of the training file."""
+    return lambda at: changed(at / TRAIN, lambda content: [each.update(values) for each in content["annotations"]])
+
+
 BAD = {
+    "no number": (first(bbox=[1, 2, float("nan"), 4]), "its bbox is not [left, top, width, height]"),
+    "truth as a number": (first(bbox=[1, 2, True, 4]), "its bbox is not [left, top, width, height]"),
+    "a negative width": (first(bbox=[1, 2, -3, 4]), "its bbox is not [left, top, width, height]"),
+    "a word as an id": (of_image(id="a"), "its id is not a whole number: 'a'"),
+    "a list as an image": (first(image_id=[1]), "its image_id is not a whole number"),
+    "a category of text": (first(category_id="1"), "its category_id is not a whole number"),
+    "a width of text": (of_image(width="64"), "its width is not a number of pixels"),
+    "no height": (of_image(height=None), "its height is not a number of pixels"),
+    "half a pixel": (of_image(height=48.5), "its height is not a number of pixels"),
+    "a path out of the folder": (of_image(file_name="../a.png"), "its file_name is not a path in the folder"),
+    "a number as a file": (of_image(file_name=5), "its file_name is not a path in the folder"),
+    "a crowd of text": (first(iscrowd="0"), "its iscrowd is not 0 or 1"),
+    "a negative area": (first(area=-1), "its area is not a number of pixels"),
+    "a segmentation of text": (first(segmentation="zzz"), "its segmentation is not polygons or"),
+    "crowds alone": (everywhere(iscrowd=1), "no object to be found in train"),
     "no annotations": (lambda at: (at / TRAIN).unlink(), "no annotations in COCO's format: No such file"),
     "no folder": (lambda at: (at / "train2017").rename(at / "elsewhere"), "no such folder of images"),
     "truncated json": (lambda at: (at / TRAIN).write_text('{"images": ['), "no annotations in COCO's format"),
@@ -190,7 +217,7 @@ BAD = {
         first(bbox=[60, 3, 20, 5]),
         "lies outside its image of 64 x 48 pixels",
     ),
-    "three numbers": (first(bbox=[1, 2, 3]), "is not [left, top"),
+    "three numbers": (first(bbox=[1, 2, 3]), "its bbox is not [left, top"),
     "another category": (first(category_id=2), "of category 2, which"),
     "another image": (first(image_id=9), "of image 9, which is not"),
     "the same id": (first(id=2), "two of its annotations have the same"),
@@ -219,3 +246,39 @@ def test_bad_files_are_one_line(kind, tmp_path):
     with pytest.raises(UserError) as error:
         data.check(settings(), DataLocation(root=folder), lambda *_: None)
     assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_objects_may_have_no_mask_and_any_id(tmp_path):
+    """The box stands for a mask; ids from 0 on, which pycocotools takes for no object, do not matter."""
+    made(tmp_path)
+
+    def change(content):
+        for number, each in enumerate(content["annotations"]):
+            each.update({"id": number} | ({"segmentation": None} if number % 3 else {"area": None, "iscrowd": None}))
+            if number % 3 == 1:
+                del each["segmentation"]
+
+    for name in ("train", "test"):
+        changed(tmp_path / f"annotations/instances_{name}2017.json", change)
+    assert data.check(settings(), DataLocation(root=tmp_path), lambda *_: None).digest
+    dataset = data.load(settings(), DataLocation(root=tmp_path), SIDE, None)
+    truth = dataset.truth("test")
+    found = [
+        {name: each[name] for name in ("image_id", "category_id", "bbox")}
+        | {"score": 1.0, "segmentation": rle.merge(rle.frPyObjects(each["segmentation"], 48, 64))
+           if isinstance(each["segmentation"], list) else each["segmentation"]}
+        for each in truth["annotations"]
+    ]  # fmt: skip
+    scores = average_precision(truth, found)
+    assert scores["box_ap"] == pytest.approx(100) and scores["mask_ap"] > 99
+    for _, targets in _some(dataset, 6):
+        for target in targets:
+            assert target["masks"].flatten(1).any(1).all() and len(target["masks"]) == len(target["boxes"])
+
+
+def test_two_tasks_with_files_of_the_same_names_are_two_data_sets():
+    """The folder is part of what is trained on, and of what is measured on."""
+    one, two = (Coco.model_validate(in_folder(name, {"data": settings().model_dump()})["data"]) for name in ("a", "b"))
+    assert one.training() != two.training() and one.described("test") != two.described("test")
+    kept = in_folder("c", {"data": one.model_dump()})["data"]
+    assert Coco.model_validate(kept).folder == "a", "one that the file names stays"

@@ -4,13 +4,17 @@ import json
 import math
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from torchvision.models.detection.image_list import ImageList
 
 from benchmark import data
 from benchmark.data import DataLocation
+from benchmark.data.boxes import truth_of
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import run_of
 from benchmark.spec.plan import make_plan
@@ -19,7 +23,7 @@ from benchmark.spec.records import validated
 from benchmark.spec.run import Cell
 from benchmark.spec.study import Study
 from benchmark.training.detection.detector import Detector, Pyramid
-from benchmark.training.detection.scoring import average_precision, encoded
+from benchmark.training.detection.scoring import average_precision, detections, encoded, pasted
 from benchmark.training.detection.windows import global_of, restrict, window_bias
 from benchmark.training.models import finished_model, frozen_teacher, model_of, student_of
 from benchmark.training.state_files import weights_digest
@@ -193,6 +197,8 @@ def test_average_precision_equals_pycocotools_called_directly(tmp_path):
     true = COCO(str(files[0]))
     given = true.loadRes(str(files[1]))
     for kind, name in (("box", "bbox"), ("mask", "segm")):
+        if name == "segm":  # without boxes, whose sizes would stand for those of masks
+            given = true.loadRes([{key: each[key] for key in each if key != "bbox"} for each in found])
         evaluation = COCOeval(true, given, name)
         evaluation.evaluate()
         evaluation.accumulate()
@@ -201,6 +207,88 @@ def test_average_precision_equals_pycocotools_called_directly(tmp_path):
         assert own == [None if value < 0 else pytest.approx(100 * value) for value in evaluation.stats[:6]]
     assert 0 < scores["box_ap"] < 100 and scores["box_ap_large"] is None
     assert average_precision(truth, [])["mask_ap50"] == 0
+
+
+def test_sizes_of_masks_are_those_of_their_pixels():
+    """A wrong mask of 800 pixels in a box of 1,600 is small: it counts against small objects, as in COCO."""
+    whole, half = torch.zeros(100, 100, dtype=torch.bool), torch.zeros(100, 100, dtype=torch.bool)
+    whole[:20, :20], half[50:70, 50:90] = True, True
+    true = {"id": 1, "image_id": 7, "category_id": 1, "iscrowd": 0, "bbox": [0, 0, 20, 20], "area": 400.0,
+            "segmentation": encoded(whole)}  # fmt: skip
+    truth = {"info": {}, "images": [{"id": 7, "height": 100, "width": 100}], "annotations": [true],
+             "categories": [{"id": 1, "name": "a"}]}  # fmt: skip
+    right = {"image_id": 7, "category_id": 1, "score": 0.5, "bbox": [0, 0, 20, 20], "segmentation": encoded(whole)}
+    wrong = right | {"score": 0.9, "bbox": [50, 50, 40, 40], "segmentation": encoded(half)}
+    scores = average_precision(truth, [right, wrong])
+    assert scores["mask_ap_small"] == pytest.approx(50) and scores["box_ap_small"] == pytest.approx(100)
+    nothing = average_precision(truth, [])
+    assert nothing["box_ap"] == nothing["mask_ap_small"] == 0 and nothing["box_ap_large"] is None
+
+
+def test_detections_are_told_in_pixels_of_the_original_image():
+    """Of one that is wider than high and was resized: boxes by both axes, masks where their centres lie."""
+    target = {"image": 3, "size": (60, 101), "shown": (29, 48)}
+    mask = torch.zeros(1, 1, 28, 28)
+    mask[..., :13] = 1  # nearly the left half of its box
+    found = {"boxes": torch.tensor([[12.0, 0.0, 36.0, 29.0]]), "labels": torch.tensor([2]), "scores": torch.tensor([0.5]),
+             "masks": mask}  # fmt: skip
+    (told,) = detections(target, found)
+    assert told["image_id"] == 3 and told["category_id"] == 2
+    assert told["bbox"] == pytest.approx([25.25, 0, 50.5, 60])
+    pixels = torch.from_numpy(rle.decode(told["segmentation"]))
+    assert pixels.shape == (60, 101) and (pixels.sum(1) == pixels[0].sum()).all()
+    assert pixels[0].nonzero().flatten().tolist() == list(range(25, 49))
+
+
+@pytest.mark.parametrize("size", [12, 20, 40])
+def test_a_perfect_mask_is_pasted_as_it_was(size):
+    """A disc's probabilities over its box give its pixels again, but for its edge."""
+    y, x = torch.meshgrid(torch.arange(60) + 0.5, torch.arange(60) + 0.5, indexing="ij")
+    disc = (y - 30) ** 2 + (x - 30) ** 2 <= (size / 2) ** 2
+    box = torch.tensor([30 - size / 2, 30 - size / 2, 30 + size / 2, 30 + size / 2])
+    cells = (torch.arange(28) + 0.5) / 28 * size + 30 - size / 2
+    mask = ((cells[:, None] - 30) ** 2 + (cells - 30) ** 2 <= (size / 2) ** 2).float()
+    found = pasted(mask, box, (60, 60))
+    assert (found & disc).sum() / (found | disc).sum() > 0.95
+    assert not pasted(mask, torch.tensor([70.0, 0, 80, 10]), (60, 60)).any()
+
+
+def test_cells_of_patches_of_14_have_their_true_sides():
+    """Anchors and pooled regions are where their pixels are, to the last column of the image."""
+    body = timm.create_model("vit_tiny_patch16_224", patch_size=14, img_size=112, embed_dim=24, depth=2, num_heads=2)
+    settings = protocol_of().tasks[TASK].detector
+    detector = Detector(body, settings, 10, "seed")
+    features = detector.backbone(torch.randn(1, 3, 112, 112))
+    assert [each.shape[-1] for each in features.values()] == [32, 16, 8, 4, 2]
+    anchors = detector.rpn.anchor_generator(ImageList(torch.zeros(1, 3, 112, 112), [(112, 112)]), list(features.values()))[0]
+    centres = (anchors[:, 0] + anchors[:, 2]) / 2
+    counts = [3 * side**2 for side in (32, 16, 8, 4, 2)]
+    for own, stride in zip(centres.split(counts), (3.5, 7, 14, 28, 56), strict=True):
+        assert own.unique().tolist() == pytest.approx([stride * place for place in range(int(112 / stride))])
+    ramp = {name: torch.arange(each.shape[-1]).mul(112 / each.shape[-1]).expand_as(each) for name, each in features.items()}
+    for box in ([90.0, 90, 104, 104], [30.0, 30, 100, 100]):  # a ramp of x: the mean over a box is its middle
+        pooled = detector.roi_heads.box_roi_pool(ramp, [torch.tensor([box])], [(112, 112)])
+        assert float(pooled.mean()) == pytest.approx((box[0] + box[2]) / 2, abs=0.1)
+
+
+@pytest.mark.long
+def test_a_detector_learns_the_objects_that_it_is_shown(backbone):
+    """Boxes and masks of four images, at their places."""
+    run = detector_run(width=32, proposals=100, sampled=64, detections=20)
+    detector = model_of(run, {"backbone": backbone("deit", "standard-none")})
+    dataset = data.load(protocol_of().tasks[TASK].data, DataLocation(), 48, None)
+    images, targets = dataset.compose("train", 4, torch.Generator().manual_seed(0))
+    x, optimizer = normalised(images, run.protocol.normalisation), torch.optim.AdamW(detector.parameters(), 1e-3)
+    torch.manual_seed(0)
+    for _ in range(250):
+        optimizer.zero_grad()
+        detector.train()(x, targets).backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = detector.eval()(x, targets)
+    told = [one for target, each in zip(targets, found, strict=True) for one in detections(target, each)]
+    scores = average_precision(truth_of(targets, [str(digit) for digit in range(10)]), told)
+    assert scores["box_ap50"] > 90 and scores["mask_ap50"] > 90, scores
 
 
 def test_true_objects_found_whole_score_100():

@@ -3,6 +3,7 @@ pyramid."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import LevelMapper
 
+from benchmark.data.boxes import Target
 from benchmark.spec.detection import Detector as Settings
 from benchmark.training.detection.windows import restrict
 from families.core.seeds import seed_of
@@ -68,6 +71,38 @@ def _level(dim: int, scale: float, width: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
+class Anchors(AnchorGenerator):  # type: ignore[misc]
+    """Anchors for cells whose sides need not be whole pixels, such as a quarter of a patch of 14;
+    torchvision's have whole ones.
+
+    Args:
+        strides: side of a cell of each level, in pixels.
+        anchor: side of a level's anchors, in strides.
+    """
+
+    def __init__(self, strides: Sequence[float], anchor: float) -> None:
+        super().__init__(tuple((anchor * stride,) for stride in strides), (RATIOS,) * len(strides))
+        self.strides = tuple(strides)
+
+    def forward(self, image_list: ImageList, feature_maps: list[Tensor]) -> list[Tensor]:
+        """Anchors of each image, [n, 4], level by level."""
+        first = feature_maps[0]
+        self.set_cell_anchors(first.dtype, first.device)
+        strides = [[torch.tensor(stride, device=first.device)] * 2 for stride in self.strides]
+        found = self.grid_anchors([list(each.shape[-2:]) for each in feature_maps], strides)
+        return [torch.cat(found)] * len(image_list.image_sizes)
+
+
+def _pooling(levels: list[str], cells: int, patch: int) -> MultiScaleRoIAlign:
+    """Pooling of regions from the level whose cells suit their size (Lin et al. 2017, arXiv
+    1612.03144, equation 1: 224 pixels for cells of 16), with the true sides of cells: torchvision
+    would take them as powers of 2."""
+    pool = MultiScaleRoIAlign(levels, cells, 2)
+    pool.scales = [scale / patch for scale in SCALES]
+    pool.map_levels = LevelMapper(2, 1 + len(SCALES), canonical_scale=14 * patch)
+    return pool
+
+
 class Detector(MaskRCNN):  # type: ignore[misc]
     """Mask R-CNN on a timm model, for square images that are normalised already.
 
@@ -83,24 +118,24 @@ class Detector(MaskRCNN):  # type: ignore[misc]
     def __init__(self, body: nn.Module, settings: Settings, num_classes: int, seed: str) -> None:
         model: Any = body
         restrict(body, settings.windows, settings.global_blocks)
-        width, stride = settings.width, int(model.patch_embed.patch_size[0])
+        width, patch = settings.width, int(model.patch_embed.patch_size[0])
         levels = [str(number) for number in range(len(SCALES))]
-        sides = [settings.anchor * stride / scale for scale in (*SCALES, SCALES[-1] / 2)]
+        strides = [patch / scale for scale in (*SCALES, SCALES[-1] / 2)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed, "detector"))
             super().__init__(
                 Pyramid(body, width),
-                rpn_anchor_generator=AnchorGenerator(tuple((side,) for side in sides), (RATIOS,) * len(sides)),
+                rpn_anchor_generator=Anchors(strides, settings.anchor),
                 rpn_pre_nms_top_n_train=settings.proposals,
                 rpn_pre_nms_top_n_test=settings.proposals,
                 rpn_post_nms_top_n_train=settings.proposals,
                 rpn_post_nms_top_n_test=settings.proposals,
-                box_roi_pool=MultiScaleRoIAlign(levels, BOX, 2),
+                box_roi_pool=_pooling(levels, BOX, patch),
                 box_head=TwoMLPHead(width * BOX**2, 4 * width),
                 box_predictor=FastRCNNPredictor(4 * width, num_classes + 1),
                 box_batch_size_per_image=settings.sampled,
                 box_detections_per_img=settings.detections,
-                mask_roi_pool=MultiScaleRoIAlign(levels, MASK, 2),
+                mask_roi_pool=_pooling(levels, MASK, patch),
                 mask_head=MaskRCNNHeads(width, (width,) * 4, 1),
                 mask_predictor=MaskRCNNPredictor(width, width, num_classes + 1),
             )
@@ -111,20 +146,21 @@ class Detector(MaskRCNN):  # type: ignore[misc]
         body: nn.Module = self.backbone.body
         return body
 
-    def forward(self, images: Tensor, targets: list[dict[str, Tensor]] | None = None) -> Any:
+    def forward(self, images: Tensor, targets: list[Target]) -> Any:
         """In training the sum of Mask R-CNN's losses; else a record of detections for each image:
         `boxes` [n, 4] in pixels (left, top, right, bottom), `labels`, `scores`, and `masks` [n, 1,
         28, 28] of probabilities over the box.
 
         Args:
             images: [B, 3, S, S], normalised.
-            targets: for each image `boxes`, `labels` [n] from 1 on, and `masks` [n, S, S].
+            targets: for each image `shown`, the height and width that are no padding, and in
+                training `boxes`, `labels` [n] from 1 on, and `masks` [n, S, S].
         """
         features = self.backbone(images)
-        sizes = [(images.shape[-2], images.shape[-1])] * len(images)
+        sizes, true = [each["shown"] for each in targets], targets if self.training else None
         with torch.autocast(images.device.type, enabled=False):
-            regions, losses = self.rpn(ImageList(images, sizes), features, targets)
-            found, more = self.roi_heads(features, regions, sizes, targets)
+            regions, losses = self.rpn(ImageList(images, sizes), features, true)
+            found, more = self.roi_heads(features, regions, sizes, true)
         return torch.stack([*losses.values(), *more.values()]).sum() if self.training else found
 
 
