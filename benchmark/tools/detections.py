@@ -51,8 +51,8 @@ class Seen:
         pixels: [3, h, w] in 0..1, as the detector got them, without padding.
         size: height and width of the image before it was resized, in pixels.
         true, found: objects with `category` in words, `bbox` [left, top, width, height] in pixels
-            and `mask` [height, width]; those found with `score`, and `iou` of the box with the nearest
-            true one of its category.
+            and `mask` [height, width]; those found with `score`, and `iou` of the box with the
+            nearest true one of its category.
     """
 
     number: int
