@@ -100,7 +100,8 @@ class Judged:
 
     `on_imagenet` is the command that tests the claim on ImageNet, for the families that it names,
     else for all; None where this protocol is imagenet itself or one that adds tasks to it, or where
-    none of these can have the study's arms. `lacks` has those of the claim's needs that the protocol does not offer.
+    none of these can have the study's arms. `lacks` has those of the claim's needs that the
+    protocol does not offer.
     """
 
     claim: Claim
