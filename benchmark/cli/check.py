@@ -43,7 +43,7 @@ def _convert(args: argparse.Namespace) -> int:
 
 
 def _check_data(args: argparse.Namespace) -> int:
-    """Check all data sets and tasks of a protocol, whichever of them fail."""
+    """Check all data sets and tasks of a protocol that are there, whichever of them fail."""
     from benchmark.data import DataLocation, check
     from benchmark.execution.setup import place_named
     from benchmark.spec.protocol import load_protocol
@@ -56,8 +56,13 @@ def _check_data(args: argparse.Namespace) -> int:
     for part, settings in parts.items():
         told = f"{part} of protocol {name}" if part else f"protocol {name}"
         try:
+            own = place_named(part, settings, place)
+        except UserError as error:
+            console.print(f"{error}: {told} is not checked", highlight=False, soft_wrap=True)
+            continue
+        try:
             with counting_bar(console) as progress:
-                found = check(settings, place_named(part, settings, place), progress)
+                found = check(settings, own, progress)
         except UserError as error:
             wrong.append(str(error))
             continue

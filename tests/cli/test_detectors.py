@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import time
 from contextlib import suppress
@@ -100,7 +99,6 @@ def test_a_folder_of_cocos_layout_from_check_to_results(shapes, bench):
 @pytest.mark.parametrize(
     ("harm", "told"),
     [
-        (lambda folder: shutil.rmtree(folder / "shapes"), "no folder shapes in it or beside it"),
         (lambda folder: next((folder / "shapes/test2017").iterdir()).unlink(), "1 of 3 images are of no use: "),
         (lambda folder: (folder / "shapes" / TRAIN).write_text("{"), "no annotations in COCO's format"),
     ],
@@ -113,6 +111,16 @@ def test_a_task_that_cannot_be_used_is_told_in_one_line(harm, told, tmp_path, be
         code, _, err = bench(*request, "--data", tmp_path / "data")
         assert code == 2 and told in err and err.count("\n") == 1, err
     assert not [*tmp_path.glob("results/**/*.json"), *tmp_path.glob("work/runs/*")]
+
+
+def test_a_task_whose_folder_is_not_there(tmp_path, bench):
+    """A check names it and leaves it out; a run that needs it is refused."""
+    (tmp_path / "data").mkdir()
+    path = protocol_file(tmp_path, "shapes")
+    code, out, err = bench("check", "--protocol", path, "--work", tmp_path / "work", "--data", tmp_path / "data")
+    assert code == 0 and "no folder shapes in it or beside it: shapes of protocol tiny is not checked" in out, err
+    code, _, err = bench(*words(tmp_path), "--data", tmp_path / "data")
+    assert code == 2 and "no folder shapes in it or beside it" in err and err.count("\n") == 1
 
 
 def test_inspect_shows_what_a_detector_finds(shapes, bench, tmp_path):

@@ -87,6 +87,7 @@ def test_schema_2(results):
         "numpy",
         "scikit-learn",
         "pillow",
+        "pycocotools",
     }
     assert len(provenance["code"]) == 64 and provenance["threads"] == 1 and provenance["cpu"] and provenance["gpu"] is None
 

@@ -317,7 +317,7 @@ WRONG = [
         ["--family", "dinov2", "--protocol", "imagenet", "--image", "good.png", "--img-size", "225"],
         ["img_size 225", "14", "224 and 238"],
     ),
-    ([], ["required: --family"]),
+    ([], ["takes --family NAME"]),
 ]
 
 
