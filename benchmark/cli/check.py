@@ -52,13 +52,13 @@ def _check_data(args: argparse.Namespace) -> int:
     place = DataLocation(args.data, args.work.absolute(), cores())
     others = {part: each.data for part, each in (protocol.datasets | protocol.tasks).items()}
     parts = {"": protocol.data} | {part: data for part, data in others.items() if not data.is_embedded}
-    console, wrong = make_console(), []
+    console, good, absent, wrong = make_console(), [], [], []
     for part, settings in parts.items():
         told = f"{part} of protocol {name}" if part else f"protocol {name}"
         try:
             own = place_named(part, settings, place)
         except UserError as error:
-            console.print(f"{error}: {told} is not checked", highlight=False, soft_wrap=True)
+            absent.append(f"{error}: {told} is not checked")
             continue
         try:
             with counting_bar(console) as progress:
@@ -66,10 +66,11 @@ def _check_data(args: argparse.Namespace) -> int:
         except UserError as error:
             wrong.append(str(error))
             continue
-        good = "{} needs no images" if found.digest is None else "the images are those of {}, and can be read"
-        console.print(good.format(told), highlight=False, soft_wrap=True)
-        for reason in found.absent.values():
-            console.print(f"{reason}: runs are not evaluated on it", highlight=False, soft_wrap=True)
+        line = "{} needs no images" if found.digest is None else "the images are those of {}, and can be read"
+        good.append(line.format(told))
+        absent += [f"{reason}: runs are not evaluated on it" for reason in found.absent.values()]
+    for line in good if wrong else good + absent:
+        console.print(line, highlight=False, soft_wrap=True)
     if wrong:
         raise UserError("; ".join(wrong))
     return DONE
