@@ -19,8 +19,8 @@ OF_DETECTORS = ("images", "score", "data")
 def add_parser(verbs: Any) -> None:
     """Declare the verb and its options."""
     parser = verbs.add_parser("inspect", help="the picture of a teacher's attention, or of what a detector finds")
-    parser.add_argument("run", nargs="?", metavar="RUN", help="of a detector, as in deit/base/standard-none+task=coco-s0")
-    parser.add_argument("--family", "--teacher", metavar="NAME|timm:NAME", help="whose attention it is, instead of RUN")
+    parser.add_argument("run", nargs="?", metavar="RUN", help="a detector to look at, as in deit/base/standard-none+task=coco-s0")
+    parser.add_argument("--family", "--teacher", metavar="NAME|timm:NAME", help="a teacher to look at")
     parser.add_argument("--size", metavar="SIZE", help="default: the family's first")
     parser.add_argument("--image", type=path_option, metavar="FILE", help="default: the first test image of mini")
     parser.add_argument("--blocks", metavar="0,5,11|all", help="whose maps are drawn (default: first, middle, last)")
@@ -31,15 +31,15 @@ def add_parser(verbs: Any) -> None:
         parser, "--img-size", bounds.PIXELS, metavar="PX", help="a multiple of its patch size (default: the protocol's)"
     )
     parser.add_argument("--random", action="store_true", help="random weights: a look without training or fetching any")
-    parser.add_argument("--images", metavar="0,3", help="of RUN's test set, by number (default: 0)")
-    parser.add_argument("--score", type=score_option, metavar="0..1", help="of RUN's detections, at least (default: 0.5)")
-    parser.add_argument("--data", type=path_option, metavar="DIR", help="RUN's images")
+    parser.add_argument("--images", metavar="0,3", help="numbers of RUN's test images (default: 0)")
+    parser.add_argument("--score", type=score_option, metavar="0..1", help="the least score of detections shown (default: 0.5)")
+    parser.add_argument("--data", type=path_option, metavar="DIR", help="the folder of RUN's images")
     parser.add_argument("--weights", type=path_option, metavar="DIR", help="pre-trained teachers (default: weights in --work)")
     parser.add_argument(
         "--work", type=path_option, default=Path(".bench"), metavar="DIR", help="where teachers and runs lie (default: .bench)"
     )
     parser.add_argument("--out", type=path_option, metavar="FILE.png", help="default: inspect/NAME.png in --work")
-    parser.add_argument("--json", action="store_true", help="for programs: by head too")
+    parser.add_argument("--json", action="store_true", help="for programs; attention by head too")
     parser.set_defaults(verb=execute)
 
 
