@@ -4,7 +4,7 @@ nor timm."""
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ _FOLDER = Path(__file__).parent
 _DECLARES = re.compile(r"^FAMILY\b", re.MULTILINE)
 
 
-@lru_cache(maxsize=1)
+@cache
 def names() -> tuple[str, ...]:
     """The families: sorted names of this folder's files that declare a FAMILY."""
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.py") if _DECLARES.search(path.read_text(encoding="utf-8"))))
@@ -42,6 +42,11 @@ def spec(name: str) -> Family:
         return derived(name)
     if name not in names():
         raise UnknownName("family", name, names())
+    return _declared(name)
+
+
+@cache
+def _declared(name: str) -> Family:
     family: Family = import_module(f"families.{name}").FAMILY
     return family
 

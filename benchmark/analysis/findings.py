@@ -111,7 +111,7 @@ class _Asked:
             Judged(
                 claim,
                 tuple(one for found in tests for one in judge([whole(each) for each in found], testable=not lacks)),
-                None if self.runs.name in dict(_of_imagenet()) else _on_imagenet((self.name, self.study), claim),
+                None if self.runs.name in dict(_of_imagenet()) else _on_imagenet(self.name, claim),
                 lacks,
             )
             for claim, tests in zip(self.study.claims, measured, strict=True)
@@ -245,15 +245,20 @@ def _command(study: str, name: str, protocol: Protocol, folder: str | None = Non
     return words if protocol.data.is_embedded else f"{words} --data /data/{folder or name}"
 
 
-def _on_imagenet(study: tuple[str, Study], claim: Claim) -> str | None:
-    if study[0] not in shipped("studies"):
+def _on_imagenet(study: str, claim: Claim) -> str | None:
+    """The command that tests a claim of a shipped study on ImageNet, if a protocol there can."""
+    if study not in shipped("studies"):
         return None
     named = sorted({family for test in claim.tests for family in test.families or ()})
-    chosen = ",".join(named) if all(test.families for test in claim.tests) else ""
-    protocol = next((each for each in _of_imagenet() if _has_arms(study, each, chosen or PAPERS)), None)
+    return _imagenet_command(study, ",".join(named) if all(test.families for test in claim.tests) else "")
+
+
+@functools.cache
+def _imagenet_command(study: str, chosen: str) -> str | None:
+    protocol = next((each for each in _of_imagenet() if _has_arms(load_study(study), each, chosen or PAPERS)), None)
     if protocol is None:
         return None
-    return _command(study[0], *protocol, folder=IMAGENET) + (f" --family {chosen}" if chosen else "")
+    return _command(study, *protocol, folder=IMAGENET) + (f" --family {chosen}" if chosen else "")
 
 
 def _has_arms(study: tuple[str, Study], protocol: tuple[str, Protocol], chosen: str) -> bool:

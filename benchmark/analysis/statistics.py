@@ -76,7 +76,8 @@ def frame(results: Iterable[Result], measure: str = "top1") -> pd.DataFrame:
         rows.append({**dict(zip(KEYS, place, strict=True)), "seed": cell.seed, "key": result.key, "group": group})
         rows[-1] |= {"steps": result.run.protocol.recipe.steps, "score": MEASURES[measure].of(result)}
         rows[-1] |= {"top1": getattr(result.metrics, "top1", math.nan), "val": result.val_value, **shifted}
-    return pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "steps", "score", "top1", "val"])
+    found = pd.DataFrame(rows, columns=None if rows else [*KEYS, "seed", "key", "group", "steps", "score", "top1", "val"])
+    return found.astype(dict.fromkeys((*KEYS, "key", "group"), object))  # compared row by row, faster than Arrow's strings
 
 
 def cells(table: pd.DataFrame) -> pd.DataFrame:

@@ -42,6 +42,8 @@ def execute(args: argparse.Namespace) -> int:
     from benchmark.storage.provenance import code_version
 
     code_version()
+    if not all(args.runs):
+        raise UserError("RUN is empty: as in deit3/base/standard-copy-s0")
     if args.runs and args.seeds is not None:
         raise UserError("--seeds goes with a request; RUN names its own seed")
     named = args.sets if args.sets is not None else "" if args.features else ALL

@@ -22,6 +22,8 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     if not args.name.startswith(TIMM):
         raise UserError(f"new-family {quoted(args.name)}: a model of timm, such as timm:vit_small_patch16_dinov3")
+    if args.out is not None and args.out.suffix != ".py":
+        raise UserError(f"--out {quoted(str(args.out))}: a family file ends in .py")
     from benchmark.tools.draft import draft
 
     text, path = draft(args.name), args.out

@@ -197,7 +197,7 @@ class Arm(Record):
         """The fine-tuned teacher that it learns from or is evaluated with."""
         return Arm(student="teacher", method="finetune", recipe=self.recipe, data=self.data)
 
-    @property
+    @functools.cached_property
     def evaluation(self) -> str:
         """The evaluation that it names, as in `match=end`; empty for an arm that is trained."""
         return next((f"{name}={value}" for name, value in self.variants() if VARIANTS[name].evaluates), "")

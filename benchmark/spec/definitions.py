@@ -138,26 +138,27 @@ class Draft:
         if not STEPS.least <= steps <= STEPS.most:
             told = "leaves none" if steps < STEPS.least else f"is more than {STEPS.most}"
             self.refuse(f"{recipe.steps} steps times {self.budget:g} {told}")
-        recipe = recipe.model_copy(update={"steps": steps, "lr": recipe.lr * self.lr, "min_lr": recipe.min_lr * self.lr})
-        transfer = self._transfer()
+        if (self.budget, self.lr) != (1, 1):
+            recipe = recipe.model_copy(update={"steps": steps, "lr": recipe.lr * self.lr, "min_lr": recipe.min_lr * self.lr})
+        transfer, given = self._transfer(), dict[str, Any]()
         student = architecture(self.protocol, self.spec, self.size, self.components, families.spec(self.giving).host)
-        if self.into:
-            student = student.model_copy(update={"geometry": self._own_geometry()})
-        run = Run(
+        changed = {"geometry": self._own_geometry()} if self.into else {}
+        if changed or self.start != student.start:
+            student = student.model_copy(update=changed | {"start": self.start})
+        if self.arm.method != "none":
+            source = None if self.arm.ignores_teacher else self._teacher()
+            given = {"transfer": transfer, "teacher": source, "taught_by": self.geometry if transfer.resized else None}
+        return Run(
             protocol=_conditions(task, recipe, transfer.needs_average),
-            student=student.model_copy(update={"start": self.start}),
+            student=student,
             seed=self.cell.seed,
             role="finetune" if self.arm.is_finetuned else "student",
             reinit=self.reinit,
             family=self.family,
             size=self.size,
-            task=_task(task),
+            task=self.defined.task_of(self.data),
+            **given,
         )
-        if self.arm.method == "none":
-            return run
-        taught_by = self.geometry if transfer.resized else None
-        source = None if self.arm.ignores_teacher else self._teacher()
-        return run.model_copy(update={"transfer": transfer, "teacher": source, "taught_by": taught_by})
 
     def detector(self) -> Run:
         """The run of a detector on the arm without its task; Copy has its teacher there too."""
@@ -248,6 +249,13 @@ class Definitions:
         self._first: dict[tuple[str, str, str], Run] = {}
         self._runs: dict[tuple[str, str, str, int], Run] = {}
         self._evaluations: dict[Cell, Evaluation] = {}
+        self._tasks: dict[str, Task] = {}
+
+    def task_of(self, dataset: str) -> Task:
+        """The task of the protocol's data, or of another of its data sets by name."""
+        if dataset not in self._tasks:
+            self._tasks[dataset] = _task(self.protocol.on(dataset))
+        return self._tasks[dataset]
 
     def run_of(self, cell: Cell) -> Run:
         """The run of a cell: of the arm that is trained. Raises UserError if there is none."""
