@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _prepare_streams()
     os.environ["MPLBACKEND"] = "agg"  # figures are drawn into files, whatever a user has set for windows
     try:
-        args = _parser().parse_args(argv)
+        args = parse(argv)
         return int(args.verb(args))
     except UserError as error:
         return _refused(str(error))
@@ -36,6 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno is None:
             raise
         return _refused(": ".join(str(part) for part in (error.filename, error.strerror) if part is not None))
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of one command; `verb` runs it. Raises UserError."""
+    return _parser().parse_args(argv)
 
 
 def _prepare_streams() -> None:

@@ -61,12 +61,9 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
 
     A transfer arm in several studies belongs to the first of them: main, those given, then by name.
     """
-    results, rejected = read_results(folder)
-    protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
-    protocols |= _with_values({result.cell.protocol for result in results} - {*protocols})
+    definitions, found = read_sorted(folder, protocol)
+    protocols = {name: defined.protocol for name, defined in definitions.items()}
     studies = {name: load_study(name)[1] for name in shipped("studies")} | dict(given or {})
-    definitions = {name: Definitions(content) for name, content in protocols.items()}
-    found = sort_results(results, rejected, definitions)
     boards, judged = list[Leaderboard](), list[Finding]()
     ranked = list(dict.fromkeys(["main", *(given or {}), *sorted(studies)]))
     for name, content in protocols.items():
@@ -103,6 +100,16 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
     order = sorted(protocols, key=lambda name: -protocols[name].rung)
     boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST], board.study))
     return Report(folder, tuple(boards), tuple(judged), found, _published(folder))
+
+
+def read_sorted(folder: Path, protocol: tuple[str, Protocol] | None = None) -> tuple[dict[str, Definitions], SortedResults]:
+    """The results of a folder by whether they count, and the runs of each protocol by its name: of
+    the shipped protocols, these with other values, and the one given."""
+    results, rejected = read_results(folder)
+    protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
+    protocols |= _with_values({result.cell.protocol for result in results} - {*protocols})
+    definitions = {name: Definitions(content) for name, content in protocols.items()}
+    return definitions, sort_results(results, rejected, definitions)
 
 
 def _with_values(names: Iterable[str]) -> dict[str, Protocol]:

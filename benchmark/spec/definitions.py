@@ -142,23 +142,16 @@ class Draft:
             recipe = recipe.model_copy(update={"steps": steps, "lr": recipe.lr * self.lr, "min_lr": recipe.min_lr * self.lr})
         transfer, given = self._transfer(), dict[str, Any]()
         student = architecture(self.protocol, self.spec, self.size, self.components, families.spec(self.giving).host)
-        changed = {"geometry": self._own_geometry()} if self.into else {}
-        if changed or self.start != student.start:
-            student = student.model_copy(update=changed | {"start": self.start})
+        if self.into or self.start != student.start:
+            geometry = self._own_geometry() if self.into else student.geometry
+            student = student.model_copy(update={"geometry": geometry, "start": self.start})
         if self.arm.method != "none":
             source = None if self.arm.ignores_teacher else self._teacher()
             given = {"transfer": transfer, "teacher": source, "taught_by": self.geometry if transfer.resized else None}
-        return Run(
-            protocol=_conditions(task, recipe, transfer.needs_average),
-            student=student,
-            seed=self.cell.seed,
-            role="finetune" if self.arm.is_finetuned else "student",
-            reinit=self.reinit,
-            family=self.family,
-            size=self.size,
-            task=self.defined.task_of(self.data),
-            **given,
-        )
+        given |= {"role": "finetune"} if self.arm.is_finetuned else {}
+        labels: dict[str, Any] = {"family": self.family, "size": self.size, "task": self.defined.task_of(self.data)}
+        conditions = _conditions(task, recipe, transfer.needs_average)
+        return Run(protocol=conditions, student=student, seed=self.cell.seed, reinit=self.reinit, **labels, **given)
 
     def detector(self) -> Run:
         """The run of a detector on the arm without its task; Copy has its teacher there too."""
