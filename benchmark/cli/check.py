@@ -25,6 +25,9 @@ def add_parser(verbs: Any) -> None:
 def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     if args.convert is not None:
+        for option in ("family", "protocol", "data"):
+            if getattr(args, option) is not None:
+                raise UserError(f"--convert goes without --{option}")
         return _convert(args)
     if (args.family is None) == (args.protocol is None):
         raise UserError("check takes --family NAME, or --protocol NAME with --data DIR")

@@ -34,7 +34,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--retrain", action="store_true", help="train runs again whose weights are gone")
     parser.add_argument("--results", type=path_option, default=path_option("results"), metavar="DIR", help="default: results")
     execution_options(parser)
-    parser.set_defaults(verb=execute, micro_batch=None, tensorboard=False)
+    parser.set_defaults(verb=execute, micro_batch=None, tensorboard=False, by=None)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -44,8 +44,9 @@ def execute(args: argparse.Namespace) -> int:
     code_version()
     if not all(args.runs):
         raise UserError("RUN is empty: as in deit3/base/standard-copy-s0")
-    if args.runs and args.seeds is not None:
-        raise UserError("--seeds goes with a request; RUN names its own seed")
+    for option in ("seeds", "family", "sizes", "teacher"):
+        if args.runs and getattr(args, option) is not None:
+            raise UserError(f"--{option} goes with a request; RUN names its own")
     named = args.sets if args.sets is not None else "" if args.features else ALL
     sets = ",".join(filter(None, (named, "features,teacher_features" if args.features else "")))
     asked = read_request(vars(args) | {"sets": sets, "runs": "\n".join(args.runs) or None})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,8 @@ def add_parser(verbs: Any) -> None:
 
 def score_option(text: str) -> float:
     """A score. Raises ArgumentTypeError for one that is not from 0 to 1."""
-    try:
-        if 0 <= float(text) <= 1:
-            return float(text)
-    except ValueError:
-        pass
+    if re.fullmatch(r"[0-9]*\.?[0-9]+", text, re.ASCII) and len(text) < 20 and float(text) <= 1:
+        return float(text)
     raise argparse.ArgumentTypeError(f"{quoted(text)}: a number from 0 to 1")
 
 

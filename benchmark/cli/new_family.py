@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     if not args.name.startswith(TIMM):
         raise UserError(f"new-family {quoted(args.name)}: a model of timm, such as timm:vit_small_patch16_dinov3")
-    if args.out is not None and args.out.suffix != ".py":
-        raise UserError(f"--out {quoted(str(args.out))}: a family file ends in .py")
+    if args.out is not None and not re.fullmatch(r"[a-z][a-z0-9_]*\.py", args.out.name):
+        told = "small letters, digits and underscore, a letter first, then .py; it is the family's name"
+        raise UserError(f"--out {quoted(str(args.out))}: a family file's name has {told}")
     from benchmark.tools.draft import draft
 
     text, path = draft(args.name), args.out

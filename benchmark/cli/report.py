@@ -56,14 +56,20 @@ def _reported(args: argparse.Namespace) -> int:
     from benchmark.spec.study import load_studies
     from benchmark.storage.files import ensure_writable
 
-    for one, other in (*(("json", other) for other in ("check", "open", "readme", "claims")), ("check", "open")):
+    given = ("check", "open", "readme", "claims", "tables")
+    for one, other in (*(("json", other) for other in given), ("check", "open"), ("check", "tables")):
         if getattr(args, one) and getattr(args, other):
             raise UserError(f"--{one} goes without --{other}")
-    protocol = load_protocol(args.protocol) if args.protocol else None
-    studies = load_studies(args.study) if args.study else {}
+    if args.tables == "":
+        raise UserError("--tables: an empty name")
+    protocol = None if args.protocol is None else load_protocol(args.protocol)
+    studies = {} if args.study is None else load_studies(args.study)
     if not args.results.is_dir():
         raise UserError(f"--results {args.results}: no such folder")
-    found, reports = gather(args.results, protocol, studies), reports_folder(args)
+    reports = reports_folder(args)
+    if reports.resolve() == args.results.resolve():
+        raise UserError(f"--reports {reports}: the results folder; reports need one of their own")
+    found = gather(args.results, protocol, studies)
     if args.json:
         invalid = {each.path.relative_to(args.results).as_posix(): each.reason for each in found.found.rejected}
         stale = [each.cell.path for each in found.found.stale]
@@ -74,6 +80,8 @@ def _reported(args: argparse.Namespace) -> int:
     documents = _documents(found, reports, args)
     if args.check:
         return _check_reports(found, reports, documents)
+    if args.tables:
+        _table_names(found, args.tables)
     ensure_writable("--reports", reports)
     console = make_console()
     if not found.boards:
@@ -96,15 +104,9 @@ def _show_tables(found: Report, names: str, console: Console) -> None:
     from benchmark.reporting.tables import finding_tables, report_tables, tables
     from benchmark.reporting.terminal import show, show_claims, show_table
 
-    shared = report_tables(found)
+    shared, wanted = report_tables(found), _table_names(found, names)
     own = {board: {table.name for table in tables(board)} for board in found.boards}
     claimed = [(finding, {table.name for table in finding_tables(finding)}) for finding in found.findings if finding.measured]
-    every = [*map(tables, found.boards), *(finding_tables(finding) for finding, _ in claimed), shared]
-    known = list(dict.fromkeys(table.name for made in every for table in made))
-    wanted = known if names == "all" else [name.strip() for name in names.split(",")]
-    for name in wanted:
-        if name not in known:
-            raise UnknownName("table", name, known)
     for board in found.boards:
         if own[board] & set(wanted):
             show(board, console, names=wanted)
@@ -114,6 +116,20 @@ def _show_tables(found: Report, names: str, console: Console) -> None:
     for table in shared:
         if table.name in wanted:
             show_table(table, console)
+
+
+def _table_names(found: Report, names: str) -> list[str]:
+    """The names in --tables. Raises UnknownName."""
+    from benchmark.reporting.tables import finding_tables, report_tables, tables
+
+    claimed = (finding_tables(finding) for finding in found.findings if finding.measured)
+    every = [*map(tables, found.boards), *claimed, report_tables(found)]
+    known = list(dict.fromkeys(table.name for made in every for table in made))
+    wanted = known if names == "all" else [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in known:
+            raise UnknownName("table", name, known)
+    return wanted
 
 
 @dataclass(frozen=True)
@@ -129,9 +145,13 @@ class _Document:
 
 def _documents(found: Report, reports: Path, args: argparse.Namespace) -> list[_Document]:
     """Those that were asked for, as they are to be."""
-    from benchmark.reporting.documents import claims_page, readme_block, with_block
+    from benchmark.reporting.documents import claims_page, is_claims_page, readme_block, with_block
 
     documents = []
+    if args.claims is not None and not args.claims.parent.is_dir():
+        raise UserError(f"--claims {args.claims}: no folder {args.claims.parent}")
+    if args.claims is not None and not args.check and not is_claims_page(args.claims):
+        raise UserError(f"--claims {args.claims}: something else is there; delete it, or name another file")
     if args.readme is not None:
         block = readme_block(found, _beside(args.readme, reports))
         documents.append(_Document("--readme", args.readme, "leaderboard", with_block(args.readme, block)))
@@ -157,9 +177,11 @@ def _check_reports(found: Report, reports: Path, documents: Sequence[_Document])
 
 
 def _write_documents(documents: Sequence[_Document]) -> None:
+    from benchmark.storage.files import write_text
+
     for each in documents:
         try:
-            each.path.write_text(each.text, encoding="utf-8", newline="\n")
+            write_text(each.path, each.text)
         except OSError as error:
             raise UserError(f"{each.option} {each.path}: {error.strerror}") from None
 

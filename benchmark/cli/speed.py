@@ -48,7 +48,9 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     from benchmark.spec.protocol import load_protocol
 
-    name, protocol = load_protocol(args.protocol) if args.protocol else (None, None)
+    name, protocol = (None, None) if args.protocol is None else load_protocol(args.protocol)
+    if protocol is None and args.data is not None:
+        raise UserError("--data goes with --protocol, whose images it has")
     spec = families.spec(args.family)
     size = args.size or spec.sizes[0]
     precisions = ("float32", "bfloat16")

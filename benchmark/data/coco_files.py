@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,12 +32,15 @@ OBJECT = ("id", "category_id", "bbox", "area", "iscrowd", "segmentation")  # wha
 SLACK = 1.0  # pixels that a box may lie outside its image; COCO's own boxes do by rounding
 
 
+MOST_PIXELS, MOST_ID, MOST_AREA = 10**6, 2**63, 10**12  # pixels of a side
+
+
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < MOST_ID
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -MOST_AREA <= value <= MOST_AREA
 
 
 def _inside(value: Any) -> bool:
@@ -50,7 +52,13 @@ def _box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(_number, value)) and min(value[2:]) >= 0
 
 
-MOST_PIXELS = 10**6  # a side
+def _segmentation(value: Any) -> bool:
+    """Whether it is a list of polygons, of pairs of numbers each, or a run-length encoding."""
+    if isinstance(value, list):
+        return all(isinstance(each, list) and len(each) % 2 == 0 and all(map(_number, each)) for each in value)
+    return isinstance(value, dict) and (not value or isinstance(value.get("counts"), list | str))
+
+
 WHOLE: tuple[Kind, str] = (_whole, "a whole number")
 SIDE: tuple[Kind, str] = (lambda value: _whole(value) and 0 < value <= MOST_PIXELS, "a number of pixels")
 NEEDED: dict[str, dict[str, tuple[Kind, str]]] = {
@@ -63,7 +71,7 @@ NEEDED: dict[str, dict[str, tuple[Kind, str]]] = {
 OPTIONAL: dict[str, tuple[Kind, str]] = {
     "area": (lambda value: _number(value) and value >= 0, "a number of pixels"),
     "iscrowd": (lambda value: _whole(value) and value in (0, 1), "0 or 1"),
-    "segmentation": (lambda value: isinstance(value, list | dict), "polygons or a run-length encoding"),
+    "segmentation": (_segmentation, "polygons or a run-length encoding"),
 }
 
 
@@ -113,6 +121,11 @@ class Annotated:
         across, down = told["width"], told["height"]
         if left < -SLACK or top < -SLACK or left + width > across + SLACK or top + height > down + SLACK:
             raise UserError(f"{where}: its box {box} lies outside its image of {across} x {down} pixels")
+        given = found.get("segmentation")
+        for polygon in given if isinstance(given, list) else ():
+            for side, values in ((across, polygon[::2]), (down, polygon[1::2])):
+                if values and (min(values) < -side or max(values) > 2 * side):
+                    raise UserError(f"{where}: a polygon lies far outside its image of {across} x {down} pixels")
 
     def image(self, number: int) -> Image.Image:
         """An image, RGB. Raises UserError for one that cannot be read, or of another size than told."""
@@ -122,7 +135,7 @@ class Annotated:
             ensure_regular(path)
             with Image.open(path) as file:
                 image = file.convert("RGB")
-        except (OSError, ValueError, SyntaxError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(f"{path}: {one_line(error)}") from None
         if image.size != (told["width"], told["height"]):
             raise UserError(
@@ -138,10 +151,12 @@ class Annotated:
         try:
             if isinstance(given, list):
                 given = rle.merge(rle.frPyObjects(given, height, width))
-            elif isinstance(given["counts"], list):
-                if sum(given["counts"]) != height * width:
-                    raise ValueError(f"its runs are of {sum(given['counts'])} pixels, not {height * width}")
-                given = rle.frPyObjects(given, height, width)
+            else:  # pycocotools would read beyond the end of what is cut short
+                runs = given["counts"] if isinstance(given["counts"], list) else runs_of(given["counts"])
+                if not all(_whole(run) and run >= 0 for run in runs) or sum(runs) != height * width:
+                    raise ValueError(f"its runs are not numbers of pixels that sum to {height * width}")
+                if isinstance(given["counts"], list):
+                    given = rle.frPyObjects(given, height, width)
             mask = rle.decode(given)
         except Exception as error:
             raise UserError(
@@ -190,10 +205,34 @@ def is_learnt(found: Record) -> bool:
     return not found.get("iscrowd") and found["bbox"][2] > 0 and found["bbox"][3] > 0
 
 
+def runs_of(text: str) -> list[int]:
+    """The runs of COCO's compressed run-length encoding (rleFrString of pycocotools): numbers of five
+    bits a letter, lowest first, from the fourth on as differences to the one two before. Raises
+    ValueError for a text that is none."""
+    runs, value, shift = list[int](), 0, 0
+    for letter in text:
+        code = ord(letter) - ord("0")
+        if not 0 <= code < 64 or shift > 60:
+            raise ValueError("no compressed run-length encoding")
+        value |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            value -= (code & 16) and 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    if shift:
+        raise ValueError("its run-length encoding is cut short")
+    return runs
+
+
 def segmentation_of(found: Record) -> Any:
-    """The segmentation of an object; where it has none, its box as a polygon."""
-    if found.get("segmentation"):
-        return found["segmentation"]
+    """The segmentation of an object, without polygons of less than three points; where it has none,
+    its box as a polygon."""
+    given = found.get("segmentation")
+    if isinstance(given, list):
+        given = [each for each in given if len(each) >= 6]
+    if given:
+        return given
     left, top, width, height = found["bbox"]
     return [[left, top, left + width, top, left + width, top + height, left, top + height]]
 

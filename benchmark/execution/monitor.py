@@ -275,13 +275,21 @@ def log_of(monitor: Monitor, key: str, follow: bool) -> Iterator[str]:
         if follow and time.monotonic() - asked >= ASK_SECONDS:
             over, asked = not monitor.goes_on(key), time.monotonic()
         lines = read_text(folder.log, MOST_LOG).splitlines()
-        yield from lines[shown:]
-        shown = len(lines)
+        if not lines and folder.log.exists() and not shown:
+            yield f"{folder.log}: not a file of up to {MOST_LOG / 2**20:g} MB with text; nothing is shown of it"
+            shown = 1
+        yield from map(shown_line, lines[shown:])
+        shown = max(shown, len(lines))
         if over:
             break
         time.sleep(FOLLOW_SECONDS)
-    yield from read_text(folder.error).splitlines()
+    yield from map(shown_line, read_text(folder.error).splitlines())
     yield from _jobs_output(monitor, key)
+
+
+def shown_line(line: str) -> str:
+    """A line of a file without what a terminal would act on, tabs aside."""
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in line)
 
 
 def _jobs_output(monitor: Monitor, key: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
@@ -70,7 +70,7 @@ class Submission:
 
     name: Annotated[str, Field(pattern=r"^[0-9]+-[0-9]+$")]
     cluster: str
-    request: dict[str, Any] = Field(default_factory=dict)
+    request: dict[str, str | None] = Field(default_factory=dict)
     host: str = Field(default_factory=socket.gethostname)
     pid: int = Field(default_factory=os.getpid, gt=0)
     created: str = Field(default_factory=utc_now)

@@ -19,6 +19,7 @@ from benchmark.reporting.tables import tables
 from benchmark.reporting.tables.claims import summary_of
 from benchmark.reporting.text import as_text
 from benchmark.reporting.text_files import BOOK, PAGE, linked, listed
+from benchmark.storage.files import read_text
 from families.spec import UserError
 
 BEGIN, END = "<!-- leaderboard -->\n", "<!-- /leaderboard -->"
@@ -82,6 +83,13 @@ def claims_page(report: Report, folder: str) -> str:
         parts += [f"### What {as_text(name)} can and cannot say\n", *limits, ""] if limits else []
     missing = _measured_nowhere(report)
     return "\n".join([*parts, *(["## Not measured\n", markdown(_claims_table("why", missing))] if missing else [])])
+
+
+def is_claims_page(path: Path) -> bool:
+    """Whether a path is free for a claims page: nothing is there, or a page that this wrote."""
+    if not path.exists():
+        return True
+    return read_text(path).startswith(CLAIMS_HEAD.partition("{")[0])
 
 
 CLAIMS_HEAD = """\

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from benchmark.spec import bounds
 from benchmark.spec.records import NUMBER, ClassCount, ImageCount, Name, NotNegative, Positive, Record
@@ -16,6 +17,7 @@ FEATURE_SCORES = ("knn10", "knn20", "probe")  # of frozen features (benchmark/tr
 FEATURES, TEACHER_FEATURES = "features", "teacher_features"  # evaluations
 TEACHER_SCORES = tuple(f"teacher_{name}" for name in FEATURE_SCORES)  # the same of the teacher's
 RESERVED = {"all", "train", *EVALUATION_SETS, FEATURES, TEACHER_FEATURES, *FEATURE_SCORES, *TEACHER_SCORES}
+MOST_SHARDS = 100_000  # that the name of a split may stand for
 Described: TypeAlias = dict[str, str | int | float | bool]
 
 
@@ -99,6 +101,16 @@ class Split(Record):
 
     split: str
     images: ImageCount
+
+    @field_validator("split")
+    @classmethod
+    def _names_not_too_many(cls, split: str) -> str:
+        count = 1
+        for first, last in re.findall(r"\{(\d{1,18})\.\.(\d{1,18})\}", split):
+            count *= abs(int(last) - int(first)) + 1
+        if count > MOST_SHARDS:
+            raise ValueError(f"names more than {MOST_SHARDS} shards")
+        return split
 
 
 class ShiftedSet(Record):

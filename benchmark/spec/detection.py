@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from benchmark.spec import bounds
 from benchmark.spec.data_sets import EVALUATION_SETS, Described
 from benchmark.spec.recipe import Recipe, with_steps
-from benchmark.spec.records import NUMBER, BatchSize, Fraction, ImageCount, Pixels, Points, Positive, Record, Width
+from benchmark.spec.records import NUMBER, BatchSize, Fraction, ImageCount, Pixels, Points, Record, Width
 from families.spec import UnknownName
 
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$", max_length=100)]
@@ -35,13 +35,16 @@ class Detector(Record):
     """
 
     width: Width = 256
-    anchor: Positive = 8
+    anchor: Annotated[float, NUMBER, Field(ge=0.1, le=100)] = 8
     proposals: Annotated[int, NUMBER, Field(ge=1, le=10**5)] = 1000
     sampled: Annotated[int, NUMBER, Field(ge=1, le=10**5)] = 512
     detections: Annotated[int, NUMBER, Field(ge=1, le=10**5)] = 100
     windows: Annotated[int, NUMBER, Field(ge=1, le=1024)] = 1
     global_blocks: Annotated[int, NUMBER, Field(ge=1, le=bounds.DEPTH.most)] = 4
     positions: Literal["bicubic_antialias"] = "bicubic_antialias"
+
+
+Factor = Annotated[float, NUMBER, Field(ge=0.01, le=100)]  # on an image's size
 
 
 class Backbone(Record):
@@ -120,7 +123,7 @@ class CocoTraining(Record):
     num_classes: Categories
     train: AnnotatedImages
     held_out: int = 0
-    jitter: tuple[Positive, Positive] | None = None
+    jitter: tuple[Factor, Factor] | None = None
     hflip: Fraction = 0.0
 
 
@@ -143,7 +146,7 @@ class Coco(Record):
     train: AnnotatedImages
     test: AnnotatedImages
     held_out: Annotated[int, NUMBER, Field(ge=1, le=bounds.IMAGES.most)]
-    jitter: tuple[Positive, Positive] | None = None
+    jitter: tuple[Factor, Factor] | None = None
     hflip: Fraction = 0.0
 
     @model_validator(mode="after")

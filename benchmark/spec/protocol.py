@@ -352,7 +352,9 @@ def _extended(path: Path, below: tuple[Path, ...] = (), resolved: bool = True) -
         content = content | {"datasets": given}
     if "extends" not in content:
         return content
-    base = _named_beside(path, str(content["extends"]))
+    if not isinstance(content["extends"], str):
+        raise UserError(f"{path}: extends: the name of a protocol, or a YAML file's path")
+    base = _named_beside(path, content["extends"])
     if base.resolve() in (path.resolve(), *below):
         raise UserError(f"{path}: extends itself by way of {base}")
     if len(below) >= MOST_EXTENDED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,7 +11,7 @@ import families
 from benchmark.spec import plugins
 from benchmark.spec.arm import Arm, star_filled
 from benchmark.spec.protocol import Need
-from benchmark.spec.records import Record, validated
+from benchmark.spec.records import NUMBER, Record, validated
 from benchmark.spec.yaml_files import find_file, read_yaml, shipped
 from families.spec import Family, UserError, quoted
 
@@ -114,7 +114,7 @@ class Claim(Record):
 
     description: str
     by: str | None = None
-    rows: tuple[int, ...] = ()
+    rows: tuple[Annotated[int, NUMBER, Field(ge=1, le=1000)], ...] = ()
     needs: tuple[Need, ...] = ()
     tests: tuple[Test, ...] = ()
 

@@ -33,7 +33,8 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 FOLDER = Path(__file__).parent.parent
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a protocol's or study's file without its ending
-MOST_YAML = bounds.MEGABYTE
+MOST_YAML, MOST_NODES = bounds.MEGABYTE, 100_000  # bytes of a file, values in it
+NUMBER = r"[-+]?(0|[1-9][0-9]{0,39}|(0|[1-9][0-9]*)?\.[0-9]*([eE][-+]?[0-9]+)?|\.(inf|Inf|INF)|\.(nan|NaN|NAN))"
 
 
 def shipped(kind: Literal["protocols", "studies"]) -> dict[str, Path]:
@@ -74,6 +75,19 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             raise yaml.constructor.ConstructorError(None, None, f"key {quoted(twice)} stands twice", node.start_mark)
         return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
 
+    def plain_number(self, node: yaml.ScalarNode) -> int | float:
+        """A number in decimal digits. YAML 1.1 reads 010 as 8, 1:30 as 90 and 1_0 as 10."""
+        text = self.construct_scalar(node)
+        if not re.fullmatch(NUMBER, text):
+            raise yaml.constructor.ConstructorError(None, None, f"{quoted(text)} is no number such as 12 or 0.5", node.start_mark)
+        if node.tag.endswith("float"):
+            return self.construct_yaml_float(node)  # type: ignore[no-any-return]
+        return int(text)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.plain_number)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.plain_number)
+
 
 def read_yaml(path: Path) -> Any:
     """Read a YAML file. Raises UserError, one line, if it is no YAML, above a megabyte, or nested
@@ -98,6 +112,24 @@ def read_value(text: str) -> Any:
 def _loaded(content: bytes | str) -> Any:
     loader = _Loader(content)
     try:
-        return loader.get_single_data()
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _nodes(node, {}) > MOST_NODES:
+            raise ValueError(f"more than {MOST_NODES} values, with those that its aliases repeat")
+        return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def _nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """The number of values in a document, those of an alias each time. Raises ValueError for a value
+    that holds itself."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise ValueError("a value holds itself")
+        return known[id(node)]
+    known[id(node)], parts = 0, node.value if isinstance(node, yaml.CollectionNode) else []
+    inner = (part for each in parts for part in (each if isinstance(each, tuple) else (each,)))
+    known[id(node)] = 1 + sum(_nodes(part, known) for part in inner)
+    return known[id(node)]

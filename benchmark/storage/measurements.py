@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 import families
 from benchmark.spec.definitions import architecture
@@ -12,6 +16,26 @@ from benchmark.spec.protocol import Protocol
 from benchmark.spec.run import Geometry
 from benchmark.storage.files import read_json, write_json
 from benchmark.storage.work_folder import Workspace
+from families.spec import UserError
+
+
+class _Seconds(BaseModel):
+    seconds: float
+
+
+class _Made(BaseModel):
+    code: str
+
+
+class _Measured(BaseModel):
+    """What estimates need of a measurement."""
+
+    setting: dict[str, Any]
+    plain: _Seconds
+    second_copy: _Seconds
+    second_distill: _Seconds
+    teacher: _Seconds
+    provenance: _Made
 
 
 @dataclass(frozen=True)
@@ -78,9 +102,12 @@ def read_measurements(
     now."""
     measured: dict[tuple[Geometry, bool], dict[str, Any]] = {}
     for path in sorted(workspace.speed(name).glob(f"*-{device}.json")):
-        found = read_json(path)
-        if found:
-            setting = Setting(**found["setting"])
+        found, setting = read_json(path) or {}, None
+        with suppress(TypeError, ValidationError, UserError):
+            setting = Setting(**_Measured.model_validate(found).setting)
+            families.spec(setting.family).teacher(setting.size)
             if setting == protocol_setting(protocol, setting.family, setting.size, setting.matched, device):
                 measured[Geometry(**setting.geometry), setting.matched] = found
+            continue
+        print(f"bench: {path}: left out, no measurement that bench speed wrote", file=sys.stderr)
     return measured

@@ -66,7 +66,7 @@ class Seen:
 def check_images(run: Run, text: str | None) -> list[int]:
     """The numbers of --images, ascending; None: the first image. Raises UserError for those that the
     test set of the run lacks."""
-    words = (text or "0").split(",")
+    words = ("0" if text is None else text).split(",")
     if not all(word.isascii() and word.isdigit() and len(word) < 10 for word in words) or len(words) > MOST_IMAGES:
         raise UserError(f"--images {quoted(str(text))}: up to {MOST_IMAGES} numbers with commas between them, as in 0,3")
     numbers, count = sorted({int(word) for word in words}), int(run.settings.data.described("test")["images"])

@@ -29,6 +29,9 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
+KINDS = {name: type(value) for name, value in vars(Progress()).items()}
+
+
 @dataclass
 class Checkpoint:
     """The content of a checkpoint file.
@@ -65,21 +68,34 @@ class Checkpoint:
         return vars(self) | {"progress": vars(self.progress)}
 
     def has_parts_of(self, other: Checkpoint) -> bool:
-        """Whether it is of the same run and holds the same state dicts."""
-        kept = [(each.average is None, each.masked is None) for each in (self, other)]
-        return self.run == other.run and kept[0] == kept[1]
+        """Whether its models have the tensors of the other's, by name and shape."""
+        return all(_shapes(getattr(self, name)) == _shapes(getattr(other, name)) for name in ("model", "average", "masked"))
 
 
-def read_checkpoint(path: Path, like: Checkpoint) -> Checkpoint:
-    """Read a checkpoint. Raises WeightsError for a damaged file, or one that is not of the run of
-    `like`."""
-    content = read_torch(path, ANEW)
-    names = {each.name for each in fields(Checkpoint)}
-    if isinstance(content, dict) and content.keys() == names and isinstance(content["progress"], dict):
-        found = Checkpoint(**(content | {"progress": Progress(**content["progress"])}))
-        if found.has_parts_of(like):
-            return found
-    raise WeightsError(f"{path}: not a checkpoint of run {like.run}; {ANEW}")
+def _shapes(state: Any) -> Any:
+    """Shapes by name; what is no state dict, as it is."""
+    if not isinstance(state, dict):
+        return state
+    return {name: value.shape if isinstance(value, torch.Tensor) else type(value) for name, value in state.items()}
+
+
+def read_checkpoint(path: Path, like: Checkpoint) -> Checkpoint | None:
+    """Read a checkpoint; None for one of the run of `like` by other code. Raises WeightsError for a
+    damaged file, or one that is not of this run."""
+    content, wrong = read_torch(path, ANEW), WeightsError(f"{path}: not a checkpoint of run {like.run}; {ANEW}")
+    if not isinstance(content, dict) or content.get("run") != like.run:
+        raise wrong
+    if content.get("code") != like.code:
+        return None
+    progress = content.get("progress")
+    if content.keys() != {each.name for each in fields(Checkpoint)} or not isinstance(progress, dict):
+        raise wrong
+    if {name: type(value) for name, value in progress.items()} != KINDS:
+        raise wrong
+    found = Checkpoint(**(content | {"progress": Progress(**progress)}))
+    if not found.has_parts_of(like):
+        raise wrong
+    return found
 
 
 def save(content: Any, path: Path) -> None:

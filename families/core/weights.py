@@ -122,8 +122,11 @@ def record_of(teacher: Teacher, path: Path) -> dict[str, str | None]:
 
 def told_origin(path: Path) -> str | None:
     """The first line of a weights file's `ORIGIN`, without unprintable characters; None without one."""
+    origin = path.with_name(path.name + ORIGIN)
+    if not origin.is_file():  # a pipe would block
+        return None
     try:
-        with path.with_name(path.name + ORIGIN).open(encoding="utf-8", errors="replace") as file:
+        with origin.open(encoding="utf-8", errors="replace") as file:
             line = file.readline(300)
     except OSError:
         return None

@@ -138,6 +138,11 @@ def test_the_outlines_are_right_as_they_are(bench, tmp_path, monkeypatch):
 MINI = "extends: mini\n"
 CLAIM = "title: t\narms: [standard-copy]\nclaims: [{description: x, tests: "
 DATA = "data: {name: cued_digits, val_images: 60, test_images: 80, noise_std: 0.2}\n"
+BOMB = (
+    "[&a [x,x], "
+    + ", ".join(f"&{name} [{','.join([f'*{before}'] * 9)}]" for before, name in zip("abcdefghijkl", "bcdefghijklm", strict=True))
+    + "]"
+)
 TEXTS = {
     "an empty file": ("--protocol", ""),
     "a word": ("--protocol", "mini"),
@@ -155,6 +160,25 @@ TEXTS = {
     "a float of letters": ("--protocol", MINI + 'checkpoint_seconds: !!float "abc"\n'),
     "a key that stands twice": ("--protocol", MINI + "title: a\ntitle: b\n"),
     "an inner key that stands twice": ("--protocol", MINI + "recipe: {lr: 1, lr: 2}\n"),
+    "an octal number": ("--protocol", MINI + "curve_points: 010\n"),
+    "a number of base 60": ("--protocol", MINI + "curve_points: 1:30\n"),
+    "a number with an underscore": ("--protocol", MINI + "curve_points: 1_0\n"),
+    "9,000 hexadecimal digits": ("--protocol", f"extends: 0x{'f' * 9000}\n"),
+    "9,000 hexadecimal digits within": ("--protocol", MINI + f"data: {{name: 0x{'f' * 9000}}}\n"),
+    "9,000 hexadecimal digits for sbatch": ("--cluster-config", f"sbatch: {{comment: 0x{'f' * 9000}}}\n"),
+    "aliases of aliases": ("--protocol", f"extends: {BOMB}\n"),
+    "aliases of aliases as a name": ("--protocol", MINI + f"data: {{name: {BOMB}}}\n"),
+    "a value that holds itself": ("--protocol", MINI + "title: &a [*a]\n"),
+    "extends true": ("--protocol", "extends: true\n"),
+    "extends a number": ("--protocol", "extends: 7\n"),
+    "a billion shards": (
+        "--protocol",
+        "extends: imagenet\ndata: {source: wds/, held_out: 0, train: {split: 'train-{000000000..999999999}.tar', images: 9}}\n",
+    ),
+    "an anchor of 1e30": ("--protocol", "extends: coco\ntasks: {coco: {detector: {anchor: 1.0e+30}}}\n"),
+    "a jitter of 1e30": ("--protocol", "extends: coco\ntasks: {coco: {data: {jitter: [0.0001, 1.0e+30]}}}\n"),
+    "an experiment that is true": ("--study", CLAIM.replace("tests: ", "rows: [true], tests: []}]\n")),
+    "an experiment before the first": ("--study", CLAIM.replace("tests: ", "rows: [-1], tests: []}]\n")),
     "a list as a key": ("--protocol", MINI + "? [a]\n: b\n"),
     "nested 5,000 deep": ("--protocol", MINI + "title: " + "[" * 5000 + "]" * 5000),
     "mappings nested 5,000 deep": ("--protocol", MINI + "title: " + "{a: " * 5000 + "1" + "}" * 5000),
@@ -257,7 +281,7 @@ FAMILIES = ("", ",", "deit,", "diet", "DEIT", "../deit", "families/deit.py", LON
 SETTINGS = (
     "", "recipe.steps", "=3", "recipe.steps=", "recipe.step=3", "recipe.steps=x", "recipe.steps=0", "recipe=3",
     "recipe.steps.more=3", "a b=3", "recipe.lr=1/3", "data.source=../x", f"recipe.steps={DIGITS}", f"{LONG}=3",
-    "recipe.lr=\x1b[31m", "steps=20",
+    "recipe.lr=\x1b[31m", "steps=20", "recipe.steps=1_0", "recipe.steps=0x10", "recipe.steps=010",
 )  # fmt: skip
 PROTOCOLS = (
     "",
@@ -286,6 +310,7 @@ def test_a_files_name(name, option, refused, tmp_path):
 
 RUN, SPEED, INSPECT = ("run", "--dry-run"), ("speed", "--family", "deit"), ("inspect", "--family", "deit", "--random")
 NUMBERS = ("0", "-1", "x", "", "1.5", "1e3", "1_0", "٣", "0x10", " 1 2", "99999999999999999999", DIGITS)
+DETECTOR, OUTS = "deit/base/standard-none+task=digit_boxes", ("", ".", "a.txt", "a b.py", "/dev/null/a.py", "nowhere/a.py")
 WORDS = [
     *([*RUN, option, number] for option in ("--jobs", "--processes", "--micro-batch") for number in NUMBERS),
     *([*RUN, "--workers", number] for number in NUMBERS[1:]),
@@ -367,6 +392,16 @@ WORDS = [
     ["report", "--results", ".", "--readme", "nowhere.md"],
     ["report", "--results", ".", "--readme", "/dev/null"],
     ["report", "--results", ".", "--readme", "."],
+    *(["report", "--results", ".", option, ""] for option in ("--tables", "--study", "--protocol", "--claims", "--readme")),
+    ["report", "--results", ".", "--reports", "."],
+    ["report", "--results", ".", "--claims", "."],
+    ["report", "--results", ".", "--claims", "nowhere/claims.md"],
+    ["report", "--results", ".", "--tables", "nope"],
+    ["report", "--results", ".", "--json", "--tables", "all"],
+    ["report", "--results", ".", "--check", "--tables", "all"],
+    ["check", "--convert", ".", "--family", "deit"],
+    [*SPEED, "--data", "."],
+    *(["inspect", f"{DETECTOR}-s0", "--score", score] for score in ("٠.٣", "0_0.5", " 0.5 ", "1e-400")),
     ["report", "--results", ".", "--protocol", "minni"],
     ["report", "--results", ".", "--study", "mian"],
     ["report", "--results", ".", "--tables", LONG, "--reports", "/dev/null/below"],
@@ -390,11 +425,12 @@ WORDS = [
     *(["evaluate", run] for run in ("", "deit", "deit/base", "deit/base/standard-none", "../a/b-s0", "deit/base/copy-s0", LONG)),
     *(["evaluate", f"deit/base/standard-none-s{seed}"] for seed in ("", "-1", "x", DIGITS)),
     *(["evaluate", "--cluster", "debug", "--sets", sets] for sets in ("", "imagenet_z", "x:", "nowhere:nowhere.txt", LONG)),
+    *(["evaluate", "deit/base/standard-none-s0", option, word] for option, word in (("--family", "dino"), ("--sizes", "base"))),
     ["evaluate", "--seeds", "1_0"],
     ["evaluate", "--set", "recipe.step=3"],
     *([verb, "--teacher", name] for verb in ("run", "fetch") for name in ("", "timm:", "timm:vit_tinny", f"timm:{LONG}")),
     *(["new-family", name] for name in ("", "deit", "timm:", "timm:resnet50", "timm:xcit_nano_12_p8_224", LONG)),
-    *(["new-family", "timm:vit_small_patch16_224", "--out", out] for out in ("", ".", "a.txt", "/dev/null/a.py", "nowhere/a.py")),
+    *(["new-family", "timm:vit_small_patch16_224", "--out", out] for out in OUTS),
     ["new-family"],
     *(["inspect", run] for run in ("deit/base/standard-none-s0", "deit/base/standard-none+task=digit_boxes-s0", "deit", LONG)),
     ["inspect", "deit/base/standard-none+task=digit_boxes-s0", "--images", "1_0"],

@@ -273,6 +273,9 @@ def test_the_page_of_claims_is_written_and_checked(bench, tmp_path):
     report = ("report", "--results", tmp_path / "results", "--claims", tmp_path / "claims.md")
     assert bench(*report)[0] == 0
     assert "contradicted" in (tmp_path / "claims.md").read_text() and bench(*report, "--check")[0] == 0
+    (tmp_path / "notes.md").write_text("mine")
+    code, _, err = bench(*report[:3], "--claims", tmp_path / "notes.md")
+    assert code == 2 and "something else is there" in err and (tmp_path / "notes.md").read_text() == "mine"
     code, out, _ = bench(*report[:3], "--tables", "claims")
     assert code == 0 and "Measured differences of the claims" in out
     assert "protocol mini, study sizes, 4 runs" in out and "1. DeiT and DINO give their" in out

@@ -1,6 +1,9 @@
 """Data sets in COCO's layout: true to their files, and one line for whatever is wrong with them."""
 
 import json
+import struct
+import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -151,6 +154,20 @@ def test_masks_of_all_three_kinds_are_the_same(folder):
     assert len(kinds) == 3
 
 
+def test_compressed_runs_are_those_of_pycocotools():
+    """Of masks of every kind; and no beginning of such a text is taken for one of the same mask."""
+    from benchmark.data.coco_files import runs_of
+
+    draw = np.random.default_rng(0)
+    for height, width, share in ((48, 64, 0.5), (300, 200, 0.01), (7, 5, 0.9), (1, 1, 1.0), (1000, 900, 0.0)):
+        mask = (draw.random((height, width)) < share).astype(np.uint8)
+        text = rle.encode(np.asfortranarray(mask))["counts"].decode()
+        assert runs_of(text) == uncompressed(mask, None)["counts"]
+        for end in range(min(len(text), 40)):
+            with suppress(ValueError):
+                assert sum(runs_of(text[:end])) != height * width or runs_of(text[:end])[-1] == 0
+
+
 def changed(path, change):
     content = json.loads(path.read_text())
     change(content)
@@ -187,6 +204,14 @@ def of_image(**values):
 def everywhere(**values):
     """Change all annotations of the training file."""
     return lambda at: changed(at / TRAIN, lambda content: [each.update(values) for each in content["annotations"]])
+
+
+def bomb():
+    """A PNG that says it has 20,000 x 20,000 pixels."""
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    parts = (struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 BAD = {
@@ -229,6 +254,27 @@ BAD = {
     "another size": (
         lambda at: Image.new("RGB", (20, 20)).save(at / "train2017" / f"{3:012}.png"),
         "20 x 20 pixels, but",
+    ),
+    "a huge number": (first(bbox=[1, 2, 10**400, 4]), "its bbox is not [left, top"),
+    "a huge area": (first(area=10**400), "its area is not a number of pixels"),
+    "a huge id": (first(id=10**400), "its id is not a whole number"),
+    "half a point": (first(segmentation=[[1, 2, 3, 4, 5]]), "its segmentation is not polygons"),
+    "a point of no number": (first(segmentation=[[1, 2, 3, 4, 5, float("nan")]]), "its segmentation is not polygons"),
+    "a point of nothing": (first(segmentation=[[1, 2, 3, 4, 5, None]]), "its segmentation is not polygons"),
+    "a polygon far outside": (first(segmentation=[[1e9, 0, 0, 1e9, 1e9, 1e9]]), "a polygon lies far outside its image"),
+    "a polygon at minus infinity": (first(segmentation=[[1, 2, 3, 4, 5, -1e300]]), "its segmentation is not polygons"),
+    "runs without counts": (first(segmentation={"size": [48, 64]}), "its segmentation is not polygons"),
+    **{
+        f"compressed runs {name}": (first(segmentation={"size": [48, 64], "counts": counts}), "1 of 8 images are of no use")
+        for name, counts in {
+            "cut short": "PP1", "of one letter": "x", "of nothing": "", "of zeros": "0" * 100_000, "of blanks": "  ",
+            "of other letters": "\u0660\u0663", "below zero": "PPPN", "without end": "o" * 50,
+        }.items()
+    },
+    "runs below zero": (first(segmentation={"size": [48, 64], "counts": [-1, 3073]}), "1 of 8 images are of no use"),
+    "a bomb": (
+        lambda at: (at / "train2017" / f"{3:012}.png").write_bytes(bomb()),
+        "1 of 8 images are of no use",
     ),
     "a bad run length": (
         first(segmentation={"size": [48, 64], "counts": [1, 2]}),

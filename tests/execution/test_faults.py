@@ -198,6 +198,43 @@ def test_a_checkpoint_that_is_not_ours_is_set_aside(content, tmp_path, capsys):
     assert (tmp_path / "run" / f"{CHECKPOINT}.set-aside").exists()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"progress": {"step": 3}},
+        {"progress": {"step": "3", "seconds": 0.0, "loss_sum": 0.0, "loss_count": 0, "curve": []}},
+        {"progress": {"step": 3, "seconds": 0.0, "loss_sum": 0.0, "loss_count": 0, "curve": [], "epoch": 1}},
+        {"progress": None},
+        {"model": {}},
+        {"model": None},
+        {"optimizer": {}},
+        {"optimizer": None},
+        {"optimizer": {"state": {}, "param_groups": []}},
+        {"average": {}},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_this_run_with_another_inside_is_set_aside(change, tmp_path, capsys):
+    item = item_of(plan_of("deit", ["standard-none"]), "standard-none")
+    whole = fit(item, tmp_path / "whole")
+    assert fit(item, tmp_path / "run", stop_at=STEPS - 1) is None
+    path = tmp_path / "run" / CHECKPOINT
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    assert numbers(fit(item, tmp_path / "run")) == numbers(whole)
+    told = capsys.readouterr().err.replace(str(path), "")
+    assert told.count("\n") == 1 and told.endswith("set aside, and the run starts anew\n") and len(told) <= MOST
+
+
+def test_a_checkpoint_of_other_code_is_begun_anew_whatever_it_holds(tmp_path, capsys):
+    item = item_of(plan_of("deit", ["standard-none"]), "standard-none")
+    whole = fit(item, tmp_path / "whole")
+    assert fit(item, tmp_path / "run", stop_at=STEPS - 1) is None
+    path = tmp_path / "run" / CHECKPOINT
+    torch.save(torch.load(path, weights_only=True) | {"code": "other", "progress": {"epoch": 1}, "model": {}}, path)
+    assert numbers(fit(item, tmp_path / "run")) == numbers(whole)
+    assert not capsys.readouterr().err
+
+
 def test_another_runs_checkpoint_is_set_aside(tmp_path, capsys):
     """Of another seed: it would fit in every shape."""
     item = item_of(plan_of("deit", ["standard-none"]), "standard-none")
@@ -358,6 +395,12 @@ RECORDS = {
     "types": lambda text: text.replace('"submitted": true', '"submitted": "perhaps"'),
     "name": lambda text: text.replace('"name": "', '"name": "../'),
     "other": lambda text: json.dumps(json.loads(text) | {"name": "1-2"}),
+    **{
+        f"request {value}": lambda text, value=value: json.dumps(
+            json.loads(text) | {"request": json.loads(text)["request"] | value}
+        )
+        for value in ({"sets": 3}, {"set": 3}, {"seeds": 0}, {"sizes": ["base"]}, {"results": 5})
+    },
 }
 
 
@@ -393,6 +436,45 @@ def test_a_changed_code_copy_is_made_anew(tmp_path, capsys):
         assert "is not the code that it was copied from" in capsys.readouterr().err
         assert (copy / "benchmark" / "cli" / "run.py").read_bytes() == (ROOT / "benchmark" / "cli" / "run.py").read_bytes()
     assert len(list(tmp_path.glob("*.changed-*"))) == 2
+
+
+def test_a_stray_measurement_is_named_and_left_out(half, again):
+    folder = half / "work" / "speed" / "tiny"
+    folder.mkdir(parents=True)
+    setting = {"family": "diet", "size": "base"}
+    for content in ({"a": 1}, {"setting": 3}, {"setting": {"a": 1}}, {"setting": setting, "provenance": {}}, [1]):
+        path = folder / "deit-base-standard-cpu.json"
+        path.write_text(json.dumps(content))
+        code, _, err = again("--dry-run")
+        assert (code, err) == (0, f"bench: {path}: left out, no measurement that bench speed wrote\n"), content
+
+
+def test_a_pipe_as_the_origin_of_weights_is_not_waited_for(tmp_path):
+    from families.core.weights import told_origin
+
+    os.mkfifo(tmp_path / "a.pth.origin.txt")
+    assert told_origin(tmp_path / "a.pth") is None
+
+
+def test_a_full_disk_leaves_a_readme_as_it_is(disk, site, bench, tmp_path):
+    folder = disk(tmp_path / "small", "1m")
+    readme, text = folder / "README.md", "a" * 4000 + "\n<!-- leaderboard -->\nold\n<!-- /leaderboard -->\nend\n"
+    readme.write_text(text)
+    fill(folder)
+    words = ("report", "--results", site[0] / "results", "--protocol", site[0] / "tiny.yaml", "--reports", tmp_path / "reports")
+    one_line(bench(*words, "--readme", readme), str(readme), "No space left on device")
+    assert readme.read_text() == text and not leftovers(folder)
+
+
+def test_a_long_or_hostile_log_is_told_or_escaped(half, bench):
+    folder = run_of(half / "work", "standard-none")
+    (folder / "run.log").write_text("a\x1b[31mred\tb\n")
+    code, out, _ = bench("logs", "standard-none-s0", "--work", half / "work")
+    assert code == 0 and "a\\x1b[31mred\tb\n" in out and "\x1b" not in out
+    with (folder / "run.log").open("wb") as file:
+        file.truncate(150 * 2**20)
+    code, out, _ = bench("logs", "standard-none-s0", "--work", half / "work")
+    assert code == 0 and "run.log: not a file of up to 100 MB" in out
 
 
 # ---- stray files in results

@@ -45,7 +45,7 @@ def with_sets(protocol: Protocol, text: str) -> Protocol:
     given = {_name(word): _set(word).model_dump() for word in paths}
     data = protocol.data.model_dump()
     data["shifted"] = given | data["shifted"]  # a name of the protocol's stays the protocol's
-    if len({*data["shifted"]}) < len(given) + len(protocol.data.shifted):
+    if len(data["shifted"]) < len({*paths}) + len(protocol.data.shifted):
         raise UserError(f"--sets {quoted(text)}: the name of a folder is that of another set")
     return protocol.model_copy(update={"data": validated(Images, data, "--sets")})
 
@@ -56,7 +56,10 @@ def _is_path(word: str) -> bool:
 
 def _name(word: str) -> str:
     folder = Path(word.rpartition(":")[0]).name.removesuffix(".tar")
-    return re.sub(r"[^a-z0-9_-]+", "_", folder.lower())
+    name = re.sub(r"[^a-z0-9_-]+", "_", folder.lower())
+    if not re.search(r"[a-z0-9]", name):
+        raise UserError(f"--sets {quoted(word)}: the folder's name, by which tables call the set, has no ASCII letter or digit")
+    return name
 
 
 def _set(word: str) -> ShiftedSet:

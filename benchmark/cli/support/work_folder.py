@@ -94,7 +94,7 @@ def _made(args: argparse.Namespace, submissions: Submissions) -> Iterator[Wanted
     requests = {json.dumps(each.request, sort_keys=True): each.request for each in submissions.submissions()}
     for request in requests.values():
         try:
-            yield Wanted(read_request(request).plan, Results(args.results or Path(request.get("results", "results"))))
+            yield Wanted(read_request(request).plan, Results(args.results or Path(request.get("results") or "results")))
         except UserError as error:  # a protocol file that is gone, say
             print(f"bench: a request made before can not be read again: {error}", file=sys.stderr)
 
