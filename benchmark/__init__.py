@@ -45,11 +45,11 @@ def run(
 
     Raises UserError for a wrong request, RuntimeError if a run failed (after the others ended).
     """
+    from benchmark.analysis.sorting import read_sorted
     from benchmark.analysis.tidy import tidy
     from benchmark.cli import parse
     from benchmark.cli.support.common import DONE
     from benchmark.cli.support.request import read_request
-    from benchmark.reporting.gather import read_sorted
 
     given: dict[str, Any] = {"family": family, "sizes": sizes, "study": study, "protocol": protocol, "seeds": seeds}
     given |= {"set": [f"{key}={_as_yaml(value)}" for key, value in (set or {}).items()], "results": results}
@@ -76,8 +76,8 @@ def results(folder: str | Path = "results", protocol: str | Path | None = None) 
     """
     import warnings
 
+    from benchmark.analysis.sorting import read_sorted
     from benchmark.analysis.tidy import tidy
-    from benchmark.reporting.gather import read_sorted
     from benchmark.reporting.text_files import left_out_lines
     from benchmark.spec.protocol import load_protocol
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from benchmark.spec.arm import with_evaluation
 from benchmark.spec.data_sets import FEATURE_SCORES, TEACHER_SCORES
 from benchmark.spec.definitions import Definitions, is_teacher
 from benchmark.spec.evaluations import of_features, of_teacher_features, on_set
+from benchmark.spec.protocol import Protocol, load_protocol, split_values
 from benchmark.spec.run import Run
+from benchmark.spec.yaml_files import shipped
 from benchmark.storage.result_file import Rejected, Result
+from benchmark.storage.results import read_results
 from benchmark.storage.scores import AnyEvaluation
 from families.spec import UserError
 
@@ -34,6 +39,26 @@ class SortedResults:
     unknown: dict[str, int] = field(default_factory=dict)
     unlisted: dict[tuple[str, str], int] = field(default_factory=dict)
     differing: list[tuple[str, str]] = field(default_factory=list)
+
+
+def read_sorted(folder: Path, protocol: tuple[str, Protocol] | None = None) -> tuple[dict[str, Definitions], SortedResults]:
+    """The results of a folder by whether they count, and the runs of each protocol by its name: of
+    the shipped protocols, these with other values, and the one given."""
+    results, rejected = read_results(folder)
+    protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
+    protocols |= _with_values({result.cell.protocol for result in results} - {*protocols})
+    definitions = {name: Definitions(content) for name, content in protocols.items()}
+    return definitions, sort_results(results, rejected, definitions)
+
+
+def _with_values(names: Iterable[str]) -> dict[str, Protocol]:
+    """Those of the names that are a shipped protocol with other values, as by `--set`."""
+    found = dict[str, Protocol]()
+    for name in sorted(names):
+        if split_values(name)[0] in shipped("protocols"):
+            with suppress(UserError):  # its results are of an unknown protocol then
+                found |= [load_protocol(name)]
+    return found
 
 
 def sort_results(results: Iterable[Result], rejected: Iterable[Rejected], defined: Mapping[str, Definitions]) -> SortedResults:

@@ -12,6 +12,7 @@ from benchmark.cli.support.common import (
     DEVICES,
     DONE,
     SOME_FAILED,
+    by_option,
     check_device,
     folder_options,
     make_console,
@@ -40,6 +41,7 @@ def add_parser(verbs: Any) -> None:
     execution_options(parser)
     number_option(parser, "--micro-batch", bounds.BATCH, metavar="N", help="images at a time; more accumulate gradients")
     parser.add_argument("--tensorboard", action="store_true", help="also write event files below --work")
+    parser.add_argument("--by", type=by_option, metavar="NAME", help="who you are, or your group, for the results' provenance")
     parser.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: for programs")
     parser.set_defaults(verb=execute)

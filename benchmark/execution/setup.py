@@ -37,6 +37,7 @@ class Setup:
         micro_batch: images that go through a model at a time; None: the whole batch.
         tensorboard: whether runs write event files.
         data: data settings of a protocol (JSON) -> what a check of their images found.
+        by: who runs them, for the results' provenance.
     """
 
     device: str = "auto"
@@ -47,6 +48,7 @@ class Setup:
     micro_batch: int | None = None
     tensorboard: bool = False
     data: Mapping[str, Checked] = field(default_factory=dict)
+    by: str | None = None
 
     def checked(self, run: Run) -> Checked:
         """What a check of a run's images found."""

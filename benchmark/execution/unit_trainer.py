@@ -277,7 +277,7 @@ def _deliver(task: WorkerTask, item: Item, found: dict[str, Any], started: str, 
     reason = below_floor(item, payload, task.protocol)
     if reason is not None:
         raise RuntimeError(reason)
-    payload["provenance"] = provenance(started, utc_now(), task.setup.checked(item.run).digest)
+    payload["provenance"] = provenance(started, utc_now(), task.setup.checked(item.run).digest, task.setup.by)
     payload["evaluations"] = _dated(task, item.run, found["evaluations"])
     labelled(item.cells[0], item.run, payload)
     workspace.finish(item.key, payload, weights_digest(folder.weights))

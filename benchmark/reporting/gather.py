@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,20 +12,19 @@ import pandas as pd
 from benchmark.analysis.claims import Finding
 from benchmark.analysis.findings import findings
 from benchmark.analysis.leaderboard import Leaderboard, leaderboard, students_table
-from benchmark.analysis.sorting import SortedResults, sort_results
+from benchmark.analysis.sorting import SortedResults, read_sorted
 from benchmark.reporting.figure import Figure
 from benchmark.reporting.figures import claims_figures, figures
 from benchmark.reporting.published import PublishedFigures
 from benchmark.spec.arm import Arm, is_owned
 from benchmark.spec.definitions import Definitions, is_teacher
 from benchmark.spec.plan import Plan, make_plan
-from benchmark.spec.protocol import Protocol, load_protocol, split_values
+from benchmark.spec.protocol import Protocol
 from benchmark.spec.records import validated
 from benchmark.spec.study import Study, load_study
 from benchmark.spec.teachers import PAPERS, spelt_out, teachers_of
 from benchmark.spec.yaml_files import read_yaml, shipped
 from benchmark.storage.result_file import Result
-from benchmark.storage.results import read_results
 from families.spec import UserError
 
 PUBLISHED = "published.yaml"
@@ -100,26 +98,6 @@ def gather(folder: Path, protocol: tuple[str, Protocol] | None = None, given: Ma
     order = sorted(protocols, key=lambda name: -protocols[name].rung)
     boards.sort(key=lambda board: (order.index(board.protocol), [board.study != first for first in FIRST], board.study))
     return Report(folder, tuple(boards), tuple(judged), found, _published(folder))
-
-
-def read_sorted(folder: Path, protocol: tuple[str, Protocol] | None = None) -> tuple[dict[str, Definitions], SortedResults]:
-    """The results of a folder by whether they count, and the runs of each protocol by its name: of
-    the shipped protocols, these with other values, and the one given."""
-    results, rejected = read_results(folder)
-    protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
-    protocols |= _with_values({result.cell.protocol for result in results} - {*protocols})
-    definitions = {name: Definitions(content) for name, content in protocols.items()}
-    return definitions, sort_results(results, rejected, definitions)
-
-
-def _with_values(names: Iterable[str]) -> dict[str, Protocol]:
-    """Those of the names that are a shipped protocol with other values, as by `--set`."""
-    found = dict[str, Protocol]()
-    for name in sorted(names):
-        if split_values(name)[0] in shipped("protocols"):
-            with suppress(UserError):  # its results are of an unknown protocol then
-                found |= [load_protocol(name)]
-    return found
 
 
 def _with_baseline(arm: str) -> tuple[str, str]:

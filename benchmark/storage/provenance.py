@@ -6,18 +6,19 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from benchmark.storage.files import read_json
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = "attention-transfer-bench"
-CODE, FROZEN = ("benchmark", "families"), "frozen.json"
+CODE, ENDINGS, FROZEN = ("benchmark", "families"), (".py", ".yaml"), "frozen.json"
 
 
 def utc_now() -> str:
@@ -25,8 +26,8 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def provenance(started: str, finished: str, data: str | None = None) -> dict[str, Any]:
-    """The record of this process's code, versions and machine."""
+def provenance(started: str, finished: str, data: str | None = None, by: str | None = None) -> dict[str, Any]:
+    """The record of this process's code, versions and machine; `by`: who runs it."""
     import torch
 
     others = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "pillow", "pycocotools")
@@ -39,7 +40,7 @@ def provenance(started: str, finished: str, data: str | None = None) -> dict[str
         "threads": torch.get_num_threads(),
         "started": started,
         "finished": finished,
-    } | ({} if data is None else {"data": data})
+    } | {name: value for name, value in (("data", data), ("by", by)) if value is not None}
 
 
 def package_version() -> str:
@@ -77,16 +78,42 @@ def code_version() -> dict[str, Any]:
 
 def code_digest(root: Path) -> str:
     """sha256 of the code below a folder: paths and contents."""
+    return _digest((path.relative_to(root).as_posix(), path.read_bytes()) for path in code_files(root))
+
+
+def code_digest_of(commit: str) -> str | None:
+    """The same of a commit of this git checkout; None where it has no such commit."""
+    if not re.fullmatch("[0-9a-f]{40}", commit) or _git("cat-file", "-e", f"{commit}^{{commit}}") is None:
+        return None
+    listed = (PurePath(path) for path in (_git("ls-tree", "-r", "--name-only", commit, "--", *CODE) or "").splitlines())
+    kept = sorted(path for path in listed if path.suffix in ENDINGS)
+    paths = [path.as_posix() for folder in CODE for path in kept if path.parts[0] == folder]
+    return _digest(zip(paths, _contents_of(commit, paths), strict=True))
+
+
+def _contents_of(commit: str, paths: Sequence[str]) -> Iterator[bytes]:
+    """The contents of a commit's files; of a link, that of its target."""
+    words = ["git", "cat-file", "--batch", "--follow-symlinks"]
+    asked = "".join(f"{commit}:{path}\n" for path in paths).encode()
+    rest = subprocess.run(words, cwd=ROOT, input=asked, capture_output=True, check=True).stdout
+    for _ in paths:
+        head, _, rest = rest.partition(b"\n")
+        size = int(head.split()[-1])
+        yield rest[:size]
+        rest = rest[size + 1 :]
+
+
+def _digest(files: Iterable[tuple[str, bytes]]) -> str:
     digest = hashlib.sha256()
-    for path in code_files(root):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    for path, content in files:
+        digest.update(path.encode() + content)
     return digest.hexdigest()
 
 
 def code_files(root: Path) -> Iterator[Path]:
     """The code below a folder, in a fixed order."""
     for folder in CODE:
-        yield from sorted(path for path in (root / folder).rglob("*") if path.suffix in (".py", ".yaml"))
+        yield from sorted(path for path in (root / folder).rglob("*") if path.suffix in ENDINGS)
 
 
 def _git(*args: str) -> str | None:

@@ -101,7 +101,7 @@ class Cost(Record):
 class Provenance(Record):
     """Code, versions, machine and dates. `dirty` is of the code alone; null outside a git checkout.
     `data` is a digest of the images' names and sizes; null for embedded data. `cpu`, `gpu` and
-    `threads` of torch are null where they are not known."""
+    `threads` of torch are null where they are not known. `by`: who ran it, if they told."""
 
     commit: str | None
     dirty: bool | None
@@ -114,6 +114,7 @@ class Provenance(Record):
     cpu: str | None = None
     gpu: str | None = None
     threads: int | None = None
+    by: Annotated[str, Field(min_length=1, max_length=200)] | None = None
 
 
 class Payload(Record):

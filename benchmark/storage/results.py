@@ -35,6 +35,15 @@ def read_results(folder: Path) -> tuple[list[Result], list[Rejected]]:
     return [r for r in found if isinstance(r, Result)], [r for r in found if isinstance(r, Rejected)]
 
 
+def merged_evaluations(results: Iterable[Result]) -> dict[str, AnyEvaluation]:
+    """The evaluations of several results of one run, the newest of each name."""
+    found: dict[str, AnyEvaluation] = {}
+    for name, record in (pair for each in results for pair in each.evaluations.items()):
+        if name not in found or record.date > found[name].date:
+            found[name] = record
+    return found
+
+
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Within, the garbage collector is off: for 10,000 results it would take as long as reading them."""
@@ -68,11 +77,7 @@ class Results:
         found = [each for cell in cells if isinstance(each := self.get(cell), Result) and each.is_of(run)]
         if len(found) < 2:
             return found[0] if found else None
-        evaluations: dict[str, AnyEvaluation] = {}
-        for name, record in (pair for each in found for pair in each.evaluations.items()):
-            if name not in evaluations or record.date > evaluations[name].date:
-                evaluations[name] = record
-        return found[0].model_copy(update={"evaluations": evaluations})
+        return found[0].model_copy(update={"evaluations": merged_evaluations(found)})
 
     def without_transfer(self, protocol: str) -> dict[str, Result]:
         """Students without transfer by the key of their run, whichever cells hold them."""

@@ -12,6 +12,7 @@ import torch
 
 from benchmark.storage.files import replacing
 from families.core.checkpoints import WeightsError, read_torch
+from families.spec import one_line
 
 _WRITER = ThreadPoolExecutor(1, "checkpoints")
 ANEW = "set aside, and the run starts anew"  # what becomes of a checkpoint that cannot be used
@@ -96,6 +97,15 @@ def read_checkpoint(path: Path, like: Checkpoint) -> Checkpoint | None:
     if not found.has_parts_of(like):
         raise wrong
     return found
+
+
+def take_optimizer(optimizer: torch.optim.Optimizer, saved: Checkpoint, path: Path) -> None:
+    """Load the optimizer's state. Raises WeightsError, and changes nothing, for one that is not of
+    this optimizer."""
+    try:
+        optimizer.load_state_dict(saved.optimizer)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise WeightsError(f"{path}: not the state of this run's optimizer ({one_line(error, 80)}); {ANEW}") from None
 
 
 def save(content: Any, path: Path) -> None:

@@ -18,7 +18,7 @@ from benchmark.spec.evaluations import measured_on
 from benchmark.spec.run import Run
 from benchmark.storage.files import set_aside
 from benchmark.storage.work_folder import RunFolder
-from benchmark.training.checkpoint import ANEW, Checkpoint, Progress, read_checkpoint, save
+from benchmark.training.checkpoint import Checkpoint, Progress, read_checkpoint, save, take_optimizer
 from benchmark.training.distributed import ALONE, Ranks
 from benchmark.training.models import model_of
 from benchmark.training.student import Student
@@ -26,7 +26,6 @@ from benchmark.training.subject import Subject
 from benchmark.transfer.teacher_reader import Reader
 from families.core.checkpoints import WeightsError
 from families.core.seeds import seed_of
-from families.spec import one_line
 
 
 class RunTrainer:
@@ -73,7 +72,7 @@ class RunTrainer:
         try:
             saved = read_checkpoint(path, self._checkpoint())
             if saved is not None:
-                self._take_optimizer(saved, path)
+                take_optimizer(self.student.optimizer, saved, path)
         except WeightsError as error:  # a node that went down may leave half of it
             if self.ranks.first:
                 print(f"bench: {error}", file=sys.stderr, flush=True)
@@ -86,14 +85,6 @@ class RunTrainer:
             if self.student.masked is not None and saved.masked is not None:
                 self.student.masked.load_state_dict(saved.masked)
             self.state = saved.progress
-
-    def _take_optimizer(self, saved: Checkpoint, path: Path) -> None:
-        """Load the optimizer's state. Raises WeightsError, and changes nothing, for one that is not
-        of this optimizer."""
-        try:
-            self.student.optimizer.load_state_dict(saved.optimizer)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise WeightsError(f"{path}: not the state of this run's optimizer ({one_line(error, 80)}); {ANEW}") from None
 
     def _checkpoint(self) -> Checkpoint:
         average, masked = self.student.average, self.student.masked

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DONE, SOME_FAILED, WRONG_REQUEST, INTERRUPTED = 0, 1, 2, 130
 MOST_SAID = 1000  # characters of a line
+MOST_NAME = 200  # characters of who ran something
 
 
 class Parser(argparse.ArgumentParser):
@@ -43,6 +44,13 @@ def path_option(text: str) -> Path:
     if not text:
         raise argparse.ArgumentTypeError("an empty path")
     return Path(text)
+
+
+def by_option(text: str) -> str:
+    """The name of whoever runs something: a line of 1 to 200 printable characters."""
+    if not text.strip() or not text.isprintable() or len(text) > MOST_NAME:
+        raise argparse.ArgumentTypeError(f"a name of 1 to {MOST_NAME} printable characters")
+    return text.strip()
 
 
 def number_option(parser: argparse.ArgumentParser, option: str, allowed: Whole, **given: Any) -> None:

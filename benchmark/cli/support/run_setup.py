@@ -79,7 +79,8 @@ def _placed(args: argparse.Namespace, launch: Launch, trains: bool) -> Setup:
     root = None if args.data is None else args.data.absolute()
     place = DataLocation(root, args.work.absolute(), loaders if args.workers is None else args.workers)
     weights = (args.weights or args.work / "weights").absolute()
-    return replace(setup, place=place, weights=weights, micro_batch=args.micro_batch, tensorboard=args.tensorboard)
+    chosen = {"micro_batch": args.micro_batch, "tensorboard": args.tensorboard, "by": args.by}
+    return replace(setup, place=place, weights=weights, **chosen)
 
 
 def _checked_data(plan: Plan, setup: Setup, console: Console) -> dict[str, Checked]:

@@ -26,10 +26,10 @@ def provenance_table(results: Sequence[Result]) -> Table:
         made = result.provenance
         versions = ", ".join(f"{name} {version}" for name, version in sorted(made.versions.items()))
         commit = (made.commit or "no commit") + (" with changes" if made.dirty else "")
-        groups.setdefault((result.cell.protocol, commit, made.code[:12], result.cost.device, made.host, versions), []).append(
-            result
-        )
-    columns = ("protocol", "commit", "code", "device", "host", "versions")
+        groups.setdefault(
+            (result.cell.protocol, commit, made.code[:12], result.cost.device, made.host, versions, made.by or ""), []
+        ).append(result)
+    columns = ("protocol", "commit", "code", "device", "host", "versions", "by")
     rows = [
         dict(zip(columns, key, strict=True))
         | {
@@ -41,7 +41,8 @@ def provenance_table(results: Sequence[Result]) -> Table:
         for key, own in groups.items()
     ]
     shown_columns = [Column("protocol", "protocol", left=True), Column("results", "results"), Column("runs", "runs")]
-    shown_columns += [Column(key, key, left=True) for key in (*columns[1:], "first", "last")]
+    shown_columns += [Column(key, key, left=True) for key in (*columns[1:-1], "first", "last")]
+    shown_columns += [Column("by", "by", left=True)] if any(row["by"] for row in rows) else []
     return Table(
         "provenance", "Provenance of the results", tuple(shown_columns), tuple(rows),
         ("code: digest of the files of benchmark/ and families/. A run that several families share counts as a result of each.",),

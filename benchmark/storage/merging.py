@@ -1,0 +1,81 @@
+"""Merge results folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmark.storage.files import replacing, write_json
+from benchmark.storage.result_file import Rejected, Result, written
+from benchmark.storage.results import merged_evaluations, read_results
+
+
+@dataclass
+class Merged:
+    """Results of several folders by cell.
+
+    Attributes:
+        results: by the path of their cell; of a contradiction, that of the first folder.
+        sources: the file that each is, unless evaluations of another one were added.
+        counts: results by folder.
+        contradictions: a line for each cell with two outcomes, or two runs.
+        rejected: files that are no valid results.
+    """
+
+    results: dict[str, Result] = field(default_factory=dict)
+    sources: dict[str, Path] = field(default_factory=dict)
+    counts: dict[Path, int] = field(default_factory=dict)
+    contradictions: list[str] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+def merge(folders: Sequence[Path]) -> Merged:
+    """The results of these folders. Two results of one run with equal numbers are one, with the
+    evaluations of both, the newer where both have one. Other pairs in one cell are contradictions."""
+    merged, first = Merged(), dict[str, Path]()
+    for folder in folders:
+        results, rejected = read_results(folder)
+        merged.counts[folder] = len(results)
+        merged.rejected += rejected
+        for result in results:
+            path = result.cell.path
+            old = merged.results.get(path)
+            if old is None:
+                merged.results[path], first[path] = result, folder
+                merged.sources[path] = folder / path
+            elif old.key != result.key:
+                told = f"two runs, {old.key} ({first[path]}) and {result.key} ({folder})"
+                merged.contradictions.append(f"{path}: {told}; the first is kept")
+            elif not same_outcome(old, result):
+                told = f"one run, two outcomes, {outcome(old)} ({first[path]}) and {outcome(result)} ({folder})"
+                merged.contradictions.append(f"{path}: {told}; the first is kept")
+            else:
+                evaluations = merged_evaluations((old, result))
+                if evaluations != old.evaluations:
+                    merged.results[path] = old.model_copy(update={"evaluations": evaluations})
+                    merged.sources.pop(path, None)
+    return merged
+
+
+def same_outcome(one: Result, other: Result) -> bool:
+    """Whether two results of a run have equal numbers, evaluations aside."""
+    return (one.metrics, one.val, one.curve) == (other.metrics, other.val, other.curve)
+
+
+def outcome(result: Result) -> str:
+    """A result's number on test, as in "80.12"."""
+    return f"{result.metrics.value:.4f}".rstrip("0").rstrip(".")
+
+
+def write_merged(merged: Merged, folder: Path) -> None:
+    """Write the merged results below a folder; files that are as they were, byte for byte."""
+    for path, result in merged.results.items():
+        target = folder / path
+        if path not in merged.sources:
+            write_json(target, written(result), durable=True)
+            continue
+        content = merged.sources[path].read_bytes()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as file:
+            file.write(content)
