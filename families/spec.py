@@ -298,6 +298,10 @@ class UserError(Exception):
     """A mistake of the user's: shown as one line, exit code 2."""
 
 
+class WeightsError(UserError):
+    """Weights are missing, damaged or another model's; the message names the file or address."""
+
+
 MOST_SHOWN = 80  # characters of what a user gave
 
 

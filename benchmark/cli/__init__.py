@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The options of one command; `verb` runs it. Raises UserError."""
-    return _parser().parse_args(argv)
+    return parser().parse_args(argv)
 
 
 def _prepare_streams() -> None:
@@ -60,13 +60,14 @@ def _refused(told: str) -> int:
     return WRONG_REQUEST
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="bench", description="When does attention transfer work for Vision Transformers?")
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and the commit in a git checkout")
-    found = parser.add_subparsers(required=True, metavar="VERB", parser_class=Parser)
+def parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    whole = Parser(prog="bench", description="When does attention transfer work for Vision Transformers?")
+    whole.add_argument("--version", action=_Version, nargs=0, help="print the version, and the commit in a git checkout")
+    found = whole.add_subparsers(required=True, metavar="VERB", parser_class=Parser)
     for name in verbs():
         import_module(f"benchmark.cli.{name}").add_parser(found)
-    return parser
+    return whole
 
 
 class _Version(argparse.Action):

@@ -44,7 +44,7 @@ def execute(args: argparse.Namespace) -> int:
     code_version()
     if not all(args.runs):
         raise UserError("RUN is empty: as in deit3/base/standard-copy-s0")
-    for option in ("seeds", "family", "sizes", "teacher"):
+    for option in ("seeds", "family", "sizes", "teacher", "licence"):
         if args.runs and getattr(args, option) is not None:
             raise UserError(f"--{option} goes with a request; RUN names its own")
     named = args.sets if args.sets is not None else "" if args.features else ALL

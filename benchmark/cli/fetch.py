@@ -13,6 +13,7 @@ from benchmark.cli.support.common import (
     SOME_FAILED,
     fetch_images_with_bar,
     fetch_with_bar,
+    licence_option,
     make_console,
     path_option,
 )
@@ -25,6 +26,7 @@ def add_parser(verbs: Any) -> None:
     told = "as in deit3,dinov2 (default: papers)"
     parser.add_argument("--family", "--teacher", default="papers", metavar="NAMES|papers|all|timm:NAME", help=told)
     parser.add_argument("--sizes", metavar="SIZES", help="as in base,large (default: all that the families have)")
+    licence_option(parser)
     parser.add_argument("--weights", type=path_option, metavar="DIR", help="where to (default: weights in --work)")
     parser.add_argument("--protocol", metavar="NAME|FILE", help="whose images are fetched too; its teachers, if it trains none")
     parser.add_argument("--data", type=path_option, metavar="DIR", help="where to put the images")
@@ -36,9 +38,9 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     if (args.protocol is None) != (args.data is None):
         raise UserError("fetch takes --protocol NAME and --data DIR together, or neither")
-    from benchmark.spec.teachers import teachers_of
+    from benchmark.spec.teachers import licensed, teachers_of
 
-    wanted = teachers_of(args.family, args.sizes)
+    wanted = licensed(teachers_of(args.family, args.sizes), args.licence)
     if args.protocol is not None and _fetch_images(args):
         return DONE
     return _fetch_teachers(args, wanted)
@@ -66,8 +68,8 @@ def _fetch_teachers(args: argparse.Namespace, wanted: Sequence[tuple[str, str]])
     from rich.table import Table
 
     from benchmark.storage.files import ensure_writable
-    from families.core.checkpoints import WeightsError
     from families.core.weights import record_of
+    from families.spec import WeightsError
 
     folder = (args.weights or args.work / "weights").absolute()
     ensure_writable("--weights", folder)

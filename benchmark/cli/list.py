@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import families
-from benchmark.cli.support.common import DONE, make_console
-from families.spec import UnknownName
+from benchmark.cli.support.common import DONE, licence_option, make_console, path_option
+from families.spec import UnknownName, UserError, WeightsError
 
 LISTS = ("families", "teachers", "studies", "protocols")
 
@@ -18,6 +19,9 @@ def add_parser(verbs: Any) -> None:
     """Declare the verb and its options."""
     parser = verbs.add_parser("list", help="families, teachers, studies, protocols")
     parser.add_argument("what", nargs="?", default="families", metavar="|".join(LISTS))
+    licence_option(parser)
+    parser.add_argument("--weights", type=path_option, metavar="DIR", help="where weights may lie (default: weights in --work)")
+    parser.add_argument("--work", type=path_option, default=Path(".bench"), metavar="DIR", help="default: .bench")
     parser.add_argument("--json", action="store_true", help="for programs: everything")
     parser.set_defaults(verb=execute)
 
@@ -26,7 +30,9 @@ def execute(args: argparse.Namespace) -> int:
     """Run the verb; its exit code."""
     if args.what not in LISTS:
         raise UnknownName("list", args.what, LISTS)
-    catalogue = _catalogue()
+    if args.licence is not None and args.what not in ("families", "teachers"):
+        raise UserError("--licence goes with families and teachers")
+    catalogue = _catalogue(args.licence, args.weights or args.work / "weights")
     if args.json:
         print(json.dumps(catalogue, indent=1))
         return DONE
@@ -34,15 +40,16 @@ def execute(args: argparse.Namespace) -> int:
 
     table = Table(header_style="bold")
     if args.what == "families":
-        _fill(table, ("family", "title", "sizes", "native components", "paper"), (
-            (f["name"], f["title"], ", ".join(t["size"] for t in f["teachers"]),
+        _fill(table, ("family", "title", "set", "sizes", "native components", "paper"), (
+            (f["name"], f["title"], ", ".join(f["sets"]) or "further", ", ".join(t["size"] for t in f["teachers"]),
              ", ".join(c["name"] for c in f["native"]) or "none", f["paper"]) for f in catalogue["families"]
         ))  # fmt: skip
     elif args.what == "teachers":
         listed = [(f, kind, t) for f in catalogue["families"] for kind in ("teachers", "alternatives") for t in f[kind]]
-        _fill(table, ("family", "size", "", "model", "weights", "dim/depth/heads", "patch", "licence"), (
+        _fill(table, ("family", "size", "", "model", "weights", "here", "dim/depth/heads", "patch", "licence"), (
             (f["name"], t["size"], "alternative" if kind == "alternatives" else "", t["model"], t["weights"],
-             f"{t['embed_dim']}/{t['depth']}/{t['num_heads']}", str(t["patch_size"]), t["licence"] + " *" * t["restricted"])
+             "yes" if t["here"] else "", f"{t['embed_dim']}/{t['depth']}/{t['num_heads']}", str(t["patch_size"]),
+             t["licence"] + " *" * t["restricted"])
             for f, kind, t in listed
         ))  # fmt: skip
     else:
@@ -64,24 +71,39 @@ def _fill(table: Any, columns: Sequence[str], rows: Any) -> None:
         table.add_row(*row)
 
 
-def _catalogue() -> dict[str, Any]:
+def _catalogue(licence: str | None, weights: Path) -> dict[str, Any]:
     import yaml
 
+    from benchmark.spec.teachers import licensed
     from benchmark.spec.yaml_files import shipped
 
     def told(kind: Any, *keys: str) -> list[dict[str, Any]]:
         found = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in shipped(kind).values()}
         return [{"name": name} | {key: found[name][key] for key in keys if key in found[name]} for name in sorted(found)]
 
+    every = [(name, size) for name in families.names() for size in families.spec(name).labels]
+    wanted = {*licensed(every, licence)}
+    described = [_described(name, {size for family, size in wanted if family == name}, weights) for name in families.names()]
     return {
-        "families": [_described(name) for name in families.names()],
+        "families": [each for each in described if each["teachers"] or each["alternatives"]],
         "studies": told("studies", "title", "teachers", "arms", "choose", "tables"),
         "protocols": told("protocols", "title"),
     }
 
 
-def _described(name: str) -> dict[str, Any]:
+def _described(name: str, wanted: Collection[str], weights: Path) -> dict[str, Any]:
+    from families.core.weights_folder import find_weights
+
     spec = families.spec(name)
+
+    def here(size: str) -> str | None:
+        """The file of a teacher; of several, their folder."""
+        try:
+            found = find_weights(weights, name, size) if weights.is_dir() else None
+        except WeightsError:
+            return str(weights)
+        return None if found is None else str(found)
+
     teachers, alternatives = (
         [
             {
@@ -91,8 +113,10 @@ def _described(name: str) -> dict[str, Any]:
                 **teacher.geometry,
                 "licence": teacher.licence,
                 "restricted": teacher.is_restricted,
+                "here": here(teacher.size),
             }
             for teacher in group
+            if teacher.size in wanted
         ]
         for group in (spec.teachers, spec.alternatives)
     )

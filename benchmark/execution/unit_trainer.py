@@ -253,7 +253,7 @@ def files_of(task: WorkerTask, item: Item) -> dict[str, Path]:
     pre-trained ones.
     """
     from benchmark.training.state_files import weights_of
-    from families.core.weights import find_weights
+    from families.core.weights_folder import find_weights
 
     run, evaluation = item.run, item.evaluation
     teacher = run.teacher if evaluation is None else evaluation.read

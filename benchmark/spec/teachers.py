@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import families
@@ -14,6 +14,7 @@ from families.spec import UnknownName, UserError, quoted
 
 ALL, PAPERS = "all", "papers"  # sets of families: every one; those of Li et al. 2024 and Qin et al. 2026
 EVERY = Teachers()
+LICENCES = ("commercial",)  # uses that teachers can be chosen for
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,22 @@ def teachers_of(names: str, sizes: str | None, chosen: Teachers = EVERY) -> list
             (name, size) for name in members for size in wanted or families.spec(name).sizes if size in families.spec(name).sizes
         )
     return list(pairs)
+
+
+def licensed(teachers: Sequence[tuple[str, str]], licence: str | None) -> list[tuple[str, str]]:
+    """The teachers whose weights a licence leaves free for a use: `commercial` leaves out those that
+    restrict it (Teacher.is_restricted); None: all.
+
+    Raises UnknownName for another use, UserError if no teacher is left.
+    """
+    if licence is None:
+        return list(teachers)
+    if licence not in LICENCES:
+        raise UnknownName("use of a licence", licence, LICENCES)
+    found = [(family, size) for family, size in teachers if not families.spec(family).teacher(size).is_restricted]
+    if teachers and not found:
+        raise UserError(f"--licence {licence}: the licence of each of these teachers restricts its use")
+    return found
 
 
 def _members(word: str, chosen: Teachers) -> list[str] | None:

@@ -34,7 +34,7 @@ from benchmark.training.detection.scoring import BoxTally
 from benchmark.training.inputs import Inputs, precision_of
 from benchmark.training.state_files import weights_of
 from benchmark.training.subject import subject_of
-from families.core.weights import find_weights
+from families.core.weights_folder import find_weights
 from families.spec import UserError, one_line, quoted
 
 SIDE, ALPHA = 3.4, 0.45  # inches of an image; of a mask over it

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from benchmark.storage.files import replacing
-from families.core.checkpoints import WeightsError, read_torch
-from families.spec import one_line
+from families.core.checkpoints import read_torch
+from families.spec import WeightsError, one_line
 
 _WRITER = ThreadPoolExecutor(1, "checkpoints")
 ANEW = "set aside, and the run starts anew"  # what becomes of a checkpoint that cannot be used

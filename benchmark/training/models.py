@@ -20,11 +20,10 @@ from benchmark.training.state_files import REMEDY, load_state, read_state, take_
 from benchmark.transfer.pairing import teachers_blocks
 from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.adapter import build_student
-from families.core.checkpoints import WeightsError
 from families.core.layer_scale import fold
 from families.core.positions import resize
 from families.core.starts import start_attention
-from families.spec import Component, Host
+from families.spec import Component, Host, WeightsError
 
 # Parameters of each part of a teacher that can be re-initialised. BEiT's blocks share a bias table.
 REINIT_PATTERNS = {"none": (), "attention": ("blocks.*.attn.*", "rel_pos_bias.*"), "mlp": ("blocks.*.mlp.*",)}

@@ -24,8 +24,8 @@ from benchmark.training.models import model_of
 from benchmark.training.student import Student
 from benchmark.training.subject import Subject
 from benchmark.transfer.teacher_reader import Reader
-from families.core.checkpoints import WeightsError
 from families.core.seeds import seed_of
+from families.spec import WeightsError
 
 
 class RunTrainer:

@@ -10,8 +10,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from benchmark.storage.work_folder import Workspace
-from families.core.checkpoints import WeightsError, check_plain, read_torch
-from families.spec import one_line
+from families.core.checkpoints import check_plain, read_torch
+from families.spec import WeightsError, one_line
 
 REMEDY = "delete it, and bench run trains its run again"  # of weights that a run of ours left
 

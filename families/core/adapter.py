@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from families.core.attention import read_routes
-from families.core.checkpoints import WeightsError
 from families.core.fetch import fetch
 from families.core.initialise import initialise
-from families.core.weights import find_weights, load_pretrained
-from families.spec import HEADS_INPUT, STANDARD, Component, Family, Host, Initial, Partial, Ref
+from families.core.weights import load_pretrained
+from families.core.weights_folder import find_weights
+from families.spec import HEADS_INPUT, STANDARD, Component, Family, Host, Initial, Partial, Ref, WeightsError
 
 HEAD = "avg"  # of protocol imagenet
 

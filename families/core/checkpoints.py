@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from families.spec import UserError, one_line
+from families.spec import WeightsError, one_line
 
 _FOLDER = 0x10  # the attribute of a zip file's part that is a folder
 _NO_CHECKPOINT = {
@@ -27,10 +27,6 @@ _NO_CHECKPOINT = {
     b"version https://git-lfs": "a Git LFS pointer, not the checkpoint it points to",
 }
 AGAIN = "delete it and fetch it again"
-
-
-class WeightsError(UserError):
-    """Weights are missing, damaged or another model's; the message names the file or address."""
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:

@@ -23,9 +23,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from families.core.checkpoints import WeightsError, at_sight
-from families.core.weights import RECORD, file_digest, find_weights, read_record, recorded, source_of
-from families.spec import Official, Teacher, one_line
+from families.core.checkpoints import at_sight
+from families.core.weights import file_digest, read_record, recorded, source_of
+from families.core.weights_folder import RECORD, find_weights
+from families.spec import Official, Teacher, WeightsError, one_line
 
 Progress = Callable[[int, int | None], None]
 TIMEOUT = 60  # seconds without a byte

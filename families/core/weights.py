@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from families.core.checkpoints import (
     AGAIN,
-    WeightsError,
     check_plain,
     read_checkpoint,
     refuse_at_sight,
@@ -35,36 +34,10 @@ from families.core.checkpoints import (
     word,
 )
 from families.core.positions import resize
-from families.spec import HEADS_INPUT, Family, Layout, Official, Positions, Teacher, one_line
+from families.core.weights_folder import ORIGIN, RECORD
+from families.spec import HEADS_INPUT, Family, Layout, Official, Positions, Teacher, WeightsError, one_line
 
-RECORD = "fetched.json"  # beside a fetched file: its origin
-ORIGIN = ".origin.txt"  # after the name of a file put there by hand: one line of its user about its origin
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".tar", ".npz")
-_NO_WEIGHTS = (".part", ".incomplete", ".json", ORIGIN)
 _TIMMS_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # in timm's order
-
-
-def find_weights(folder: Path, family: str, size: str) -> Path | None:
-    """A teacher's file in a weights folder: `<family>-<size>.<any suffix>`, or a file with a
-    checkpoint's suffix inside the folder `<family>-<size>`. A file in place of the folder serves
-    whichever teacher. None if there is none; unfinished downloads, JSON and `ORIGIN` do not count.
-
-    Raises WeightsError that names them for several files.
-    """
-    if folder.is_file():
-        return folder
-    name = f"{family}-{size}"
-    found = [path for path in _files(folder) if path.name.startswith(f"{name}.")]
-    found += [path for path in _files(folder / name) if path.name.endswith(SUFFIXES)]
-    if len(found) > 1:
-        raise WeightsError(f"{folder}: several files for {name}: {', '.join(map(str, found))}; keep one")
-    return found[0] if found else None
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.endswith(_NO_WEIGHTS))
 
 
 def file_digest(path: Path) -> str:

@@ -18,7 +18,7 @@ from benchmark.execution.code_copy import frozen
 from benchmark.storage.files import Damaged, _host, read_sealed, sealed, write_json
 from benchmark.storage.work_folder import Workspace
 from benchmark.training.state_files import load_state, weights_digest, weights_of
-from families.core.checkpoints import WeightsError
+from families.spec import WeightsError
 
 from ..conftest import CHECKPOINT, ROOT, WEIGHTS, Forked, command, tiny_protocol
 from ..training.test_train import STEPS, fit, item_of, numbers, plan_of

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 import families
 from benchmark.cli.support.request import read_request
 from benchmark.tools.check import CLAIMS, TINY
-from families.core.checkpoints import WeightsError
 from families.core.derive import HOSTS, REMARK
-from families.core.weights import find_weights, source_of
-from families.spec import TIMM, Constant, Normal, Partial, RopeFrequencies, UserError
+from families.core.weights import source_of
+from families.core.weights_folder import find_weights
+from families.spec import TIMM, Constant, Normal, Partial, RopeFrequencies, UserError, WeightsError
 
 # One of each kind: what differs from the plain ViT is said behind it.
 READ = {

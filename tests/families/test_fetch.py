@@ -18,10 +18,9 @@ from pathlib import Path
 import pytest
 
 import families
-from families.core.checkpoints import WeightsError
 from families.core.fetch import fetch
-from families.core.weights import RECORD, find_weights
-from families.spec import Layout, Official, Teacher
+from families.core.weights_folder import RECORD, find_weights
+from families.spec import Layout, Official, Teacher, WeightsError
 
 from ..conftest import ROOT
 

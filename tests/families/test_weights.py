@@ -21,9 +21,10 @@ from safetensors.torch import save_file
 import families
 from benchmark.tools.check import TINY
 from benchmark.transfer.reference import reference_maps
-from families.core.checkpoints import WeightsError, check_plain, read_checkpoint, read_torch
-from families.core.weights import ORIGIN, RECORD, file_digest, find_weights, load_official, load_pretrained, record_of
-from families.spec import Family, Teacher
+from families.core.checkpoints import check_plain, read_checkpoint, read_torch
+from families.core.weights import file_digest, load_official, load_pretrained, record_of
+from families.core.weights_folder import ORIGIN, RECORD, find_weights
+from families.spec import Family, Teacher, WeightsError
 
 from ..conftest import perturbed
 

@@ -29,8 +29,7 @@ from benchmark.training.models import model_of, teachers_input, timm_args, train
 from benchmark.training.student import Student
 from benchmark.transfer.stochastic_depth import StochasticDepth
 from benchmark.transfer.teacher_reader import TeacherReader
-from families.core.checkpoints import WeightsError
-from families.spec import UserError
+from families.spec import UserError, WeightsError
 
 from ..conftest import perturbed, tiny_protocol
 from .test_train import fit, item_of, plan_of, score_of, training_of

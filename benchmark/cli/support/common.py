@@ -61,6 +61,7 @@ def number_option(parser: argparse.ArgumentParser, option: str, allowed: Whole, 
 DEVICES = ("auto", "cpu", "cuda", "mps", "xpu")  # names; a machine need not have them
 REQUEST: dict[str, str | None] = {
     "family": "papers", "sizes": None, "study": "main", "protocol": "mini", "seeds": None, "runs": None, "sets": None,
+    "licence": None,
 }  # fmt: skip
 
 
@@ -80,8 +81,15 @@ def request_options(parser: argparse.ArgumentParser, otherwise: str = "", given:
         parser.add_argument(
             "--teacher", action="append", metavar="timm:NAME", help="a ViT of timm without a family file; repeatable"
         )
+        licence_option(parser)
         told = "a value of the protocol in place of its own, as in recipe.steps=20; repeatable"
         parser.add_argument("--set", action="append", metavar="KEY=VALUE", help=told)
+
+
+def licence_option(parser: argparse.ArgumentParser) -> None:
+    """Add --licence."""
+    told = "commercial: only teachers whose licence does not restrict use (Apache-2.0, MIT)"
+    parser.add_argument("--licence", metavar="USE", help=told)
 
 
 def folder_options(parser: argparse.ArgumentParser) -> None:

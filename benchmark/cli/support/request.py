@@ -46,7 +46,7 @@ def read_request(options: Mapping[str, Any]) -> Request:
     from benchmark.spec.plan import joined, make_plan, with_evaluations
     from benchmark.spec.protocol import load_protocol, with_values
     from benchmark.spec.study import load_studies
-    from benchmark.spec.teachers import teachers_of
+    from benchmark.spec.teachers import licensed, teachers_of
     from benchmark.storage.results import uncollected
 
     words = {name: default if options.get(name) is None else options[name] for name, default in REQUEST.items()}
@@ -67,7 +67,7 @@ def read_request(options: Mapping[str, Any]) -> Request:
         return _single_runs(words, name, protocol)
     parts = list[RequestedStudy]()
     for study_name, study in load_studies(str(words["study"])).items():
-        teachers = teachers_of(str(words["family"]), words["sizes"], study.teachers)
+        teachers = licensed(teachers_of(str(words["family"]), words["sizes"], study.teachers), words["licence"])
         with uncollected():
             plan = make_plan(name, protocol, study_name, study, teachers, read_seeds(words["seeds"], protocol))
         if not plan.items:

@@ -26,7 +26,8 @@ from benchmark.training.models import timm_args, trained
 from benchmark.training.state_files import weights_of
 from families.core.adapter import normalised
 from families.core.attention import layout
-from families.core.weights import file_digest, find_weights
+from families.core.weights import file_digest
+from families.core.weights_folder import find_weights
 from families.spec import Component, UserError, one_line, quoted
 
 FEW_HEADS, CHOSEN_HEADS = 6, 4  # all heads are drawn up to the first number, else the second
