@@ -24,6 +24,7 @@ from benchmark.cli.support.execution_options import ensure_folders, execution_op
 from benchmark.cli.support.request import Request, read_request
 from benchmark.cli.support.run_setup import check_batches, checked_setup
 from benchmark.cli.support.torchrun import help_out, joined, process_count
+from benchmark.execution import trackers
 from benchmark.spec import bounds
 from families.spec import UnknownName, UserError
 
@@ -40,7 +41,8 @@ def add_parser(verbs: Any) -> None:
     folder_options(parser)
     execution_options(parser)
     number_option(parser, "--micro-batch", bounds.BATCH, metavar="N", help="images at a time; more accumulate gradients")
-    parser.add_argument("--tensorboard", action="store_true", help="also write event files below --work")
+    parser.add_argument("--tracker", metavar="NAMES", help=f"also send learning curves to {', '.join(trackers.names())}")
+    parser.add_argument("--tensorboard", action="store_true", help="as --tracker tensorboard: event files below --work")
     parser.add_argument("--by", type=by_option, metavar="NAME", help="who you are, or your group, for the results' provenance")
     parser.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: for programs")

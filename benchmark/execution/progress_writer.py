@@ -7,15 +7,20 @@ import math
 import os
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmark.execution.setup import job_id
+from benchmark.execution.trackers import Tracked, Tracker, load
 from benchmark.spec.plan import Item
+from benchmark.spec.run import Run
 from benchmark.storage.files import append, last_line, write_text
 from benchmark.storage.provenance import utc_now
 from benchmark.storage.scores import told
 from benchmark.storage.work_folder import NO_REASON, Progress, Workspace
+from families.spec import one_line
 
 if TYPE_CHECKING:
     from benchmark.training.run_trainer import RunTrainer
@@ -25,14 +30,16 @@ PROGRESS_SECONDS, SIGN_SECONDS, LINE_SECONDS = 0.5, 10.0, 10.0
 
 class ProgressWriter:
     """Writes a run's progress at most twice a second, its log, a JSON line with each line of
-    numbers, and event files for TensorBoard if asked for. A silent one writes nothing."""
+    numbers, and sends these to trackers. A silent one writes nothing."""
 
-    def __init__(self, workspace: Workspace, item: Item, launcher: str, tensorboard: bool = False, speaks: bool = True) -> None:
-        self.launcher, self.tensorboard, self.speaks = launcher, tensorboard, speaks
+    def __init__(
+        self, workspace: Workspace, item: Item, launcher: str, trackers: Sequence[str] = (), speaks: bool = True
+    ) -> None:
+        self.launcher, self.item, self.names, self.speaks = launcher, item, trackers, speaks
         self.workspace, self.key, self.folder = workspace, item.key, workspace.run(item.key)
         self.steps = max(1, item.steps)
         self.last, self.last_line, self.begun, self.job = 0.0, 0.0, False, job_id()
-        self.events: Any = None
+        self.trackers: dict[str, Tracker] = {}
         before = workspace.progress(item.key)
         self.at, self.deaths = before.step, before.deaths
 
@@ -43,10 +50,9 @@ class ProgressWriter:
         self.folder.error.unlink(missing_ok=True)
         self.write(self.record("running", 0))
         self.log(line)
-        if self.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.events = SummaryWriter(str(self.folder.tensorboard))  # type: ignore[no-untyped-call]
+        for name in self.names:
+            with self._tracking(name):
+                self.trackers[name] = load(name)(tracked(self.item, self.folder.path))
 
     def step(self, training: RunTrainer) -> None:
         """Record a step."""
@@ -106,14 +112,30 @@ class ProgressWriter:
         val = "" if training.val is None else f", val {told(training.val)}"
         pace = f"{line['images_per_second']} images/s"
         self.log(f"step {state.step}/{recipe.steps}: loss {training.loss:.4f}, lr {lr:.2e}, {pace}{val}")
-        if self.events is not None:
-            for each in ("loss", "lr", "images_per_second", name):
-                if line[each] is not None:
-                    self.events.add_scalar(each, line[each], state.step)
-            self.events.flush()
+        found = {each: line[each] for each in ("loss", "lr", "images_per_second", name) if line[each] is not None}
+        for each, tracker in list(self.trackers.items()):
+            with self._tracking(each):
+                tracker.log(found, state.step)
+
+    @contextmanager
+    def _tracking(self, name: str) -> Iterator[None]:
+        """Within: an error of a tracker ends it with a line in the log, and never the training."""
+        try:
+            yield
+        except Exception as error:
+            self.trackers.pop(name, None)
+            self.log(f"tracker {name} is left out from here on: {one_line(error)}")
+
+    def close(self, summary: Mapping[str, float] | None = None) -> None:
+        """End the trackers, with scores on test if the run has finished."""
+        for name, tracker in list(self.trackers.items()):
+            with self._tracking(name):
+                tracker.close(summary or {})
+        self.trackers.clear()
 
     def give_back(self) -> None:
         """Leave the run, with its checkpoint, to any worker."""
+        self.close()
         if self.speaks:
             self.write(self.record("interrupted", self.at, launcher=None))
             self.log(f"given back at step {self.at}")
@@ -133,6 +155,23 @@ class ProgressWriter:
         if self.speaks:
             with suppress(OSError):
                 append(self.folder.log, f"{utc_now()} {line}\n")
+
+
+def tracked(item: Item, folder: Path) -> Tracked:
+    """A run as trackers see it."""
+    cell = item.cells[0]
+    return Tracked(f"{cell.family}/{cell.size}/{cell.arm}-s{cell.seed}", cell.protocol, item.key, dict(_flat(item.run)), folder)
+
+
+def _flat(run: Run) -> Iterator[tuple[str, Any]]:
+    def parts(place: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        for name, value in content.items():
+            if isinstance(value, Mapping):
+                yield from parts(f"{place}{name}.", value)
+            else:
+                yield f"{place}{name}", value
+
+    return parts("", run.model_dump(mode="json"))
 
 
 def mark_failed(workspace: Workspace, item: Item, launcher: str, reason: str, died: bool = False) -> None:

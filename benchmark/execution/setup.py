@@ -35,7 +35,7 @@ class Setup:
         place: where the data lies, and how it is read.
         weights: the folder of pre-trained teachers.
         micro_batch: images that go through a model at a time; None: the whole batch.
-        tensorboard: whether runs write event files.
+        trackers: names of trackers that are sent learning curves.
         data: data settings of a protocol (JSON) -> what a check of their images found.
         by: who runs them, for the results' provenance.
     """
@@ -46,7 +46,7 @@ class Setup:
     place: DataLocation = field(default_factory=DataLocation)
     weights: Path = Path("weights")
     micro_batch: int | None = None
-    tensorboard: bool = False
+    trackers: tuple[str, ...] = ()
     data: Mapping[str, Checked] = field(default_factory=dict)
     by: str | None = None
 

@@ -98,7 +98,7 @@ class _Group:
 
     def begin(self, items: Sequence[Item]) -> None:
         for item in items:
-            report = ProgressWriter(self.task.workspace, item, self.task.launcher, self.task.setup.tensorboard, self.ranks.first)
+            report = ProgressWriter(self.task.workspace, item, self.task.launcher, self.task.setup.trackers, self.ranks.first)
             self.going[item.key] = (item, report)
             beside = f", together with {len(items) - 1} others" if len(items) > 1 else ""
             shared = f", by {self.ranks.size} processes" if self.ranks.size > 1 else ""
@@ -153,8 +153,10 @@ class _Group:
 
     def failed(self, item: Item, error: Exception) -> None:
         """Fail a run, in every process."""
-        if self.going.pop(item.key, None) is not None and self.ranks.first:
+        _, report = self.going.pop(item.key, (item, None))
+        if report is not None and self.ranks.first:
             fail(self.task, item, error)
+            report.close()
 
     def give_back(self) -> None:
         """Leave the runs to any worker; none has failed."""
@@ -284,6 +286,7 @@ def _deliver(task: WorkerTask, item: Item, found: dict[str, Any], started: str, 
     folder.checkpoint.unlink(missing_ok=True)
     report.log(f"finished: {told(payload['metrics'])}")
     deliver(workspace, task.results, item)
+    report.close({f"test_{name}": value for name, value in payload["metrics"].items() if isinstance(value, float)})
 
 
 def _deliver_evaluation(task: WorkerTask, item: Item, found: dict[str, dict[str, Any]], report: ProgressWriter) -> None:

@@ -65,7 +65,7 @@ class RunFolder:
         self.path = path
         self.checkpoint, self.weights, self.payload = path / "checkpoint.pt", path / "weights.pt", path / "payload.json"
         self.progress, self.error, self.log = path / "progress.json", path / "error.txt", path / "run.log"
-        self.log_lines, self.tensorboard = path / "log.jsonl", path / "tensorboard"
+        self.log_lines = path / "log.jsonl"
 
 
 class SubmissionFolder:

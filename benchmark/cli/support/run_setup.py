@@ -40,8 +40,7 @@ def checked_setup(args: argparse.Namespace, launch: Launch, survey: Survey, cons
 
     Raises UserError for data, and WeightsError for weights, that are not.
     """
-    if args.tensorboard:
-        _check_tensorboard()
+    _trackers(args)
     from benchmark.data import Checked
     from benchmark.execution.earlier_results import other_images
     from benchmark.execution.lacking import lacking
@@ -79,7 +78,7 @@ def _placed(args: argparse.Namespace, launch: Launch, trains: bool) -> Setup:
     root = None if args.data is None else args.data.absolute()
     place = DataLocation(root, args.work.absolute(), loaders if args.workers is None else args.workers)
     weights = (args.weights or args.work / "weights").absolute()
-    chosen = {"micro_batch": args.micro_batch, "tensorboard": args.tensorboard, "by": args.by}
+    chosen = {"micro_batch": args.micro_batch, "trackers": _trackers(args), "by": args.by}
     return replace(setup, place=place, weights=weights, **chosen)
 
 
@@ -124,8 +123,12 @@ def _pretrained(items: Sequence[Item]) -> dict[tuple[str, str], Item]:
     return {(item.cells[0].family, item.cells[0].size): item for item in items if item.teacher and item.teacher.pinned}
 
 
-def _check_tensorboard() -> None:
-    try:
-        import torch.utils.tensorboard  # noqa: F401
-    except ImportError:
-        raise UserError("--tensorboard: it is not installed; pip install tensorboard") from None
+def _trackers(args: argparse.Namespace) -> tuple[str, ...]:
+    """The trackers that the options name. Raises UserError for one that is unknown or not installed."""
+    from benchmark.execution.trackers import load
+
+    given = [] if args.tracker is None else [name.strip() for name in args.tracker.split(",")]
+    found = tuple(dict.fromkeys([*given, *(["tensorboard"] if args.tensorboard else [])]))
+    for name in found:
+        load(name)
+    return found
