@@ -9,7 +9,7 @@ import pytest
 from scipy import integrate, stats
 
 import families
-from benchmark.cli import _parser, main
+from benchmark.cli import main, parser
 from benchmark.cli.support.request import read_request
 from benchmark.reporting.figure import digest_in
 from benchmark.reporting.gather import gather
@@ -149,15 +149,16 @@ def test_make_studies_trains_what_is_committed(committed):
     again = {cell for words in requests("studies") for cell in asked_for(words)}
     small = "--protocol fashion_mini --family papers --sizes base --seeds 0,1,2,3,4"
     nulls = "--protocol fashion_mini --study nulls --family deit,dinov2,beitv2 --sizes base --seeds 0,1,2"
+    components = nulls.replace("nulls", "components")
     one = "--protocol fashion --family dinov2 --sizes small --seeds 0,1,2"
-    others = {cell for words in (small, nulls, one) for cell in asked_for(shlex.split(words))}
+    others = {cell for words in (small, nulls, components, one) for cell in asked_for(shlex.split(words))}
     assert again == {cell for cell in there if cell.protocol == "mini"} and there - again == others
     lines = [command for finding in committed.findings if finding.measured for command in finding.commands]
     assert {cell for line in lines for cell in asked_for(shlex.split(line)[2:])} <= there
 
 
 def asked_for(words):
-    parsed = _parser().parse_args(["run", *words])
+    parsed = parser().parse_args(["run", *words])
     return read_request(vars(parsed)).plan.cells
 
 
