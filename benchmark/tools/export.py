@@ -12,21 +12,23 @@ from typing import Any
 
 import timm
 import torch
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from timm.models import save_for_hf
 from torch import nn
 
 import families
+from benchmark.spec.arm import Arm
 from benchmark.spec.run import Cell, Run
 from benchmark.training.models import finished_model, teachers_input, timm_args
-from families.spec import STANDARD, Partial, Ref, UserError
+from families.spec import STANDARD, Partial, Ref, UserError, one_line, quoted
 
 CHECKPOINT, TOLERANCE = "checkpoint.pth", 1e-5
 
 
-def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, Any]) -> Path:
+def export(run: Run, cell: Cell, weights: Path, folder: Path, payload: dict[str, Any]) -> Path:
     """Write a finished run's model into a new folder: model.safetensors and config.json (timm's
     layout for Hugging Face's hub), checkpoint.pth (a state dict for timm's `checkpoint_path`) and a
-    README that lists `told`.
+    model card, README.md, with the scores of its `payload`.
 
     Raises UserError for a model that was measured with its teacher, a detector, one that no timm
     name describes, or an existing folder.
@@ -53,7 +55,7 @@ def export(run: Run, cell: Cell, weights: Path, folder: Path, told: dict[str, An
             raise UserError(
                 f"{cell.name}: no architecture of timm's has exactly these components, so that it could be loaded back"
             )
-        (made / "README.md").write_text(_readme(cell, told, name, args), encoding="utf-8", newline="\n")
+        _card(run, cell, payload, name, args).save(made / "README.md")
         try:
             shutil.copytree(made, folder)
             for path in folder.iterdir():  # safetensors makes its file readable by its owner alone
@@ -93,6 +95,11 @@ def _written(run: Run, cell: Cell, model: nn.Module, folder: Path, name: str, ar
     except (TypeError, RuntimeError):  # an argument that it does not take, or other parameters
         return False
     described = {
+        "tag": f"{cell.protocol}.{cell.arm}-s{cell.seed}",  # else that of timm's own weights of this architecture
+        "origin_url": None,
+        "paper_ids": None,
+        "paper_name": None,
+        "license": None,
         "input_size": [3, size, size],
         "mean": list(input_of.mean),
         "std": list(input_of.std),
@@ -111,13 +118,52 @@ def _written(run: Run, cell: Cell, model: nn.Module, folder: Path, name: str, ar
         return all(float((each.eval()(x) - expected).abs().max()) <= TOLERANCE for each in loaded)
 
 
-def _readme(cell: Cell, told: dict[str, Any], name: str, args: dict[str, Any]) -> str:
-    teacher = families.spec(cell.family).teacher(cell.size)
+def _card(run: Run, cell: Cell, payload: dict[str, Any], name: str, args: dict[str, Any]) -> ModelCard:
+    """The model card: metadata as the hub reads them, scores and how to load the model."""
+    teacher, score, made = families.spec(cell.family).teacher(cell.size), payload["metrics"], payload["provenance"]
+    pinned = run.teacher is not None and bool(run.teacher.pinned)
+    source = (payload["teacher"] or {}).get("source")
+    data = run.settings.data
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=getattr(data, "source", "") or cell.protocol,
+            dataset_name=f"test set of protocol {cell.protocol}",
+            metric_type="accuracy",
+            metric_name=title,
+            metric_value=score[field],
+        )
+        for title, field in (("top-1", "top1"), ("top-5", "top5"))
+    ]
+    licence: dict[str, Any] = _licence(teacher.licence) if pinned else {}
+    metadata = ModelCardData(
+        library_name="timm",
+        pipeline_tag="image-classification",
+        tags=["image-classification", "timm", "attention-transfer"],
+        model_name=cell.name,
+        eval_results=results,
+        **licence,
+        attention_transfer={
+            "method": run.transfer.method if run.is_student else run.role,
+            "teacher": source if run.teacher is not None else None,
+            "student": Arm.parse(cell.arm).student if run.is_student else None,
+            "run": run.key,
+            "commit": made["commit"],
+        },
+    )
+    told = {
+        "top-1 in % on the protocol's test set": score["top1"],
+        "key": run.key,
+        "teacher": source,
+        "commit": made["commit"],
+        "finished": made["finished"],
+        f"licence of the weights of {cell.family} {cell.size}, which were used": teacher.licence if pinned else None,
+    }
     lines = "\n".join(f"- {what}: {value}" for what, value in told.items() if value is not None)
-    return f"""# {cell.name}
+    text = f"""
+# {cell.name}
 
 {lines}
-- licence of the weights of {cell.family} {cell.size}, where such were used: {teacher.licence}
 
 ```python
 import timm
@@ -127,5 +173,24 @@ backbone = timm.create_model("local-dir:PATH/TO/THIS/FOLDER", pretrained=True, f
 same = timm.create_model({name!r}, checkpoint_path="PATH/TO/THIS/FOLDER/{CHECKPOINT}", **{json.dumps(args)})
 ```
 
-Images are normalised as config.json says (`timm.data.resolve_model_data_config(model)`).
+On the hub, `hf-hub:OWNER/NAME` stands for `local-dir:PATH/TO/THIS/FOLDER`. Images are normalised as
+config.json says (`timm.data.resolve_model_data_config(model)`).
 """
+    return ModelCard(f"---\n{metadata.to_yaml()}\n---\n{text}")
+
+
+def _licence(name: str) -> dict[str, str]:
+    """A licence as the hub names it."""
+    known = {"Apache-2.0": "apache-2.0", "MIT": "mit", "CC-BY-NC-4.0": "cc-by-nc-4.0"}
+    return {"license": known[name]} if name in known else {"license": "other", "license_name": name}
+
+
+def push(folder: Path, repo: str, private: bool) -> str:
+    """Upload an exported folder to a repository of Hugging Face's hub, which is made if it is
+    missing; the address of the commit. Raises UserError where the hub refuses, or is not reached."""
+    api = HfApi()
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message=f"Upload {folder.name}").commit_url)
+    except Exception as error:  # of names, tokens, the hub or the network: its client has no common kind
+        raise UserError(f"--push {quoted(repo)}: {one_line(error)}; the model is in {folder}") from None

@@ -1,11 +1,17 @@
 """Finished models load back into timm with equal outputs, and serve as a detector's backbone."""
 
+import base64
+import hashlib
+import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import timm
 import torch
 import yaml
+from huggingface_hub import ModelCard
 
 from benchmark.spec.definitions import run_of
 from benchmark.spec.evaluations import measured_on
@@ -15,7 +21,7 @@ from benchmark.storage.work_folder import Workspace
 from benchmark.training.models import finished_model, student_of, timm_args
 from families import load
 
-from ..conftest import ROOT, perturbed
+from ..conftest import ROOT, perturbed, python
 from ..made import MADE
 
 EXPORTED = {
@@ -109,3 +115,128 @@ def test_an_exported_backbone_gives_features_as_documented(kept, bench, tmp_path
     assert features[-1].shape[2] == features[-1].shape[3] and len(names["how"]["mean"]) == 3
     side = names["backbone"].model.patch_embed.patch_size[0]
     assert features[-1].shape[-1] == 48 // side
+
+
+class Hub(ThreadingHTTPServer):
+    """A hub that makes repositories, takes files whole, and gives them back."""
+
+    def __init__(self):
+        self.files, self.made, self.status = {}, [], None
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    """Its answers, in the hub's own protocol."""
+
+    @property
+    def address(self):
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def log_message(self, *words):
+        pass
+
+    def answer(self, content, status=200, **headers):
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": len(body), "Content-Type": "application/json", **headers}.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def content(self):
+        if "Content-Length" in self.headers:
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def do_POST(self):
+        content = self.content()
+        if self.server.status is not None:
+            return self.answer({"error": "no"}, self.server.status)
+        if self.path == "/api/validate-yaml":
+            return self.answer({"errors": [], "warnings": []})
+        if self.path == "/api/repos/create":
+            self.server.made.append(json.loads(content))
+            return self.answer({"url": f"{self.address}/me/{self.server.made[-1]['name']}"})
+        if "/preupload/" in self.path:
+            asked = [each["path"] for each in json.loads(content)["files"]]
+            return self.answer({"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in asked]})
+        assert "/commit/main" in self.path
+        for line in map(json.loads, content.splitlines()):
+            if line["key"] == "file":
+                self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+        return self.answer({"commitUrl": f"{self.address}/me/student/commit/c0ffee", "commitOid": "c0ffee" + "0" * 34})
+
+    def do_GET(self):
+        name = self.path.partition("/resolve/main/")[2]
+        if name not in self.server.files:
+            return self.answer({"error": "none"}, 404, X_Error_Code="EntryNotFound", X_Repo_Commit="c0ffee" + "0" * 34)
+        content = self.server.files[name]
+        return self.answer(content, ETag=f'"{hashlib.sha1(content).hexdigest()}"', X_Repo_Commit="c0ffee" + "0" * 34)
+
+    do_HEAD = do_GET  # noqa: N815
+
+
+def command_on(hub, *words, **more):
+    """The command in a process of its own, since the client reads the hub's address when it is imported."""
+    address = f"http://127.0.0.1:{hub.server_address[1]}"
+    return python("-m", "benchmark.cli", *words, env={"HF_ENDPOINT": address, "HF_TOKEN": "hf_x", **more})
+
+
+def test_an_exported_model_is_uploaded_and_loads_from_the_hub(kept, tmp_path):
+    run, _, folder, words = kept("deit", "standard-distill")
+    hub = Hub()
+    done = command_on(hub, *words, "--out", tmp_path / "out", "--push", "me/student", "--private", HF_HOME=str(tmp_path / "hf"))
+    assert done.returncode == 0, done.stderr
+    assert "/me/student/commit/c0ffee" in done.stdout.splitlines()[-1]
+    (made,) = hub.made
+    assert (made["name"], made["organization"]) == ("student", "me")
+    assert made.get("private") is True or made.get("visibility") == "private"  # older and newer clients
+    assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    code = "import timm, torch, sys; model = timm.create_model('hf-hub:me/student', pretrained=True).eval();"
+    code += "print(json.dumps(model(torch.ones(1, 3, 24, 24) / 3).tolist()))"
+    address = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_address[1]}", "HF_HOME": str(tmp_path / "hf2")}
+    loaded = python("-c", "import json; " + code, env=address)
+    assert loaded.returncode == 0, loaded.stderr
+    expected = finished_model(run, folder / "weights.pt")(torch.ones(1, 3, 24, 24) / 3)
+    torch.testing.assert_close(torch.tensor(json.loads(loaded.stdout)), expected, atol=1e-5, rtol=0)
+
+
+def test_the_card_is_read_as_the_hub_reads_it(kept, bench, tmp_path):
+    run, _, _, words = kept("deit", "standard-distill")
+    assert bench(*words, "--out", tmp_path / "out")[0] == 0
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    data = card.data.to_dict()
+    assert (data["library_name"], data["pipeline_tag"]) == ("timm", "image-classification") and "attention-transfer" in data[
+        "tags"
+    ]
+    assert "license" not in data, "students of teachers that were trained here have none that we know"
+    assert {each.metric_name: each.metric_value for each in card.data.eval_results} == {"top-1": 12.5, "top-5": 50.0}
+    told = data["attention_transfer"]
+    assert (told["method"], told["student"], told["run"], told["commit"]) == ("distill", "standard", run.key, "c0ffee")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["pretrained_cfg"]["tag"] == "tiny.standard-distill-s0"
+    assert not {"url", "hf_hub_id", "paper_ids", "license"} & {k for k, v in config["pretrained_cfg"].items() if v}
+
+
+def test_a_hub_that_refuses_or_is_away(kept, tmp_path):
+    words = kept("deit", "standard-distill")[3]
+    hub = Hub()
+    hub.status = 401
+    done = command_on(hub, *words, "--out", tmp_path / "a", "--push", "me/student")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--push 'me/student'" in done.stderr
+    assert (tmp_path / "a" / "README.md").exists() and f"the model is in {tmp_path / 'a'}" in done.stderr
+    done = command_on(hub, *words, "--out", tmp_path / "b", "--push", "a b/c/d")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    hub.shutdown()
+    hub.server_close()
+    done = command_on(hub, *words, "--out", tmp_path / "c", "--push", "me/student")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    done = command_on(hub, *words, "--private")
+    assert done.returncode == 2 and "--private goes with --push" in done.stderr
