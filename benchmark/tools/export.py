@@ -131,7 +131,7 @@ def _card(run: Run, cell: Cell, payload: dict[str, Any], name: str, args: dict[s
             dataset_name=f"test set of protocol {cell.protocol}",
             metric_type="accuracy",
             metric_name=title,
-            metric_value=score[field],
+            metric_value=round(score[field], 4),
         )
         for title, field in (("top-1", "top1"), ("top-5", "top5"))
     ]
@@ -152,7 +152,7 @@ def _card(run: Run, cell: Cell, payload: dict[str, Any], name: str, args: dict[s
         },
     )
     told = {
-        "top-1 in % on the protocol's test set": score["top1"],
+        "top-1 in % on the protocol's test set": round(score["top1"], 4),
         "key": run.key,
         "teacher": source,
         "commit": made["commit"],
