@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 
 import pytest
 import yaml
@@ -194,3 +195,26 @@ def test_the_page_of_studies_is_whole():
     assert variants <= {word for row in rows for word in re.findall(r"`(\w+)=", row)}
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
     validated(Study, yaml.safe_load(example), "the example")
+
+
+def test_what_github_reads_is_of_this_repository():
+    """Workflow, issue forms, citation and changelog: targets, versions and counts that are there."""
+    folder = ROOT / ".github"
+    workflow = yaml.safe_load((folder / "workflows" / "tests.yml").read_text())
+    targets = workflow["jobs"]["test"]["strategy"]["matrix"]["target"]
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets == re.findall(r"^make ([\w-]+)$", (ROOT / ".ci" / "run").read_text(), re.M)
+    assert all(f"\n{target}:" in makefile for target in targets)
+    for path in folder.glob("ISSUE_TEMPLATE/*.yml"):
+        form = yaml.safe_load(path.read_text())
+        assert form["name"] and form["description"] and all({"type", "attributes"} <= each.keys() for each in form["body"])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    cited = {each["value"].partition(":")[2] for reference in citation["references"] for each in reference["identifiers"]}
+    assert all(f"arXiv {number}" in README for number in cited) and len(cited) == 2
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## (\S+)", changes, re.M)[0] == project["version"]
+    assert f"{len(families.names())} families" in changes and f"{len(shipped('studies'))} studies" in changes
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert all(each["entry"].split()[0].removeprefix(".venv/bin/") in makefile for each in hooks)
