@@ -6,7 +6,7 @@ compares them. Names, values and defaults are those of the command line.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,13 +63,13 @@ def run(
     return tidy(result for result in found.current if result.cell in cells)
 
 
-def results(folder: str | Path = "results", protocol: str | Path | None = None) -> pd.DataFrame:
+def results(results: str | Path = "results", protocol: str | Path | None = None) -> pd.DataFrame:
     """The results of a folder that count, one row a score; columns: benchmark.analysis.tidy.tidy.
 
     Stale results, damaged files and those of unknown protocols are left out, with a warning.
 
     Args:
-        folder: the results folder.
+        results: the results folder.
         protocol: a protocol file of yours, beside the shipped ones.
 
     Raises UserError if the folder, or the protocol, is not there.
@@ -81,19 +81,19 @@ def results(folder: str | Path = "results", protocol: str | Path | None = None) 
     from benchmark.reporting.text_files import left_out_lines
     from benchmark.spec.protocol import load_protocol
 
-    _, found = read_sorted(_folder(folder), None if protocol is None else load_protocol(str(protocol)))
-    for line in left_out_lines(found, Path(folder)):
+    _, found = read_sorted(_folder(results), None if protocol is None else load_protocol(str(protocol)))
+    for line in left_out_lines(found, Path(results)):
         warnings.warn(f"left out: {line}", stacklevel=2)
     return tidy(found.current)
 
 
 def leaderboard(
-    folder: str | Path = "results", study: str | Path = "main", protocol: str | Path = "mini", by: str = "family"
+    results: str | Path = "results", study: str | Path = "main", protocol: str | Path = "mini", by: str = "family"
 ) -> pd.DataFrame:
     """The leaderboard of a study by a protocol: what `bench report` writes as CSV.
 
     Args:
-        folder: the results folder.
+        results: the results folder.
         study: the name of a study, or a study file.
         protocol: the name of a protocol, or a protocol file.
         by: "family": a row a family, with each transfer's verdict and its lowest and highest gap;
@@ -111,11 +111,11 @@ def leaderboard(
     if by not in ("family", "teacher"):
         raise UnknownName("row of a leaderboard", by, ("family", "teacher"))
     own, listed = load_protocol(str(protocol)), load_study(str(study))
-    found = gather(_folder(folder), own, dict([listed]))
+    found = gather(_folder(results), own, dict([listed]))
     boards = {(board.protocol, board.study): board for board in found.boards}
     if (own[0], listed[0]) not in boards:
         there = ", ".join(f"{study} ({protocol})" for protocol, study in boards) or "none"
-        raise UserError(f"no leaderboard of study {listed[0]} by protocol {own[0]} in {folder}; there: {there}")
+        raise UserError(f"no leaderboard of study {listed[0]} by protocol {own[0]} in {results}; there: {there}")
     board = boards[own[0], listed[0]]
     if by == "teacher":
         return board.table
@@ -132,16 +132,21 @@ def _folder(folder: str | Path) -> Path:
 
 
 def _words(options: Mapping[str, Any]) -> list[str]:
-    """Options as a command line has them; those that are None or False are left out."""
+    """Options as a command line has them; those that are None or False are left out. Raises
+    UserError."""
+    from families.spec import UserError
+
     words = list[str]()
     for name, value in options.items():
+        if name in ("help", "json"):
+            raise UserError(f"{name}: an option of the command line alone")
         option = f"--{name.replace('_', '-')}"
         if value is True:
             words.append(option)
         elif name in ("set", "teacher"):  # repeatable
             words += [f"{option}={each}" for each in ([value] if isinstance(value, str) else value)]
         elif value is not None and value is not False:
-            several = isinstance(value, Sequence) and not isinstance(value, str)
+            several = isinstance(value, Iterable) and not isinstance(value, str)
             words.append(f"{option}={','.join(map(str, value)) if several else value}")
     return words
 
@@ -151,6 +156,7 @@ def _as_yaml(value: Any) -> str:
     import json
     from decimal import Decimal
 
+    value = value.item() if hasattr(value, "item") else value  # of numpy
     if isinstance(value, float):
         return f"{Decimal(repr(value)):f}"
     return value if isinstance(value, str) else json.dumps(value)

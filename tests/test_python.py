@@ -5,6 +5,7 @@ import json
 import re
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -48,7 +49,7 @@ def test_run_trains_what_is_missing_and_returns_the_requests_scores(site, tmp_pa
     assert_frame_equal(benchmark.run(**site), table)
     assert "3 finished before" in capsys.readouterr().out
 
-    benchmark.run(**site | {"seeds": 1})
+    benchmark.run(**site | {"seeds": np.arange(1, 2)})
     assert_frame_equal(benchmark.run(**site), table)  # of this request alone
     assert set(benchmark.results(tmp_path / "results", tmp_path / "tiny.yaml")["seed"]) == {0, 1}
     with pytest.warns(UserWarning, match="6 results of protocol tiny: give its file"):
@@ -60,6 +61,7 @@ def test_run_trains_what_is_missing_and_returns_the_requests_scores(site, tmp_pa
     [
         ({"recipe.steps": 3}, "recipe.steps=3"),
         ({"recipe.lr": 1e-05}, "recipe.lr=0.00001"),
+        ({"recipe.lr": np.float64(1e-3), "recipe.steps": np.int64(3)}, "recipe.lr=0.001+recipe.steps=3"),
         ({"recipe.lr": 0.25, "recipe.steps": 2}, "recipe.lr=0.25+recipe.steps=2"),
         ({"recipe.ema": None}, "recipe.ema=null"),
     ],
@@ -71,7 +73,15 @@ def test_values_of_the_protocol(values, read, site, capsys):
 
 def test_a_wrong_request_is_an_exception_and_writes_nothing(site, tmp_path):
     before = sorted(tmp_path.rglob("*"))
-    for wrong in ({"family": "diet"}, {"sizes": "huge"}, {"seeds": -1}, {"set": {"recipe.step": 3}}, {"jobz": 3}, {"jobs": 0}):
+    for wrong in (
+        {"family": "diet"},
+        {"sizes": "huge"},
+        {"seeds": -1},
+        {"set": {"recipe.step": 3}},
+        {"jobz": 3},
+        {"jobs": 0},
+        {"help": True},
+    ):
         with pytest.raises(UserError):
             benchmark.run(**site | wrong)
     with pytest.raises(UserError, match="no such folder"):

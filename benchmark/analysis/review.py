@@ -12,10 +12,10 @@ from pathlib import Path
 from benchmark.analysis.sorting import read_sorted
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.teacher_source import Trained
-from benchmark.storage.merging import outcome, same_outcome
+from benchmark.storage.merging import differing_parts, outcome
 from benchmark.storage.provenance import code_digest, code_digest_of, code_version
 from benchmark.storage.result_file import Result
-from benchmark.storage.scores import Score
+from benchmark.storage.scores import EvaluationRecord, Score
 
 MOST_SHIFT = 10.0  # points by which top-1 on val and test may differ beyond sampling; ImageNet's differ by some
 SIGMAS = 6.0
@@ -53,7 +53,7 @@ def review(folder: Path, against: Path | None = None, protocol: tuple[str, Proto
     lines += [f"{each.cell.path}: stale: its protocol or family is another one in this version" for each in found.stale]
     lines += [f"{count} results of protocol {name}, which is not known: give its file" for name, count in found.unknown.items()]
     lines += [f"{one}: another outcome than that of {other}, which is the same run" for one, other in found.differing]
-    made = [each for each in found.current if each.cost.seconds]  # without those that an evaluation names
+    made = [each for each in found.current if not isinstance(each.metrics, EvaluationRecord)]  # which their run's file holds
     for result in made:
         lines += [f"{result.cell.path}: {reason}" for reason in (*_of_code(result), *_of_numbers(result))]
     lines += _copied(made) + _of_data(made, others) + _beside(made, others)
@@ -120,12 +120,22 @@ def _of_numbers(result: Result) -> Iterator[str]:
             sampling = 100 * math.sqrt(max(p * (1 - p), 1 / 1000) * sum(1 / int(count) for count in counts if count))
             if abs(test.value - val.value) > MOST_SHIFT + SIGMAS * sampling:
                 yield f"top-1 is {test.value:g} on test, but {val.value:g} on val"
-    rate = steps * result.run.protocol.recipe.batch_size / cost.seconds
-    if result.run.role != "detector" and cost.ranks is None and abs(rate / max(cost.images_per_second, 1e-9) - 1) > RATE:
-        yield f"{cost.images_per_second:g} images/s are not its steps and batch in {cost.seconds:g} s"
-    finished = datetime.fromisoformat(result.provenance.finished)
-    if finished < datetime.fromisoformat(result.provenance.started) or finished > datetime.now(UTC) + timedelta(days=1):
-        yield f"finished at {result.provenance.finished}, before it started or in the future"
+    seconds, rate = steps * result.run.protocol.recipe.batch_size, cost.images_per_second
+    if result.run.role != "detector" and cost.ranks is None and abs(cost.seconds * rate / seconds - 1) > RATE:
+        yield f"{rate:g} images/s are not its steps and batch in {cost.seconds:g} s"
+    started, finished, latest = result.provenance.started, result.provenance.finished, datetime.now(UTC) + timedelta(days=1)
+    if not started <= finished or not _is_before(finished, latest):
+        yield f"finished at {finished}, before it started or in the future"
+    for name, each in result.evaluations.items():
+        if not _is_before(each.date, latest):
+            yield f"{name}: made at {each.date}, no date of the past"
+
+
+def _is_before(date: str, latest: datetime) -> bool:
+    try:
+        return datetime.fromisoformat(date).replace(tzinfo=UTC) <= latest
+    except ValueError:
+        return False
 
 
 def _of_score(score: object) -> Iterator[str]:
@@ -175,8 +185,11 @@ def _beside(results: Sequence[Result], others: Sequence[Result]) -> list[str]:
     lines = []
     for result in results:
         other = by_cell.get(result.cell.path) or by_key.get(result.key)
-        if other is not None and other.key == result.key and not same_outcome(other, result):
-            lines.append(f"{result.cell.path}: that run is there already, with {outcome(other)}, not {outcome(result)}")
+        if other is not None and other.key == result.key:
+            parts = differing_parts(other, result)
+            if parts:
+                told = f"that run is there already, with {outcome(other)}, not {outcome(result)}"
+                lines.append(f"{result.cell.path}: {told} (other {', '.join(parts)})")
     return lines
 
 

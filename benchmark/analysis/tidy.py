@@ -56,7 +56,7 @@ def _rows(result: Result) -> Iterator[dict[str, Any]]:
     kl, boxes = result.metrics.attention_kl, isinstance(result.metrics, BoxScore)
     same = {
         "val": result.val_value,
-        "area": None if boxes or not result.curve else MEASURES["area"].of(result),
+        "area": None if boxes or not result.curve or result.val_value is None else MEASURES["area"].of(result),
         "attention_kl": fmean(kl) if kl else None,
         "teacher_top1": None if result.teacher is None else result.teacher.top1,
         "steps": result.run.protocol.recipe.steps,

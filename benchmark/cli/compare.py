@@ -10,8 +10,9 @@ from typing import Any
 
 from benchmark.cli.merge import check_folders
 from benchmark.cli.support.common import DONE, make_console, path_option
+from families.spec import UserError
 
-FEW = 10  # cells that are named of those in one folder alone, or of two runs
+FEW = 10  # cells or files that are named of those in one folder alone, or left out
 
 
 def add_parser(verbs: Any) -> None:
@@ -32,15 +33,22 @@ def execute(args: argparse.Namespace) -> int:
     from benchmark.reporting.render import FEW as ROWS
     from benchmark.reporting.terminal import show_table
     from benchmark.reporting.text import printable
+    from benchmark.reporting.text_files import left_out_lines
     from benchmark.spec.protocol import load_protocol
     from benchmark.spec.study import load_studies
 
     check_folders([args.a, args.b])
     protocol = load_protocol(args.protocol) if args.protocol else None
     studies = load_studies(args.study) if args.study else {}
-    found = compare(*(gather(folder, protocol, studies) for folder in (args.a, args.b)))
+    reports = [gather(folder, protocol, studies) for folder in (args.a, args.b)]
+    left = {folder: left_out_lines(report.found, folder) for folder, report in zip((args.a, args.b), reports, strict=True)}
+    for folder, report in zip((args.a, args.b), reports, strict=True):
+        if not report.found.current:
+            why = f" ({left[folder][0]})" if left[folder] else ""
+            raise UserError(f"{folder}: no results that count{why}")
+    found = compare(*reports)
     if args.json:
-        print(json.dumps(as_json(found), indent=1))
+        print(json.dumps(as_json(found) | {"left_out": list(left.values())}, indent=1))
         return DONE
     console = make_console()
 
@@ -48,19 +56,19 @@ def execute(args: argparse.Namespace) -> int:
         console.print(printable(text), highlight=False, soft_wrap=True)
 
     say(f"A: {args.a}, B: {args.b}")
+    for which, lines in zip("AB", left.values(), strict=True):
+        for line in lines[:FEW]:
+            say(f"left out of {which}: {line}")
+        _more(say, f"left out of {which}", lines)
     for table in tables(found):
         show_table(replace(table, rows=table.rows[:ROWS]), console)
         if len(table.rows) > ROWS:
             say(f"{len(table.rows) - ROWS} more rows; --json has all")
-    for name, fields in found.other_runs[:FEW]:
-        told = "; ".join(f"{field}: {one} and {two}" for field, (one, two) in list(fields.items())[:3])
-        say(f"two runs: {name}: {told}")
-    _more(say, "two runs", [name for name, _ in found.other_runs])
     for which, names in (("A", found.only_a), ("B", found.only_b)):
         for name in names[:FEW]:
             say(f"only in {which}: {name}")
         _more(say, f"only in {which}", names)
-    counts = f"{len(found.equal)} cells equal, {len(found.differing)} with other numbers, {len(found.other_runs)} of other runs"
+    counts = f"{len(found.equal)} cells equal, {len(found.differing)} with other numbers"
     counts += f", {len(found.only_a)} only in A, {len(found.only_b)} only in B; {len(found.verdicts)} verdicts differ"
     say(counts)
     return DONE

@@ -31,8 +31,10 @@ def execute(args: argparse.Namespace) -> int:
     item, cell, payload = finished_run(args.run, args)
     if item.evaluation is not None:
         raise UserError(f"{args.run}: nothing is trained by it; export {trained_arm(item.cells[0].arm)}-s{item.cells[0].seed}")
-    from benchmark.tools.export import export, push
+    from benchmark.tools.export import check_repository, export, push
 
+    if args.push is not None:
+        check_repository(args.push)
     default = args.work / "export" / cell.name.replace("/", "-")
     weights = Workspace(args.work).run(item.key).weights
     folder = export(item.run, cell, weights, args.out or default, payload)

@@ -21,12 +21,14 @@ def add_parser(verbs: Any) -> None:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Run the verb; its exit code: 1 if the folders contradict one another."""
+    """Run the verb; its exit code: 1 if the folders contradict one another, or a file is left out."""
     from benchmark.reporting.text import printable
     from benchmark.storage.files import ensure_writable
     from benchmark.storage.merging import merge, write_merged
 
     check_folders(args.folders)
+    if any(args.out.resolve().is_relative_to(folder.resolve()) for folder in args.folders):
+        raise UserError(f"--out {args.out}: within a folder that is merged")
     if args.out.is_dir() and any(args.out.iterdir()):
         raise UserError(f"--out {args.out}: not empty")
     merged = merge(args.folders)
@@ -42,7 +44,7 @@ def execute(args: argparse.Namespace) -> int:
     counts = ", ".join(f"{count} of {folder}" for folder, count in merged.counts.items())
     told = f"{args.out}: {len(merged.results)} results, from {counts}; {len(merged.contradictions)} contradictions"
     console.print(printable(told), highlight=False, soft_wrap=True)
-    return SOME_FAILED if merged.contradictions else DONE
+    return SOME_FAILED if merged.contradictions or merged.rejected else DONE
 
 
 def check_folders(folders: list[Path]) -> None:

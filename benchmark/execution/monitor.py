@@ -269,17 +269,17 @@ def log_of(monitor: Monitor, key: str, follow: bool) -> Iterator[str]:
     folder = monitor.workspace.run(key)
     if not folder.log.exists():
         yield "no line yet: no worker has begun it"
-    shown, asked = 0, -ASK_SECONDS
+    shown, asked, told = 0, -ASK_SECONDS, False
     while True:
         over = not follow
         if follow and time.monotonic() - asked >= ASK_SECONDS:
             over, asked = not monitor.goes_on(key), time.monotonic()
         lines = read_text(folder.log, MOST_LOG).splitlines()
-        if not lines and folder.log.exists() and not shown:
+        if not lines and not told and folder.log.exists() and not (folder.log.is_file() and not folder.log.stat().st_size):
+            told = True
             yield f"{folder.log}: not a file of up to {MOST_LOG / 2**20:g} MB with text; nothing is shown of it"
-            shown = 1
         yield from map(shown_line, lines[shown:])
-        shown = max(shown, len(lines))
+        shown = len(lines)
         if over:
             break
         time.sleep(FOLLOW_SECONDS)

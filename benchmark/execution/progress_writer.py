@@ -50,7 +50,7 @@ class ProgressWriter:
         self.folder.error.unlink(missing_ok=True)
         self.write(self.record("running", 0))
         self.log(line)
-        for name in self.names:
+        for name in () if self.item.evaluation else self.names:
             with self._tracking(name):
                 self.trackers[name] = load(name)(tracked(self.item, self.folder.path))
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from benchmark.reporting.gather import Report
 from benchmark.reporting.table import Column, Table
-from benchmark.storage.merging import same_outcome
+from benchmark.storage.merging import differing_parts
 from benchmark.storage.result_file import Result
-
-MOST_FIELDS = 5  # of two runs in one cell that are named
 
 
 @dataclass(frozen=True)
@@ -20,52 +18,28 @@ class Comparison:
 
     Attributes:
         equal, differing: cells of one run, with equal and with other numbers.
-        other_runs: cells of two runs, with the fields of the run that differ.
         only_a, only_b: cells of one folder alone.
         verdicts: rows of leaderboards of both folders whose verdicts differ.
     """
 
     equal: tuple[tuple[Result, Result], ...]
     differing: tuple[tuple[Result, Result], ...]
-    other_runs: tuple[tuple[str, dict[str, tuple[Any, Any]]], ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
     verdicts: tuple[dict[str, Any], ...]
-
-    @property
-    def is_same(self) -> bool:
-        """Whether nothing differs."""
-        return not (self.differing or self.other_runs or self.only_a or self.only_b or self.verdicts)
 
 
 def compare(a: Report, b: Report) -> Comparison:
     """Compare two reports' current results cell by cell, and their leaderboards' verdicts."""
     own, other = ({result.cell.name: result for result in report.found.current} for report in (a, b))
-    both = [(own[name], other[name]) for name in own if name in other]
-    same = [pair for pair in both if pair[0].key == pair[1].key]
+    both = [(own[name], other[name]) for name in own if name in other]  # current ones of one protocol: one run
     return Comparison(
-        equal=tuple(pair for pair in same if same_outcome(*pair)),
-        differing=tuple(pair for pair in same if not same_outcome(*pair)),
-        other_runs=tuple((one.cell.name, _fields(one, two)) for one, two in both if one.key != two.key),
+        equal=tuple(pair for pair in both if not differing_parts(*pair)),
+        differing=tuple(pair for pair in both if differing_parts(*pair)),
         only_a=tuple(name for name in own if name not in other),
         only_b=tuple(name for name in other if name not in own),
         verdicts=tuple(_verdicts(a, b)),
     )
-
-
-def _fields(one: Result, two: Result) -> dict[str, tuple[Any, Any]]:
-    """By dotted name, the fields of two runs that differ."""
-    flat = [dict(_flat(result.run.run.model_dump(mode="json"))) for result in (one, two)]
-    both = {name: (flat[0].get(name), flat[1].get(name)) for name in {**flat[0], **flat[1]}}
-    return {name: pair for name, pair in both.items() if pair[0] != pair[1]}
-
-
-def _flat(content: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in content.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{place}{key}.")
-        else:
-            yield f"{place}{key}", value
 
 
 def _verdicts(a: Report, b: Report) -> Iterator[dict[str, Any]]:
@@ -112,13 +86,14 @@ def _differing(found: Comparison) -> Table:
             "a": one.metrics.value,
             "b": two.metrics.value,
             "difference": two.metrics.value - one.metrics.value,
+            "parts": ", ".join(differing_parts(one, two)),
             "code": "same" if one.provenance.code == two.provenance.code else "other",
             "device": one.cost.device if one.cost.device == two.cost.device else f"{one.cost.device}, {two.cost.device}",
         }
         for one, two in sorted(found.differing, key=lambda pair: -abs(pair[1].metrics.value - pair[0].metrics.value))
     ]
     columns = [Column("cell", "cell", left=True), Column("a", "A", 2), Column("b", "B", 2), Column("difference", "B - A", 2)]
-    columns += [Column("code", "code", left=True), Column("device", "device", left=True)]
+    columns += [Column(key, title, left=True) for key, title in (("parts", "of"), ("code", "code"), ("device", "device"))]
     return Table("differing", "Runs with other numbers", tuple(columns), tuple(rows))
 
 
@@ -148,8 +123,10 @@ def as_json(found: Comparison) -> dict[str, Any]:
 
     return {
         "equal": len(found.equal),
-        "differing": [{"cell": one.cell.name, "a": numbers(one), "b": numbers(two)} for one, two in found.differing],
-        "other_runs": [{"cell": name, "fields": fields} for name, fields in found.other_runs],
+        "differing": [
+            {"cell": one.cell.name, "parts": differing_parts(one, two), "a": numbers(one), "b": numbers(two)}
+            for one, two in found.differing
+        ],
         "only_a": list(found.only_a),
         "only_b": list(found.only_b),
         "verdicts": list(found.verdicts),

@@ -24,10 +24,10 @@ from benchmark.spec.records import validated
 from benchmark.spec.study import Study, load_study
 from benchmark.spec.teachers import PAPERS, spelt_out, teachers_of
 from benchmark.spec.yaml_files import read_yaml, shipped
+from benchmark.storage.merging import PUBLISHED
 from benchmark.storage.result_file import Result
 from families.spec import UserError
 
-PUBLISHED = "published.yaml"
 FIRST = ("main", "nulls")  # nulls, which show that a failure can be seen, stand right under the main claims
 
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmark.storage.files import replacing, write_json
+from benchmark.storage.files import replacing, write_json, write_text
 from benchmark.storage.result_file import Rejected, Result, written
 from benchmark.storage.results import merged_evaluations, read_results
+
+PUBLISHED = "published.yaml"  # the papers' figures beside results
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Merged:
 def merge(folders: Sequence[Path]) -> Merged:
     """The results of these folders. Two results of one run with equal numbers are one, with the
     evaluations of both, the newer where both have one. Other pairs in one cell are contradictions."""
-    merged, first = Merged(), dict[str, Path]()
+    merged, first, of_run = Merged(), dict[str, Path](), dict[str, str]()  # by path of the cell; its path, by key
     for folder in folders:
         results, rejected = read_results(folder)
         merged.counts[folder] = len(results)
@@ -44,11 +46,17 @@ def merge(folders: Sequence[Path]) -> Merged:
             if old is None:
                 merged.results[path], first[path] = result, folder
                 merged.sources[path] = folder / path
+                same = of_run.setdefault(result.key, path)
+                other = merged.results[same]
+                if differing_parts(other, result):
+                    told = f"one run, two outcomes, {outcome(other)} ({first[same]}/{same}) and {outcome(result)} ({folder})"
+                    merged.contradictions.append(f"{path}: {told}; both are kept")
             elif old.key != result.key:
                 told = f"two runs, {old.key} ({first[path]}) and {result.key} ({folder})"
                 merged.contradictions.append(f"{path}: {told}; the first is kept")
-            elif not same_outcome(old, result):
+            elif parts := differing_parts(old, result):
                 told = f"one run, two outcomes, {outcome(old)} ({first[path]}) and {outcome(result)} ({folder})"
+                told += f", other {', '.join(parts)}"
                 merged.contradictions.append(f"{path}: {told}; the first is kept")
             else:
                 evaluations = merged_evaluations((old, result))
@@ -58,9 +66,15 @@ def merge(folders: Sequence[Path]) -> Merged:
     return merged
 
 
-def same_outcome(one: Result, other: Result) -> bool:
-    """Whether two results of a run have equal numbers, evaluations aside."""
-    return (one.metrics, one.val, one.curve) == (other.metrics, other.val, other.curve)
+def differing_parts(one: Result, other: Result) -> list[str]:
+    """What has other numbers in two results of a run: of metrics, val and curve, and of the
+    evaluations that both have on equal sets and beside equal models."""
+    found = [name for name in ("metrics", "val", "curve") if getattr(one, name) != getattr(other, name)]
+    for name in one.evaluations.keys() & other.evaluations.keys():
+        mine, theirs = (each.evaluations[name].model_dump(exclude={"date", "code", "data"}) for each in (one, other))
+        if mine != theirs and (mine["on"], mine["beside"]) == (theirs["on"], theirs["beside"]):
+            found.append(name)
+    return found
 
 
 def outcome(result: Result) -> str:
@@ -69,7 +83,11 @@ def outcome(result: Result) -> str:
 
 
 def write_merged(merged: Merged, folder: Path) -> None:
-    """Write the merged results below a folder; files that are as they were, byte for byte."""
+    """Write the merged results below a folder, files that are as they were byte for byte, and the
+    published figures of the first folder that has some."""
+    published = [each / PUBLISHED for each in merged.counts if (each / PUBLISHED).is_file()]
+    if published:
+        write_text(folder / PUBLISHED, published[0].read_text(encoding="utf-8"))
     for path, result in merged.results.items():
         target = folder / path
         if path not in merged.sources:

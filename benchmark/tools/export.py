@@ -3,7 +3,6 @@ checkpoint."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils._validators import validate_repo_id
 from timm.models import save_for_hf
 from torch import nn
 
@@ -170,7 +171,7 @@ import timm
 
 model = timm.create_model("local-dir:PATH/TO/THIS/FOLDER", pretrained=True)
 backbone = timm.create_model("local-dir:PATH/TO/THIS/FOLDER", pretrained=True, features_only=True)
-same = timm.create_model({name!r}, checkpoint_path="PATH/TO/THIS/FOLDER/{CHECKPOINT}", **{json.dumps(args)})
+same = timm.create_model({name!r}, checkpoint_path="PATH/TO/THIS/FOLDER/{CHECKPOINT}", **{args!r})
 ```
 
 On the hub, `hf-hub:OWNER/NAME` stands for `local-dir:PATH/TO/THIS/FOLDER`. Images are normalised as
@@ -185,6 +186,16 @@ def _licence(name: str) -> dict[str, str]:
     return {"license": known[name]} if name in known else {"license": "other", "license_name": name}
 
 
+def check_repository(repo: str) -> None:
+    """Raises UserError for a name that no repository of the hub can have."""
+    if repo.count("/") != 1:
+        raise UserError(f"--push {quoted(repo)}: OWNER/NAME")
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise UserError(f"--push {quoted(repo)}: {one_line(error)}") from None
+
+
 def push(folder: Path, repo: str, private: bool) -> str:
     """Upload an exported folder to a repository of Hugging Face's hub, which is made if it is
     missing; the address of the commit. Raises UserError where the hub refuses, or is not reached."""
@@ -193,4 +204,6 @@ def push(folder: Path, repo: str, private: bool) -> str:
         api.create_repo(repo, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repo, folder_path=folder, commit_message=f"Upload {folder.name}").commit_url)
     except Exception as error:  # of names, tokens, the hub or the network: its client has no common kind
-        raise UserError(f"--push {quoted(repo)}: {one_line(error)}; the model is in {folder}") from None
+        raise UserError(
+            f"--push {quoted(repo)}: {one_line(error)}; the model is in {folder}: delete it before you try again"
+        ) from None

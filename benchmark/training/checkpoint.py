@@ -103,6 +103,13 @@ def take_optimizer(optimizer: torch.optim.Optimizer, saved: Checkpoint, path: Pa
     """Load the optimizer's state. Raises WeightsError, and changes nothing, for one that is not of
     this optimizer."""
     try:
+        every = [each for group in optimizer.param_groups for each in group["params"]]
+        for number, state in saved.optimizer["state"].items():  # none of a parameter without gradients
+            shapes = [value.shape for value in state.values() if isinstance(value, torch.Tensor) and value.dim()]
+            if any(shape != every[number].shape for shape in shapes):
+                raise ValueError("other shapes")
+        if not all({"lr", "weight_decay"} <= each.keys() for each in saved.optimizer["param_groups"]):
+            raise ValueError("no rates")
         optimizer.load_state_dict(saved.optimizer)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise WeightsError(f"{path}: not the state of this run's optimizer ({one_line(error, 80)}); {ANEW}") from None

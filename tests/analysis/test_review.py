@@ -99,6 +99,10 @@ DOCTORED = {
     "an evaluation": (put("evaluations", "noise", "top1", value=more(-0.3)), "noise: top1"),
     "speed": (put("cost", "images_per_second", value=lambda old: old * 2), "images/s are not its steps and batch"),
     "dates": (put("provenance", "finished", value="2031-01-01T00:00:00+00:00"), "before it started or in the future"),
+    "no date": (put("provenance", "finished", value="yesterday"), "finished at yesterday"),
+    "a date without a zone": (put("provenance", "finished", value="2031-01-01T00:00:00"), "in the future"),
+    "an evaluation's date": (put("evaluations", "noise", "date", value="2031-01-01T00:00:00+00:00"), "noise: made at 2031"),
+    "no time": (put("cost", "seconds", value=0.0), "images/s are not its steps and batch"),
     "dirty code": (put("provenance", "dirty", value=True), "made by code with uncommitted changes"),
     "unknown code": (put("provenance", "code", value="0" * 64), "whose code is another one"),
     "an unknown commit": (
@@ -156,7 +160,11 @@ def test_results_that_are_there_already_with_other_numbers(submit, tmp_path):
     assert call("--against", tmp_path / "there")[0] == 0
     doctor(tmp_path / "there/tiny/dinov2_reg/base" / STUDENT, put("metrics", "top1", value=more(1.25)))
     code, out, _ = call("--against", tmp_path / "there")
-    assert code == 1 and f"{STUDENT}: that run is there already, with" in out
+    assert code == 1 and f"{STUDENT}: that run is there already, with" in out and "(other metrics)" in out
+    shutil.copy(folder / STUDENT, tmp_path / "there/tiny/dinov2_reg/base" / STUDENT)
+    doctor(tmp_path / "there/tiny/dinov2_reg/base" / STUDENT, put("evaluations", "noise", "top1", value=more(1.25)))
+    code, out, _ = call("--against", tmp_path / "there")
+    assert code == 1 and "(other noise)" in out
     (folder / "teacher-s0.json").unlink()
     (folder / "teacher-s1.json").unlink()
     assert "has no result" in call()[1]

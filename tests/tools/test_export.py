@@ -81,11 +81,11 @@ def test_what_was_exported_loads_back(family, kept, bench, tmp_path):
         told = (tmp_path / f"out{number}" / "README.md").read_text()
         assert "top-1 in % on the protocol's test set: 12.5" in told and run.key in told
         config = timm.data.resolve_model_data_config(loaded)
-        assert list(config["mean"]) == pytest.approx([0.19] * 3) and config["input_size"] == (3, 24, 24)
+        assert list(config["mean"]) == pytest.approx([0.19] * 3) and tuple(config["input_size"]) == (3, 24, 24)
         source = (
             re.search(r"(timm\.create_model\('.*)", told).group(1).replace("PATH/TO/THIS/FOLDER", str(tmp_path / f"out{number}"))
         )
-        torch.testing.assert_close(eval(source.replace("true", "True").replace("false", "False")).eval()(x), loaded(x))
+        torch.testing.assert_close(eval(source).eval()(x), loaded(x))
 
 
 def test_what_cannot_be_exported(kept, bench, tmp_path):
@@ -231,9 +231,10 @@ def test_a_hub_that_refuses_or_is_away(kept, tmp_path):
     hub.status = 401
     done = command_on(hub, *words, "--out", tmp_path / "a", "--push", "me/student")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--push 'me/student'" in done.stderr
-    assert (tmp_path / "a" / "README.md").exists() and f"the model is in {tmp_path / 'a'}" in done.stderr
-    done = command_on(hub, *words, "--out", tmp_path / "b", "--push", "a b/c/d")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert (tmp_path / "a" / "README.md").exists() and f"the model is in {tmp_path / 'a'}: delete it" in done.stderr
+    for wrong in ("a b/c/d", "name", "a b/c", ""):
+        done = command_on(hub, *words, "--out", tmp_path / "b", "--push", wrong)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and not (tmp_path / "b").exists()
     hub.shutdown()
     hub.server_close()
     done = command_on(hub, *words, "--out", tmp_path / "c", "--push", "me/student")

@@ -41,7 +41,7 @@ class MLflow:
         """Log scores on test, and end it."""
         for name, value in summary.items():
             self.client.log_metric(self.id, name, value)
-        self.client.set_terminated(self.id)
+        self.client.set_terminated(self.id, status="FINISHED" if summary else "KILLED")
 
 
 TRACKER = MLflow

@@ -15,7 +15,7 @@ class Trackio:
     def __init__(self, run: Tracked) -> None:
         import trackio
 
-        named = {"project": PROJECT, "name": run.name, "group": run.group}
+        named = {"project": PROJECT, "name": f"{run.group}/{run.name} {run.key}", "group": run.group}  # it resumes by name
         self.run = trackio.init(**named, config=dict(run.settings), resume="allow", embed=False)
 
     def log(self, values: Mapping[str, float], step: int) -> None:

@@ -33,7 +33,7 @@ class WandB:
     def close(self, summary: Mapping[str, float]) -> None:
         """Finish it."""
         self.run.summary.update(dict(summary))
-        self.run.finish()
+        self.run.finish(exit_code=0 if summary else 1)
 
 
 TRACKER = WandB
