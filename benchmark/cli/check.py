@@ -72,10 +72,10 @@ def _check_data(args: argparse.Namespace) -> int:
         line = "{} needs no images" if found.digest is None else "the images are those of {}, and can be read"
         good.append(line.format(told))
         absent += [f"{reason}: runs are not evaluated on it" for reason in found.absent.values()]
-    for line in good if wrong else good + absent:
-        console.print(line, highlight=False, soft_wrap=True)
     if wrong:
         raise UserError("; ".join(wrong))
+    for line in good + absent:
+        console.print(line, highlight=False, soft_wrap=True)
     return DONE
 
 

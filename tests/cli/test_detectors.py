@@ -108,8 +108,8 @@ def test_a_task_that_cannot_be_used_is_told_in_one_line(harm, told, tmp_path, be
     path = protocol_file(tmp_path, "shapes")
     harm(tmp_path / "data")
     for request in (["check", "--protocol", path, "--work", tmp_path / "work"], words(tmp_path)):
-        code, _, err = bench(*request, "--data", tmp_path / "data")
-        assert code == 2 and told in err and err.count("\n") == 1, err
+        code, out, err = bench(*request, "--data", tmp_path / "data")
+        assert (code, out) == (2, "") and told in err and err.count("\n") == 1, err
     assert not [*tmp_path.glob("results/**/*.json"), *tmp_path.glob("work/runs/*")]
 
 
