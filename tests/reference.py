@@ -13,11 +13,12 @@ The help of each verb, as `bench VERB --help` prints it. Exit codes: 0 done, 1 s
 `report --check`, `merge` and `submit` found something), 2 the request was wrong: one line says
 what.
 
-Words are completed in bash and zsh, families after commas too, once you have run (with
-`pip install shtab`):
+Words are completed in bash and zsh, families after commas too. `pip install shtab`, then write the
+output of this to `~/.local/share/bash-completion/completions/bench`, or with `zsh` to a file
+`_bench` in a folder of `$fpath`:
 
 ```sh
-bench completion bash > ~/.local/share/bash-completion/completions/bench   # zsh: a file _bench in a folder of $fpath
+bench completion bash
 ```
 
 `bench --version` prints the version, and the commit in a git checkout.

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from benchmark.cli import _parser
+from benchmark.cli import parser
 
 from .. import made
 from ..conftest import ROOT, python
@@ -353,4 +353,4 @@ def readme_commands():
 
 @pytest.mark.parametrize("line", readme_commands())
 def test_commands_of_the_readme_parse(line):
-    _parser().parse_args(shlex.split(line, comments=True)[1:])
+    parser().parse_args(shlex.split(line, comments=True)[1:])
