@@ -34,7 +34,8 @@ class Merged:
 
 def merge(folders: Sequence[Path]) -> Merged:
     """The results of these folders. Two results of one run with equal numbers are one, with the
-    evaluations of both, the newer where both have one. Other pairs in one cell are contradictions."""
+    evaluations of both, the newer where both have one. Other pairs in one cell are contradictions,
+    and so are two outcomes of one run in two cells, which are both kept."""
     merged, first, of_run = Merged(), dict[str, Path](), dict[str, str]()  # by path of the cell; its path, by key
     for folder in folders:
         results, rejected = read_results(folder)
@@ -70,7 +71,7 @@ def differing_parts(one: Result, other: Result) -> list[str]:
     """What has other numbers in two results of a run: of metrics, val and curve, and of the
     evaluations that both have on equal sets and beside equal models."""
     found = [name for name in ("metrics", "val", "curve") if getattr(one, name) != getattr(other, name)]
-    for name in one.evaluations.keys() & other.evaluations.keys():
+    for name in sorted(one.evaluations.keys() & other.evaluations.keys()):
         mine, theirs = (each.evaluations[name].model_dump(exclude={"date", "code", "data"}) for each in (one, other))
         if mine != theirs and (mine["on"], mine["beside"]) == (theirs["on"], theirs["beside"]):
             found.append(name)
