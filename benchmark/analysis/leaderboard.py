@@ -335,10 +335,9 @@ def _shifted(found: pd.DataFrame, name: str) -> dict[tuple[str, str, str, str], 
     gaps = {}
     for column in (each for each in found.columns if each.startswith("shift:")):
         own = found[found[column].notna()]
-        measured = as_estimates(estimates(Pool(own.assign(score=own[column])), 1)) if len(own) else {}
-        for (_, *place, kind), one in measured.items():
-            if kind == GAP:  # no verdict is drawn from it
-                gaps[*place, column.removeprefix("shift:")] = replace(one, simultaneous=None)
+        measured = as_estimates(estimates(Pool(own.assign(score=own[column])), 1, (GAP,))) if len(own) else {}
+        for (_, *place, _), one in measured.items():  # no verdict is drawn from it
+            gaps[*place, column.removeprefix("shift:")] = replace(one, simultaneous=None)
     return gaps
 
 

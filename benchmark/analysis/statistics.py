@@ -18,14 +18,14 @@ in Dunn, JASA 56, 1961). The simultaneous one is shown and decides.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from benchmark.analysis.measures import MEASURES
 from benchmark.spec.arm import Arm
@@ -34,7 +34,7 @@ from benchmark.storage.result_file import Result
 LEVEL = 0.95
 SUCCESS, FAILURE, INCONCLUSIVE, MIXED = "success", "failure", "inconclusive", "mixed"
 KEYS = ["protocol", "family", "size", "arm"]
-GAP, TOTAL, CONTROL, REVERSAL, TUNED, REINIT, START = "gap", "total", "control", "reversal", "tuned", "reinit", "start"
+KINDS = GAP, TOTAL, CONTROL, REVERSAL, TUNED, REINIT, START = "gap", "total", "control", "reversal", "tuned", "reinit", "start"
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -87,13 +87,13 @@ def cells(table: pd.DataFrame) -> pd.DataFrame:
     distinct = _first(cell, table["key"])
     table, cell = table[distinct], cell[distinct]
     found = table.loc[_first(cell), [*KEYS, "group", "steps"]].reset_index(drop=True)
-    found["n"] = np.bincount(cell)
+    measured: dict[str, Any] = {"n": np.bincount(cell)}
     for column, names in (("score", ("mean", "sd", "low", "high")), ("val", ("val", "val_sd", "val_min", "val_max"))):
-        by = table[column].groupby(cell, sort=False)
-        for name, values in zip(names, (by.mean(), by.std(), by.min(), by.max()), strict=True):
-            found[name] = values.to_numpy()
-    found["top1"] = table["top1"].groupby(cell, sort=False).mean().to_numpy()
-    return found
+        values = table[column].to_numpy(dtype=float)
+        mean, variance = _moments(cell, values)
+        measured |= zip(names, (mean, np.sqrt(variance), *_range(cell, values)), strict=True)
+    measured["top1"] = _moments(cell, table["top1"].to_numpy(dtype=float))[0]
+    return pd.concat([found, pd.DataFrame(measured)], axis=1)
 
 
 def arms_variances(table: pd.DataFrame) -> pd.DataFrame:
@@ -104,17 +104,39 @@ def arms_variances(table: pd.DataFrame) -> pd.DataFrame:
     student's that are the standard one's belong to the standard arm. Cells of one run have no
     variance and do not count.
     """
-    table = table[_first(table["protocol"], table["arm"], table["key"])]
-    group = _codes(table["protocol"], table["arm"], table["group"])
-    groups = table.loc[_first(group), ["protocol", "group", "arm"]].rename(columns={"arm": "home"}).reset_index(drop=True)
-    groups["own"] = table["score"].groupby(group, sort=False).var().to_numpy()
-    rank = {arm: (Arm.parse(arm).student == "matched", arm.count("+")) for arm in groups["home"].unique()}
-    ranks = [rank[arm] for arm in groups["home"]]
-    groups = groups.iloc[sorted(range(len(ranks)), key=ranks.__getitem__)]
-    groups = groups[_first(groups["protocol"], groups["group"])]
-    by = groups["own"].groupby(_codes(groups["protocol"], groups["home"]), sort=False)
-    groups = groups.assign(s2=by.transform("mean"), cells=by.transform("count"))
-    return groups[["protocol", "group", "home", "s2", "cells"]].reset_index(drop=True)
+    protocol, arm, key, group, score = (table[name].to_numpy() for name in ("protocol", "arm", "key", "group", "score"))
+    distinct = np.flatnonzero(_first(protocol, arm, key))
+    cell = _codes(protocol[distinct], arm[distinct], group[distinct])
+    own = _moments(cell, score[distinct].astype(float))[1]
+    first = distinct[_first(cell)]
+    rank = {text: (Arm.parse(text).student == "matched", text.count("+")) for text in dict.fromkeys(arm[first])}
+    order = np.array(sorted(range(len(first)), key=lambda number: rank[arm[first[number]]]), dtype=np.int64)
+    order = order[_first(protocol[first[order]], group[first[order]])]
+    first, own = first[order], own[order]
+    home = _codes(protocol[first], arm[first])
+    counts = np.bincount(home, ~np.isnan(own)).astype(np.int64)
+    columns = {"protocol": protocol[first], "group": group[first], "home": arm[first]}
+    return pd.DataFrame(columns | {"s2": _moments(home, own)[0][home], "cells": counts[home]})
+
+
+def _moments(group: Ints, values: Floats) -> tuple[Floats, Floats]:
+    """The mean and variance (over n - 1) of each group by its number, without missing values;
+    missing for a group of none, or of one. Both in two passes, against rounding errors."""
+    known = ~np.isnan(values)
+    n = np.bincount(group, known)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.bincount(group, np.where(known, values, 0)) / n
+        mean += np.bincount(group, np.where(known, values - mean[group], 0)) / n
+        squares = np.bincount(group, np.where(known, (values - mean[group]) ** 2, 0))
+        return mean, np.where(n > 1, squares / (n - 1), np.nan)
+
+
+def _range(group: Ints, values: Floats) -> tuple[Floats, Floats]:
+    """The lowest and highest value of each group by its number, without missing values."""
+    low, high = np.full((2, group.max(initial=-1) + 1), np.nan)
+    np.fmin.at(low, group, values)
+    np.fmax.at(high, group, values)
+    return low, high
 
 
 def _codes(*columns: Any) -> Ints:
@@ -141,13 +163,15 @@ class Pool:
 
     def __init__(self, table: pd.DataFrame) -> None:
         self.cells = cells(table)
-        found = self.cells.merge(arms_variances(table), how="left", on=["protocol", "group"])
-        self.places = list(zip(*(found[key].tolist() for key in KEYS), strict=True))
+        arms = arms_variances(table)
+        row = {place: number for number, place in enumerate(zip(arms["protocol"], arms["group"], strict=True))}
+        of = [row[place] for place in zip(self.cells["protocol"], self.cells["group"], strict=True)]
+        self.places = list(zip(*(self.cells[key] for key in KEYS), strict=True))
         self.at = {place: number for number, place in enumerate(self.places)}
-        self.group = _codes(found["group"])
-        self.mean, self.n = found["mean"].to_numpy(), found["n"].to_numpy()
-        self.variance = np.maximum(found["sd"].to_numpy() ** 2, found["s2"].to_numpy())  # missing for one run
-        self.alone = found["cells"].to_numpy() < 2
+        self.group = _codes(self.cells["group"])
+        self.mean, self.n = self.cells["mean"].to_numpy(), self.cells["n"].to_numpy()
+        self.variance = np.maximum(self.cells["sd"].to_numpy() ** 2, arms["s2"].to_numpy()[of])  # missing for one run
+        self.alone = arms["cells"].to_numpy()[of] < 2
 
 
 def contrasts(pool: Pool, parts: Sequence[Part], comparisons: int | pd.Series) -> pd.DataFrame:
@@ -166,21 +190,22 @@ def contrasts(pool: Pool, parts: Sequence[Part], comparisons: int | pd.Series) -
     lacking = {name for name, place, _ in parts if place not in pool.at}
     known = [part for part in parts if part[0] not in lacking]
     number = {name: place for place, name in enumerate(dict.fromkeys(name for name, _, _ in known))}
-    ids, every = pd.Index(list(number), tupleize_cols=False), range(len(number))
+    ids, count = pd.Index(list(number), tupleize_cols=False), len(number)
     of = np.array([number[name] for name, _, _ in known], dtype=np.int64)
     at = np.array([pool.at[place] for _, place, _ in known], dtype=np.int64)
     of, at, weight = _merged(of, at, np.array([weight for _, _, weight in known], dtype=float), pool)
-    count, n = len(every), pool.n[at]
-    table = pd.DataFrame({"value": np.bincount(of, weight * pool.mean[at], count)}, index=every)
-    fewest = pd.Series(n).groupby(of).min().reindex(every)  # missing where all cancels
-    table["se"] = np.sqrt(np.bincount(of, weight**2 * pool.variance[at] / n, count))  # missing where a variance is
-    table["se"] = table["se"].where(fewest.notna())
+    n = pool.n[at]
+    value = np.bincount(of, weight * pool.mean[at], count).astype(float)
+    fewest = np.full(count, np.nan)
+    np.fmin.at(fewest, of, n)  # missing where all cancels
+    se = np.sqrt(np.bincount(of, weight**2 * pool.variance[at] / n, count))  # missing where a variance is
+    se[np.isnan(fewest)] = np.nan
     alone = np.bincount(of, pool.alone[at], count) > 0
-    table["df"] = ((fewest - 1) * np.where(alone, 1, 2)).where(table["se"] > 0)
+    df = np.where(se > 0, (fewest - 1) * np.where(alone, 1, 2), np.nan)
     m = comparisons.reindex(ids).to_numpy() if isinstance(comparisons, pd.Series) else comparisons
-    table["plain"], table["simultaneous"] = (_half_width(table["se"], table["df"], each) for each in (1, m))
-    table["verdict"] = _verdicts(table["value"], table["simultaneous"])
-    return table.set_index(ids)
+    plain, simultaneous = (_half_width(se, df, each) for each in (1, m))
+    found = {"value": value, "se": se, "df": df, "plain": plain, "simultaneous": simultaneous}
+    return pd.DataFrame(found | {"verdict": _verdicts(value, simultaneous)}, index=ids)
 
 
 def _merged(of: Ints, at: Ints, weight: Floats, pool: Pool) -> tuple[Ints, Ints, Floats]:
@@ -190,15 +215,17 @@ def _merged(of: Ints, at: Ints, weight: Floats, pool: Pool) -> tuple[Ints, Ints,
     return of[first][total != 0], at[first][total != 0], total[total != 0]
 
 
-def _half_width(se: pd.Series, df: pd.Series, m: Any) -> pd.Series:
-    quantile = stats.t.ppf(1 - (1 - LEVEL) / np.maximum(1, m) / 2, df)
-    return pd.Series(np.where(se == 0, 0.0, quantile * se), se.index)
+def _half_width(se: Floats, df: Floats, m: Any) -> Floats:
+    quantile = special.stdtrit(df, 1 - (1 - LEVEL) / np.maximum(1, m) / 2)
+    return np.where(se == 0, 0.0, quantile * se)
 
 
-def _verdicts(value: pd.Series, half: pd.Series) -> pd.Series:
-    """Success above 0, failure below, else inconclusive; missing without an interval."""
-    found = np.select([value - half > 0, value + half < 0, half.notna()], [SUCCESS, FAILURE, INCONCLUSIVE], "")
-    return pd.Series(found, value.index, dtype=object).replace("", None)
+def _verdicts(value: Floats, half: Floats) -> NDArray[np.object_]:
+    """Success above 0, failure below, else inconclusive; None without an interval."""
+    found = np.full(len(value), None, dtype=object)
+    for word, where in ((INCONCLUSIVE, ~np.isnan(half)), (SUCCESS, value - half > 0), (FAILURE, value + half < 0)):
+        found[where] = word
+    return found
 
 
 def signed_arms(arm: Arm) -> dict[str, dict[str, float]]:
@@ -229,13 +256,14 @@ def signed_arms(arm: Arm) -> dict[str, dict[str, float]]:
     return found
 
 
-def estimates(pool: Pool, comparisons: int) -> pd.DataFrame:
-    """Every estimate of signed_arms with results, by protocol, family, size, arm and kind."""
+def estimates(pool: Pool, comparisons: int, kinds: Collection[str] = KINDS) -> pd.DataFrame:
+    """The estimates of signed_arms with results, by protocol, family, size, arm and kind."""
     signed = {arm: signed_arms(Arm.parse(arm)) for arm in dict.fromkeys(place[3] for place in pool.places)}
     parts = [
         ((*place, kind), (*place[:3], part), weight)
         for place in pool.places
         for kind, terms in signed[place[3]].items()
+        if kind in kinds
         for part, weight in terms.items()
     ]
     found = contrasts(pool, parts, comparisons)

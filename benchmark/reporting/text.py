@@ -22,4 +22,6 @@ def as_line(text: str) -> str:
 
 def printable(text: str) -> str:
     """Text on one line for a terminal: white space as spaces, unprintable characters escaped."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)

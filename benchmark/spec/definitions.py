@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import families
+from benchmark.spec.architectures import architecture, geometry_of, hosted
 from benchmark.spec.arm import VARIANTS, Arm, Reinit, Start, trained_arm
 from benchmark.spec.bounds import STEPS
 from benchmark.spec.detection import Backbone
 from benchmark.spec.evaluations import Evaluation, beside_of, measured_on
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.recipe import Normalisation, Recipe
-from benchmark.spec.run import TEACHER, Architecture, Cell, Conditions, Geometry, Run, Task, Transfer, digest
+from benchmark.spec.run import TEACHER, Cell, Conditions, Geometry, Run, Task, Transfer, digest
 from benchmark.spec.teacher_source import LAYER_SCALE, Pretrained, TeacherSource, Trained, Untrained
-from families.spec import (
-    STANDARD,
-    Component,
-    Constant,
-    Family,
-    Host,
-    Normal,
-    Partial,
-    Ref,
-    RopeFrequencies,
-    SinCos,
-    Teacher,
-    UnknownName,
-    UserError,
-    quoted,
-)
+from families.spec import Component, UserError, quoted
 
 
 def teacher_arm(recipe: str = "") -> str:
@@ -116,7 +101,7 @@ class Draft:
         self.protocol, self.arm = self.defined.protocol, Arm.parse(self.cell.arm)
         self.family, self.size, self.giving = self.cell.family, self.cell.size, self.cell.family
         self.spec = families.spec(self.family)
-        self.geometry = geometry_of(self.protocol, self.spec.teacher(self.size))
+        self.geometry = self.defined.geometry_of(self.family, self.size)
         self.components = self.spec.components(self.size, None if self.arm.student != "standard" else ())
         self.transfer: dict[str, Any] = {}
         if self.arm.transfers or self.arm.compares_maps:
@@ -132,25 +117,19 @@ class Draft:
 
     def run(self) -> Run:
         """The run that trains the arm's model."""
-        task = self.protocol.on(self.data)
-        recipe = task.recipe_of(self.arm.method)
-        steps = round(recipe.steps * self.budget)
-        if not STEPS.least <= steps <= STEPS.most:
+        usual = self.protocol.on(self.data).recipe_of(self.arm.method).steps
+        if not STEPS.least <= (steps := round(usual * self.budget)) <= STEPS.most:
             told = "leaves none" if steps < STEPS.least else f"is more than {STEPS.most}"
-            self.refuse(f"{recipe.steps} steps times {self.budget:g} {told}")
-        if (self.budget, self.lr) != (1, 1):
-            recipe = recipe.model_copy(update={"steps": steps, "lr": recipe.lr * self.lr, "min_lr": recipe.min_lr * self.lr})
+            self.refuse(f"{usual} steps times {self.budget:g} {told}")
         transfer, given = self._transfer(), dict[str, Any]()
-        student = architecture(self.protocol, self.spec, self.size, self.components, families.spec(self.giving).host)
-        if self.into or self.start != student.start:
-            geometry = self._own_geometry() if self.into else student.geometry
-            student = student.model_copy(update={"geometry": geometry, "start": self.start})
+        geometry = self._own_geometry() if self.into else self.geometry
+        student = hosted(geometry, self.components, families.spec(self.giving).host, self.start)
         if self.arm.method != "none":
             source = None if self.arm.ignores_teacher else self._teacher()
             given = {"transfer": transfer, "teacher": source, "taught_by": self.geometry if transfer.resized else None}
         given |= {"role": "finetune"} if self.arm.is_finetuned else {}
         labels: dict[str, Any] = {"family": self.family, "size": self.size, "task": self.defined.task_of(self.data)}
-        conditions = _conditions(task, recipe, transfer.needs_average)
+        conditions = self.defined.conditions_of(self.data, self.arm.method, self.budget, self.lr, transfer.needs_average)
         return Run(protocol=conditions, student=student, seed=self.cell.seed, reinit=self.reinit, **labels, **given)
 
     def detector(self) -> Run:
@@ -243,12 +222,32 @@ class Definitions:
         self._runs: dict[tuple[str, str, str, int], Run] = {}
         self._evaluations: dict[Cell, Evaluation] = {}
         self._tasks: dict[str, Task] = {}
+        self._geometries: dict[tuple[str, str], Geometry] = {}
+        self._conditions: dict[tuple[str, str, float, float, bool], Conditions] = {}
 
     def task_of(self, dataset: str) -> Task:
         """The task of the protocol's data, or of another of its data sets by name."""
         if dataset not in self._tasks:
             self._tasks[dataset] = _task(self.protocol.on(dataset))
         return self._tasks[dataset]
+
+    def geometry_of(self, family: str, size: str) -> Geometry:
+        """A teacher's geometry under the protocol. Raises as the function of this name does."""
+        if (family, size) not in self._geometries:
+            self._geometries[family, size] = geometry_of(self.protocol, families.spec(family).teacher(size))
+        return self._geometries[family, size]
+
+    def conditions_of(self, dataset: str, method: str, budget: float, lr: float, uses_val: bool) -> Conditions:
+        """Data and recipe of a method, with its budget and learning rates times these factors."""
+        place = (dataset, method, budget, lr, uses_val)
+        if place not in self._conditions:
+            task = self.protocol.on(dataset)
+            recipe = task.recipe_of(method)
+            if (budget, lr) != (1, 1):
+                factors = {"steps": round(recipe.steps * budget), "lr": recipe.lr * lr, "min_lr": recipe.min_lr * lr}
+                recipe = recipe.model_copy(update=factors)
+            self._conditions[place] = _conditions(task, recipe, uses_val)
+        return self._conditions[place]
 
     def run_of(self, cell: Cell) -> Run:
         """The run of a cell: of the arm that is trained. Raises UserError if there is none."""
@@ -325,38 +324,6 @@ def teacher_run(protocol: Protocol, family: str, size: str, seed: int, recipe: s
     )  # fmt: skip
 
 
-def architecture(
-    protocol: Protocol, spec: Family, size: str, components: dict[str, Component], host: Host | None = None
-) -> Architecture:
-    """A model of a teacher's geometry, at the protocol's scale if it has one, with components in
-    `host` (None: the family's). Raises UnknownName for a size that the protocol lacks.
-    """
-    described = {name: {"args": _plain(c.args), "initial": _plain(c.initial)} for name, c in components.items()}
-    host = (host or spec.host) if components else STANDARD
-    geometry = geometry_of(protocol, spec.teacher(size))
-    return Architecture(geometry=geometry, components=described, host=host.model, switched_off=_plain(host.standard))
-
-
-def geometry_of(protocol: Protocol, teacher: Teacher) -> Geometry:
-    """A teacher's geometry, at a protocol's scale or input size if it has one. Raises UnknownName,
-    or UserError for an input size that is no multiple of the teacher's patch."""
-    scale = protocol.scale
-    if scale is None:
-        return Geometry(**teacher.at(protocol.img_size).geometry)
-    if teacher.size not in scale.sizes:
-        raise UnknownName("size of this protocol", teacher.size, scale.sizes)
-    scaled, wanted = scale.sizes[teacher.size], round(teacher.embed_dim / teacher.num_heads * scale.head_dim)
-    if wanted < 1:
-        raise UserError(f"scale.head_dim {scale.head_dim}: leaves no channel of a head of {teacher.model}")
-    fitting = (size for size in range(wanted, 0, -1) if scaled.embed_dim % size == 0 and (size == wanted or size % 4 == 0))
-    head_dim = next(fitting, None)  # the size that is wanted, else a smaller one that rotary embeddings can take
-    if head_dim is None:
-        raise UserError(f"scale.sizes.{teacher.size}: embed_dim {scaled.embed_dim} is not a multiple of head_dim {wanted}")
-    heads = scaled.embed_dim // head_dim
-    patch, img = scale.patch_size, scale.img_size
-    return Geometry(img_size=img, patch_size=patch, embed_dim=scaled.embed_dim, depth=scaled.depth, num_heads=heads)
-
-
 def _conditions(protocol: Protocol, recipe: Recipe, uses_val: bool = False) -> Conditions:
     data = protocol.data.training(augmented=recipe.augment is not None, uses_val=uses_val)
     return Conditions(data=data, normalisation=protocol.normalisation, head=protocol.head, recipe=recipe)
@@ -364,30 +331,3 @@ def _conditions(protocol: Protocol, recipe: Recipe, uses_val: bool = False) -> C
 
 def _task(protocol: Protocol) -> Task:
     return Task(data=protocol.data, evaluation_batch=protocol.evaluation_batch)
-
-
-def _plain(values: Any) -> dict[str, Any]:
-    return {key: _tagged(value) for key, value in values.items()}
-
-
-def _tagged(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        return {type(value).__name__: asdict(value)}
-    return [_tagged(each) for each in value] if isinstance(value, tuple) else value  # as JSON gives it back
-
-
-def records_in(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A component's arguments or initial values in an Architecture, as the records of family files."""
-    return {key: _record(value) for key, value in values.items()}
-
-
-def _record(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    ((kind, fields),) = value.items()
-    return _RECORDS[kind](**fields)
-
-
-_RECORDS: dict[str, Callable[..., Any]] = {
-    kind.__name__: kind for kind in (Constant, Normal, Partial, Ref, RopeFrequencies, SinCos)
-}

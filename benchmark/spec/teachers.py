@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import families
+from benchmark.spec.architectures import geometry_of
 from benchmark.spec.arm import STAR, STARRED, VARIANTS, WORDS
-from benchmark.spec.definitions import geometry_of
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.study import Study, Teachers
 from families.spec import UnknownName, UserError, quoted

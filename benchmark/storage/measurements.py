@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 import families
-from benchmark.spec.definitions import architecture
+from benchmark.spec.architectures import architecture
 from benchmark.spec.protocol import Protocol
 from benchmark.spec.run import Geometry
 from benchmark.storage.files import read_json, write_json

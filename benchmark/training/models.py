@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 import families
-from benchmark.spec.definitions import records_in
+from benchmark.spec.architectures import records_in
 from benchmark.spec.recipe import Normalisation
 from benchmark.spec.run import Run
 from benchmark.spec.teacher_source import Untrained

@@ -9,8 +9,9 @@ import torch
 from timm.layers import build_sincos2d_pos_embed
 
 import families
+from benchmark.spec.architectures import architecture
 from benchmark.spec.arm import Start
-from benchmark.spec.definitions import architecture, run_of
+from benchmark.spec.definitions import run_of
 from benchmark.spec.protocol import load_protocol
 from benchmark.spec.run import Cell
 from benchmark.tools.check import TINY, geometry_is_timms

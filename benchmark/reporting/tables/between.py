@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from benchmark.analysis.leaderboard import Leaderboard
+from benchmark.analysis.statistics import Floats
 from benchmark.reporting.table import Column, Table, transfer_arms
 
 PLACE = 55
@@ -22,10 +23,9 @@ def of_board(board: Leaderboard) -> Table:
             groups = list(_scores(board, size, arm))
             if len(groups) < 2 or np.ptp(np.concatenate(groups)) == 0:
                 continue
-            found = stats.f_oneway(*groups)
-            within = sum(map(len, groups)) - len(groups)
-            row = {"arm": arm, "size": size, "teachers": len(groups), "df": f"{len(groups) - 1}, {within}"}
-            rows.append(row | {"F": float(found.statistic), "p": f"{found.pvalue:.2g}"})
+            f, between, within = f_of(groups)
+            row = {"arm": arm, "size": size, "teachers": len(groups), "df": f"{between}, {within}"}
+            rows.append(row | {"F": f, "p": f"{special.fdtrc(between, within, f):.2g}"})
     columns = [Column("arm", "arm", left=True), Column("size", "size", left=True), Column("teachers", "teachers")]
     columns += [Column("F", "F"), Column("df", "degrees of freedom"), Column("p", "p")]
     note = (
@@ -36,11 +36,21 @@ def of_board(board: Leaderboard) -> Table:
     return Table("between", "Between teachers and between seeds", tuple(columns), tuple(rows), (note,))
 
 
-def _scores(board: Leaderboard, size: str, arm: str) -> Iterator[np.ndarray[Any, Any]]:
+def f_of(groups: Sequence[Floats]) -> tuple[float, int, int]:
+    """F of a one-way analysis of variance, and its degrees of freedom between and within the groups
+    (Fisher, Statistical Methods for Research Workers, 1925, section 40)."""
+    means, sizes = np.array([group.mean() for group in groups]), np.array([len(group) for group in groups])
+    between, within = len(groups) - 1, int(sizes.sum()) - len(groups)
+    spread = sizes @ (means - np.concatenate(groups).mean()) ** 2 / between
+    return float(spread / (sum(((group - group.mean()) ** 2).sum() for group in groups) / within)), between, within
+
+
+def _scores(board: Leaderboard, size: str, arm: str) -> Iterator[Floats]:
     """The runs' scores of each row with two runs or more."""
     table = board.comparisons_of.table
+    own = table[(table["size"] == size) & (table["arm"] == arm)]
+    scores = {family: each.to_numpy() for family, each in own.groupby("family", sort=False)["score"]}
     for row in board.rows:
-        own = table[(table["family"] == row.families[0]) & (table["size"] == row.size)]
         entry = row.entries[board.arms.index(arm)]
         if row.size == size and entry.n > 1 and not entry.note:
-            yield own.loc[own["arm"] == arm, "score"].to_numpy()
+            yield scores[row.families[0]]

@@ -16,8 +16,9 @@ import families
 from benchmark.data import DataLocation, load
 from benchmark.data.augmentation import evaluation_transform
 from benchmark.data.image_files import ensure_regular
+from benchmark.spec.architectures import architecture
 from benchmark.spec.data_sets import Images
-from benchmark.spec.definitions import architecture, teacher_run
+from benchmark.spec.definitions import teacher_run
 from benchmark.spec.protocol import DEFAULT_PROTOCOL, Protocol
 from benchmark.storage.scores import told
 from benchmark.storage.work_folder import Workspace
