@@ -34,7 +34,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--retrain", action="store_true", help="train runs again whose weights are gone")
     parser.add_argument("--results", type=path_option, default=path_option("results"), metavar="DIR", help="default: results")
     execution_options(parser)
-    parser.set_defaults(verb=execute, micro_batch=None, tensorboard=False, tracker=None, by=None)
+    parser.set_defaults(verb=execute, micro_batch=None, tensorboard=False, tracker=None, by=None, energy=False)
 
 
 def execute(args: argparse.Namespace) -> int:

@@ -44,6 +44,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--tracker", metavar="NAMES", help=f"also send learning curves to {', '.join(trackers.names())}")
     parser.add_argument("--tensorboard", action="store_true", help="as --tracker tensorboard: event files below --work")
     parser.add_argument("--by", type=by_option, metavar="NAME", help="who you are, or your group, for the results' provenance")
+    parser.add_argument("--energy", action="store_true", help="measure the electricity of training, by codecarbon")
     parser.add_argument("--dry-run", action="store_true", help="show what would be trained, and train nothing")
     parser.add_argument("--json", action="store_true", help="with --dry-run: for programs")
     parser.set_defaults(verb=execute)

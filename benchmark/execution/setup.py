@@ -38,6 +38,7 @@ class Setup:
         trackers: names of trackers that are sent learning curves.
         data: data settings of a protocol (JSON) -> what a check of their images found.
         by: who runs them, for the results' provenance.
+        energy: whether the energy of training is measured.
     """
 
     device: str = "auto"
@@ -49,6 +50,7 @@ class Setup:
     trackers: tuple[str, ...] = ()
     data: Mapping[str, Checked] = field(default_factory=dict)
     by: str | None = None
+    energy: bool = False
 
     def checked(self, run: Run) -> Checked:
         """What a check of a run's images found."""

@@ -110,13 +110,15 @@ class _Group:
 
     def train(self) -> None:
         from benchmark.training.co_trainer import CoTrainer
+        from benchmark.training.energy import EnergyMeter
         from benchmark.training.group import TrainingCallbacks, TrainingContext
 
         trainings = self._trainings()
         if trainings:
             first, _ = next(iter(self.going.values()))  # all of them have its data
             seconds, preemption = self.task.protocol.checkpoint_seconds, self.task.preemption
-            context = TrainingContext(seconds, self._place(first), self.ranks, self.task.setup.micro_batch, preemption)
+            meter = EnergyMeter() if self.task.setup.energy else None
+            context = TrainingContext(seconds, self._place(first), self.ranks, self.task.setup.micro_batch, preemption, meter)
             callbacks = TrainingCallbacks(self._stepped, self._ended, self._failed, self._evaluated)
             together = CoTrainer(trainings, callbacks, context)
             trainings.clear()  # so that those that end or fail leave the memory

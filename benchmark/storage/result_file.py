@@ -87,7 +87,8 @@ class Cost(Record):
     Seconds are those of the run's own steps, with its share of batch and teacher where several
     trained in one process: `together` in the process that ended the run. (Null: measured before
     runs trained together; then evaluation on the way is counted in.) `ranks` shared each batch
-    where it is more than one; seconds are then those of one of them.
+    where it is more than one; seconds are then those of one of them. `kwh`: the electricity of the
+    whole training as codecarbon estimates it; null where it was not measured.
     """
 
     seconds: NotNegative
@@ -96,6 +97,12 @@ class Cost(Record):
     peak_memory_mb: NotNegative
     together: int | None = None
     ranks: int | None = None
+    kwh: NotNegative | None = None
+
+    @property
+    def hours(self) -> float:
+        """Hours of the device: GPU-hours where that is a GPU."""
+        return self.seconds * (self.ranks or 1) / 3600
 
 
 class Provenance(Record):
@@ -181,7 +188,7 @@ class Result(Payload):
         """The result of an arm that names an evaluation of this one: its scores are the metrics.
         Nothing was trained for it."""
         run = self.run.model_copy(update={"arm": arm, "transfer": evaluation.transfer or self.run.transfer})
-        free = {"seconds": 0.0, "images_per_second": 0.0}
+        free = {"seconds": 0.0, "images_per_second": 0.0, "kwh": None}
         update = {"key": evaluation.key, "run": run, "metrics": self.evaluations[evaluation.name], "evaluations": {}}
         return self.model_copy(update=update | {"cost": self.cost.model_copy(update=free)})
 

@@ -21,13 +21,15 @@ ANEW = "set aside, and the run starts anew"  # what becomes of a checkpoint that
 @dataclass
 class Progress:
     """How far a run is: steps taken, seconds spent, the loss since the last point of its curve, and
-    the curve."""
+    the curve; the energy of the seconds that were metered."""
 
     step: int = 0
     seconds: float = 0.0
     loss_sum: float = 0.0
     loss_count: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
+    kwh: float = 0.0
+    metered: float = 0.0
 
 
 KINDS = {name: type(value) for name, value in vars(Progress()).items()}

@@ -153,7 +153,7 @@ class CoTrainer(Group):
         each = [loss for training in trainings for loss in losses[id(training)]]
         parts = iter(torch.stack(each).tolist() if each else [])
         sums = [sum(itertools.islice(parts, len(losses[id(training)]))) for training in trainings]
-        self.settle()
+        self.settle(at_once=False)
         means = self.ranks.total(torch.tensor(sums, dtype=torch.float64)) / self.ranks.size
         return list(zip(trainings, means.tolist(), strict=True))
 

@@ -13,6 +13,7 @@ from benchmark import data
 from benchmark.data import DataLocation
 from benchmark.training.clock import Moment, now, seconds
 from benchmark.training.distributed import ALONE, Ranks
+from benchmark.training.energy import EnergyMeter
 from benchmark.training.inputs import Inputs, precision_of
 from benchmark.training.preemption import Preempted, Preemption
 from benchmark.training.run_trainer import RunTrainer
@@ -42,6 +43,7 @@ class TrainingContext:
         micro_batch: images that go through a model at a time; the gradients of larger batches are
             accumulated.
         preemption: the scheduler's signals.
+        meter: of the energy; None: it is not measured.
     """
 
     checkpoint_seconds: float = 60.0
@@ -49,6 +51,7 @@ class TrainingContext:
     ranks: Ranks = ALONE
     micro_batch: int | None = None
     preemption: Preemption = field(default_factory=Preemption)
+    meter: EnergyMeter | None = None
 
 
 class Group:
@@ -122,9 +125,15 @@ class Group:
         """Share the time since `began` among runs, once it is settled."""
         self.charged.append((trainings, began, now(self.device)))
 
-    def settle(self) -> None:
-        """Add the charged times to those of the runs, once the device has come so far."""
+    def settle(self, at_once: bool = True) -> None:
+        """Add the charged times to those of the runs, once the device has come so far, and their
+        energy; that need not be `at_once`."""
         for trainings, began, ended in self.charged:
+            share = seconds(began, ended) / len(trainings)
             for training in trainings:
-                training.state.seconds += seconds(began, ended) / len(trainings)
+                training.state.seconds += share
+                if self.context.meter is not None:
+                    self.context.meter.charge(training.state, share)
         self.charged.clear()
+        if self.context.meter is not None:
+            self.context.meter.settle(at_once)

@@ -171,12 +171,15 @@ class RunTrainer:
         return self.state.step * self.recipe.batch_size / max(self.state.seconds, 1e-9)
 
     def _cost(self) -> dict[str, Any]:
+        state = self.state
+        metered = state.metered > 0 and math.isclose(state.metered, state.seconds, rel_tol=1e-3)
         return {
             "seconds": round(self.state.seconds, 3),
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
             "images_per_second": round(self.images_per_second, 1),
             "peak_memory_mb": round(peak_memory(self.device) / 2**20, 1),
             "together": self.together,
+            "kwh": round(state.kwh, 9) if metered else None,
         } | ({"ranks": self.ranks.size} if self.ranks.size > 1 else {})
 
 

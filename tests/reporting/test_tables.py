@@ -330,6 +330,24 @@ def test_shifted_sets_by_hand():
     assert rows[0]["noise_gap"] is None and rows[1]["noise_gap"].value == -5
 
 
+def test_the_cost_of_training_by_hand():
+    """Two processes share a GPU run; a matched student that is the standard one is not counted again."""
+    cells = {("deit", "base", "standard-none"): [70, 70, 70], ("deit", "base", "standard-copy"): [80, 80, 80]}
+    results = made.results(cells)
+    again = made.results({("deit", "base", "matched-none"): [70, 70, 70]})
+    assert {result.key for result in again} < {result.key for result in results}
+    costs = [{"seconds": 1800.0, "kwh": 0.5}, {"seconds": 5400.0}, {"seconds": 3600.0, "kwh": 0.3}]
+    costs += [{"seconds": 7200.0, "device": "GPU", "ranks": 2, "peak_memory_mb": 1500.0}] * 3
+    for number, cost in enumerate(costs):
+        results[number] = results[number].model_copy(update={"cost": results[number].cost.model_copy(update=cost)})
+    none, copy = by_name(leaderboard(("mini", ""), load_study("main"), [*results, *again], 4))["training"].rows
+    assert none == {"arm": "standard-none", "device": "cpu", "runs": 3, "each": 1.0, "total": 3.0, "memory": 0.01} | {
+        "kwh": 0.4,
+        "metered": 2,
+    }
+    assert copy == {"arm": "standard-copy", "device": "GPU", "runs": 3, "each": 4.0, "total": 12.0, "memory": 1.5}
+
+
 def test_the_share_of_the_gap_closed():
     """Li et al.: scratch 83.0, fine-tuned 85.7, Copy 85.1 is 77.8 % of it."""
     cells = {
@@ -563,4 +581,4 @@ def test_a_study_without_the_students_that_others_have():
 def test_a_study_of_ones_own():
     study = Study(title="Mine", arms=("standard-none", "standard-copy"))
     found = by_name(board_of(dict(list(DEIT3.items())[:2]), study))
-    assert set(found) == {"leaderboard", "teachers", "cost"}
+    assert set(found) == {"leaderboard", "teachers", "cost", "training"}

@@ -49,7 +49,7 @@ def training_of(item: Item, folder, teacher=None, code="code", reader=None, file
     return RunTrainer(item.run, RunFolder(folder), reader if transfers else None, device, 2, code, files)
 
 
-def train_all(trainings, stop_at=None, stepped=None, device="cpu"):
+def train_all(trainings, stop_at=None, stepped=None, device="cpu", meter=None):
     """Train runs together: payloads and failures by folder name. With `stop_at`, save after every step and stop there."""
     payloads, failures = {}, {}
 
@@ -64,7 +64,7 @@ def train_all(trainings, stop_at=None, stepped=None, device="cpu"):
         lambda training, payload: payloads.update({training.folder.path.name: payload}),
         lambda training, error: failures.update({training.folder.path.name: error}),
     )
-    context = TrainingContext(checkpoint_seconds=0 if stop_at else 1e9, place=DataLocation(device=device))
+    context = TrainingContext(checkpoint_seconds=0 if stop_at else 1e9, place=DataLocation(device=device), meter=meter)
     CoTrainer(trainings, watcher, context).train()
     return payloads, failures
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from benchmark.execution.setup import Setup
     from benchmark.execution.survey import Survey
     from benchmark.spec.plan import Item, Plan
+
+METER = "codecarbon"
 
 
 def check_batches(items: Iterable[Item], processes: int, micro_batch: int | None) -> None:
@@ -41,6 +44,7 @@ def checked_setup(args: argparse.Namespace, launch: Launch, survey: Survey, cons
     Raises UserError for data, and WeightsError for weights, that are not.
     """
     _trackers(args)
+    _check_energy(args, launch)
     from benchmark.data import Checked
     from benchmark.execution.earlier_results import other_images
     from benchmark.execution.lacking import lacking
@@ -78,7 +82,7 @@ def _placed(args: argparse.Namespace, launch: Launch, trains: bool) -> Setup:
     root = None if args.data is None else args.data.absolute()
     place = DataLocation(root, args.work.absolute(), loaders if args.workers is None else args.workers)
     weights = (args.weights or args.work / "weights").absolute()
-    chosen = {"micro_batch": args.micro_batch, "trackers": _trackers(args), "by": args.by}
+    chosen = {"micro_batch": args.micro_batch, "trackers": _trackers(args), "by": args.by, "energy": args.energy}
     return replace(setup, place=place, weights=weights, **chosen)
 
 
@@ -121,6 +125,16 @@ def _check_weights(survey: Survey, folder: Path, console: Console) -> None:
 def _pretrained(items: Sequence[Item]) -> dict[tuple[str, str], Item]:
     """(family, size) -> a run that learns from its pre-trained teacher."""
     return {(item.cells[0].family, item.cells[0].size): item for item in items if item.teacher and item.teacher.pinned}
+
+
+def _check_energy(args: argparse.Namespace, launch: Launch) -> None:
+    """Raise UserError where the energy is asked for and cannot be measured."""
+    if not args.energy:
+        return
+    if find_spec(METER) is None:
+        raise UserError(f"--energy: {METER} is not installed; pip install {METER}")
+    if launch.setup.processes * local_process_count() > 1:
+        raise UserError("--energy measures runs of one process each: leave out --processes and torchrun")
 
 
 def _trackers(args: argparse.Namespace) -> tuple[str, ...]:
