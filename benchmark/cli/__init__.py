@@ -21,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     was wrong."""
     _prepare_streams()
     os.environ["MPLBACKEND"] = "agg"  # figures are drawn into files, whatever a user has set for windows
+    if sys.platform == "win32":
+        return _refused("Windows lacks the file locks that runs need (fcntl): use its Subsystem for Linux (WSL)")
     try:
         args = parse(argv)
         return int(args.verb(args))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
 from timm.data import Mixup, create_transform
+from timm.data.auto_augment import AugmentOp, posterize
 from torch import Tensor
 from torchvision.transforms import Compose, Normalize
 
@@ -80,9 +82,26 @@ def training_transform(augment: Augment, settings: Settings, img_size: int, norm
             re_prob=augment.erase,
             re_mode="pixel",
         )
+    for operation in _operations(there):
+        if operation.aug_fn is posterize:
+            operation.aug_fn = _posterize
     back = Normalize([-m / s for m, s in zip(mean, std, strict=True)], [1 / s for s in std])
     done: Transform = Compose([there, back])
     return done
+
+
+def _operations(transform: Any) -> list[AugmentOp]:
+    """The operations of timm's RandAugment, AutoAugment or AugMix, wherever they are in a transform."""
+    if isinstance(transform, AugmentOp):
+        return [transform]
+    held = [getattr(transform, name, ()) for name in ("transforms", "ops", "policy")]
+    parts = transform if isinstance(transform, list | tuple) else itertools.chain(*held)
+    return [operation for part in parts for operation in _operations(part)]
+
+
+def _posterize(image: Any, bits: int, **_: object) -> Any:
+    """timm's, whose RandAugment also asks for 0 bits: black, which Pillow refuses from 13 on."""
+    return posterize(image, bits) if bits else image.point([0] * 256 * len(image.getbands()))
 
 
 def mixup_of(recipe: Recipe, num_classes: int) -> Mixup | None:

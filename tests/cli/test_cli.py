@@ -6,7 +6,8 @@ import shlex
 
 import pytest
 
-from benchmark.cli import parser
+from benchmark.cli import main, parser
+from benchmark.cli.support import run_setup
 
 from .. import made
 from ..conftest import ROOT, python
@@ -354,3 +355,20 @@ def readme_commands():
 @pytest.mark.parametrize("line", readme_commands())
 def test_commands_of_the_readme_parse(line):
     parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+def test_windows_is_told_what_it_lacks(tmp_path):
+    without = "import sys; sys.modules['fcntl'] = sys.modules['resource'] = None; sys.platform = 'win32'"
+    done = python("-c", f"{without}; from benchmark.cli import main; sys.exit(main(['run']))")
+    told = "bench: Windows lacks the file locks that runs need (fcntl): use its Subsystem for Linux (WSL)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", told)
+
+
+@pytest.mark.parametrize(("words", "told"), [((), "codecarbon is not installed"), (("--processes", "2"), "one process each")])
+def test_energy_that_cannot_be_measured(words, told, tmp_path, monkeypatch, capsys):
+    known = {"codecarbon": object()} if words else {}
+    monkeypatch.setattr(run_setup, "find_spec", known.get)
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--family", "deit", "--sizes", "small", "--seeds", "0", "--energy", *words]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("bench: --energy") and told in said.err and said.err.count("\n") == 1

@@ -16,6 +16,7 @@ import pytest
 import torch
 import torchvision.transforms.functional as F
 from PIL import Image, ImageFile
+from timm.data.auto_augment import posterize
 from torchvision.transforms import InterpolationMode
 
 from benchmark.data import DataLocation, augmentation, image_sources, images, part_of
@@ -626,3 +627,20 @@ def test_a_streamed_set_keeps_its_numbers(folder, tmp_path):
     nameless["shifted"]["some"]["named_by"] = "class"
     absent = checked(tmp_path, Images.model_validate(nameless)).absent["some"]
     assert "no names" in absent and "named_by: index" in absent
+
+
+@pytest.mark.parametrize("policy", ["rand-m10-inc1-n8", "augmix-m10", "original", "3a"])
+def test_posterize_to_no_bits_is_black_in_every_policy(policy):
+    """As in Pillow before 13, whose own refuses it; of timm's policies none is left with that."""
+    transform = augmentation.training_transform(Augment(auto_augment=policy), settings(), 24, IMAGENET)
+    found = augmentation._operations(transform)
+    assert found and not any(operation.aug_fn is posterize for operation in found)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    mine = [operation.aug_fn for operation in found if operation.name.startswith("Posterize")]
+    for each in mine:
+        for bits in range(9):
+            expected = np.asarray(image) & (256 - 2 ** (8 - bits))
+            assert (np.asarray(each(image, bits)) == expected).all()
+    assert mine or policy == "3a"
+    for _ in range(20):
+        assert transform(image).shape == (3, 24, 24)
