@@ -103,10 +103,8 @@ def schema():
 
     kinds = [Result]
     for kind in kinds:  # grows
-        fields = kind.model_fields.values()
-        kinds += [
-            each for each in dict.fromkeys(part for field in fields for part in _parts(field.annotation)) if each not in kinds
-        ]
+        parts = [part for field in kind.model_fields.values() for part in _parts(field.annotation)]
+        kinds += [part for part in dict.fromkeys(parts) if part not in kinds]
     return "\n".join([SCHEMA, *map(_record, kinds)])
 
 
@@ -146,9 +144,9 @@ def _kind(annotation):
     if origin in (Union, types.UnionType):
         return "plain value" if {str, int, bool} <= {*inner} else " or ".join(map(_kind, inner))
     if origin is dict:
-        return f"object, by name: {_kind(inner[1])}"
+        return f"object ({_kind(inner[1])} by name)"
     if origin in (list, tuple):
-        return f"list: {', '.join(_kind(each) for each in inner if each is not ...)}"
+        return f"list ({', '.join(_kind(each) for each in inner if each is not ...)})"
     return PLAIN.get(annotation) or f"[{annotation.__name__}](#{annotation.__name__.lower()})"
 
 

@@ -73,7 +73,7 @@ class _Distilled(torch.autograd.Function):
         with _products_of(ctx.dtypes, q.device):
             grad, each = grads[0].to(q.dtype).contiguous(), grads[1].to(q.dtype) / q[..., 0].numel()
             level = (grad * out).sum(-1, keepdim=True) - each
-            parts = _parts(q, bool(kept))
+            parts = _parts(q, len(kept) > 0)
             dq = dk = dv = None
             if len(parts) > 1:
                 dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
