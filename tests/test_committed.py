@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 import pytest
+from huggingface_hub import DatasetCard
 from scipy import integrate, stats
 
 import families
@@ -194,3 +195,9 @@ def test_reports_come_back_on_another_day_and_in_another_locale(tmp_path):
             assert digest_in(path) == digest_in(committed[name]) is not None
         else:
             assert path.read_bytes() == committed[name].read_bytes(), name
+
+
+def test_the_data_set_card_of_the_results():
+    card = DatasetCard.load(ROOT / "results" / "README.md").data.to_dict()
+    assert card["license"] == "apache-2.0" and not card["viewer"]
+    assert 1_000 < len(list((ROOT / "results").glob("*/*/*/*.json"))) < 10_000 and card["size_categories"] == ["1K<n<10K"]
