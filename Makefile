@@ -1,11 +1,11 @@
-# make demo | studies | test | test-long | test-page | test-slurm | gpu | lint | format
+# make demo | studies | docs | test | test-long | test-page | test-slurm | gpu | lint | format
 # Each target sets up its own environment. Requires Python >= 3.11 and make.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo studies test test-long test-page test-slurm gpu lint format
+.PHONY: demo studies docs test test-long test-page test-slurm gpu lint format
 demo: $(VENV)/installed
 	$(BIN)/bench run --family deit3 --sizes base --work .bench --results .bench/demo/results --reports .bench/demo/reports
 
@@ -19,6 +19,10 @@ studies: $(VENV)/installed
 	$(AGAIN) --study components,starts,sinks,tuning,parts,budget,foreign,layers,losses,match,schedule \
 		--family beitv2,dinov2_reg --sizes base --seeds 0,1,2,3,4
 	$(AGAIN) --study cross --family deit,dinov2_reg --sizes base --seeds 0,1,2
+
+# The documentation site, into .bench/site: mkdocs.yml, docs/. `.venv/bin/mkdocs serve` shows it while you write.
+docs: $(VENV)/documented
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir .bench/site
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not long" tests --ignore tests/slurm --ignore tests/page --ignore tests/gpu
@@ -56,6 +60,10 @@ format: $(VENV)/developed
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/documented: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 $(VENV)/developed: $(VENV)/installed

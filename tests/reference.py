@@ -60,8 +60,8 @@ def protocols():
     from benchmark.spec.yaml_files import shipped
 
     found = {name: load_protocol(name)[1] for name in shipped("protocols")}
-    head = ("protocol", "title", "training images", "input, px", "teachers", "steps", "batch", "command")
-    rows = [_row(head), "|---|---|---|---:|---|---:|---:|---|", *(_protocol(*each) for each in found.items())]
+    head = ("protocol", "training images", "input, px", "teachers", "steps", "batch", "command")
+    rows = [_row(head), "|---|---|---:|---|---:|---:|---|", *(_protocol(*each) for each in found.items())]
     said = {}
     for name, each in found.items():
         said.setdefault(re.match(r".*?(?<! al)\.(?= [A-Z\d]|$)", each.description)[0], []).append(f"`{name}`")
@@ -75,8 +75,7 @@ def _protocol(name, protocol):
     images = "" if data.is_embedded else f"{data.source.removeprefix('torchvision/') or 'folders'}, {data.training_images:,}"
     return _row(
         (
-            f"[`{name}`](../benchmark/protocols/{name}.yaml)",
-            protocol.title,
+            f"`{name}`",
             images or "made on the spot",
             protocol.scale.img_size if protocol.scale else protocol.img_size or "the teacher's",
             "pre-trained" if taught is None else f"trained ({taught.recipe.steps:,})",

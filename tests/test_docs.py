@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import tomllib
 
 import pytest
@@ -20,7 +21,8 @@ from benchmark.spec.teachers import teachers_of
 from benchmark.spec.torchvision_sets import SETS
 from benchmark.spec.yaml_files import shipped
 
-from .conftest import ROOT
+from . import reference
+from .conftest import ROOT, python
 
 README = (ROOT / "README.md").read_text()
 IMAGENET = (ROOT / "docs" / "imagenet.md").read_text()
@@ -195,6 +197,15 @@ def test_the_page_of_studies_is_whole():
     assert variants <= {word for row in rows for word in re.findall(r"`(\w+)=", row)}
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.S)
     validated(Study, yaml.safe_load(example), "the example")
+
+
+@pytest.mark.parametrize("page", reference.PAGES)
+def test_the_references_are_what_the_code_writes(page):
+    """In a process of its own, since the width of help is read from the environment."""
+    if page == "cli.md" and sys.version_info >= (3, 13):
+        pytest.skip("argparse writes help in another way")
+    done = python("-c", f"from tests.reference import PAGES; print(PAGES[{page!r}](), end='')")
+    assert done.stdout == (ROOT / "docs" / page).read_text(), done.stderr or "python -m tests.reference"
 
 
 def test_what_github_reads_is_of_this_repository():

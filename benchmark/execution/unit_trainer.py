@@ -115,12 +115,10 @@ class _Group:
 
         trainings = self._trainings()
         if trainings:
-            first, _ = next(iter(self.going.values()))  # all of them have its data
-            seconds, preemption = self.task.protocol.checkpoint_seconds, self.task.preemption
-            meter = EnergyMeter() if self.task.setup.energy else None
-            context = TrainingContext(seconds, self._place(first), self.ranks, self.task.setup.micro_batch, preemption, meter)
-            callbacks = TrainingCallbacks(self._stepped, self._ended, self._failed, self._evaluated)
-            together = CoTrainer(trainings, callbacks, context)
+            task, (first, _) = self.task, next(iter(self.going.values()))  # all of them have its data
+            given = (task.protocol.checkpoint_seconds, self._place(first), self.ranks, task.setup.micro_batch)
+            context = TrainingContext(*given, task.preemption, EnergyMeter() if task.setup.energy else None)
+            together = CoTrainer(trainings, TrainingCallbacks(self._stepped, self._ended, self._failed, self._evaluated), context)
             trainings.clear()  # so that those that end or fail leave the memory
             together.train()
 

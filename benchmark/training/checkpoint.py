@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -30,6 +31,12 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
     kwh: float = 0.0
     metered: float = 0.0
+
+    @property
+    def whole_kwh(self) -> float | None:
+        """The energy of all steps; None if some were not metered."""
+        whole = self.metered > 0 and math.isclose(self.metered, self.seconds, rel_tol=1e-3)
+        return round(self.kwh, 9) if whole else None
 
 
 KINDS = {name: type(value) for name, value in vars(Progress()).items()}

@@ -87,16 +87,11 @@ class RunTrainer:
             self.state = saved.progress
 
     def _checkpoint(self) -> Checkpoint:
-        average, masked = self.student.average, self.student.masked
-        return Checkpoint(
-            self.run.key,
-            self.code,
-            self.model.state_dict(),
-            self.student.optimizer.state_dict(),
-            self.state,
-            None if average is None else average.module.state_dict(),
-            None if masked is None else masked.state_dict(),
-        )
+        student = self.student
+        average = None if student.average is None else student.average.module.state_dict()
+        masked = None if student.masked is None else student.masked.state_dict()
+        model, optimizer = self.model.state_dict(), student.optimizer.state_dict()
+        return Checkpoint(self.run.key, self.code, model, optimizer, self.state, average, masked)
 
     def save(self, background: bool = False) -> None:
         """Write the checkpoint, after the one before it. Raises OSError if either write fails; with
@@ -171,15 +166,13 @@ class RunTrainer:
         return self.state.step * self.recipe.batch_size / max(self.state.seconds, 1e-9)
 
     def _cost(self) -> dict[str, Any]:
-        state = self.state
-        metered = state.metered > 0 and math.isclose(state.metered, state.seconds, rel_tol=1e-3)
         return {
             "seconds": round(self.state.seconds, 3),
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu",
             "images_per_second": round(self.images_per_second, 1),
             "peak_memory_mb": round(peak_memory(self.device) / 2**20, 1),
             "together": self.together,
-            "kwh": round(state.kwh, 9) if metered else None,
+            "kwh": self.state.whole_kwh,
         } | ({"ranks": self.ranks.size} if self.ranks.size > 1 else {})
 
 

@@ -1,17 +1,12 @@
 """Completion in a real bash, and what lists and licences say."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 
 import pytest
 
 import families
-
-from ..conftest import ROOT
-from ..reference import PAGE
 
 
 @pytest.fixture(scope="module")
@@ -85,11 +80,3 @@ def test_the_list_says_which_weights_are_here(bench, tmp_path):
     assert here == {("deit", "base"): str(tmp_path / "deit-base.pth"), ("mae", "base"): str(tmp_path)}
     assert listed["deit"]["sets"] == ["papers"] and listed["dinov3"]["sets"] == []
     assert "further" in bench("list")[1]
-
-
-@pytest.mark.skipif(sys.version_info >= (3, 13), reason="argparse writes help in another way")
-def test_the_reference_is_the_help():
-    """In a process of its own, since the width of help is read from the environment."""
-    code = "from tests.reference import page; print(page(), end='')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True)
-    assert done.stdout == PAGE.read_text(encoding="utf-8"), "python -m tests.reference"
