@@ -164,14 +164,15 @@ class Pool:
     def __init__(self, table: pd.DataFrame) -> None:
         self.cells = cells(table)
         arms = arms_variances(table)
+        s2, arm_cells = (np.append(arms[name].to_numpy(dtype=float), np.nan) for name in ("s2", "cells"))  # last: of no arm
         row = {place: number for number, place in enumerate(zip(arms["protocol"], arms["group"], strict=True))}
-        of = [row[place] for place in zip(self.cells["protocol"], self.cells["group"], strict=True)]
+        of = [row.get(place, len(arms)) for place in zip(self.cells["protocol"], self.cells["group"], strict=True)]
         self.places = list(zip(*(self.cells[key] for key in KEYS), strict=True))
         self.at = {place: number for number, place in enumerate(self.places)}
         self.group = _codes(self.cells["group"])
         self.mean, self.n = self.cells["mean"].to_numpy(), self.cells["n"].to_numpy()
-        self.variance = np.maximum(self.cells["sd"].to_numpy() ** 2, arms["s2"].to_numpy()[of])  # missing for one run
-        self.alone = arms["cells"].to_numpy()[of] < 2
+        self.variance = np.maximum(self.cells["sd"].to_numpy() ** 2, s2[of])  # missing for one run
+        self.alone = arm_cells[of] < 2
 
 
 def contrasts(pool: Pool, parts: Sequence[Part], comparisons: int | pd.Series) -> pd.DataFrame:
@@ -205,7 +206,7 @@ def contrasts(pool: Pool, parts: Sequence[Part], comparisons: int | pd.Series) -
     m = comparisons.reindex(ids).to_numpy() if isinstance(comparisons, pd.Series) else comparisons
     plain, simultaneous = (_half_width(se, df, each) for each in (1, m))
     found = {"value": value, "se": se, "df": df, "plain": plain, "simultaneous": simultaneous}
-    return pd.DataFrame(found | {"verdict": _verdicts(value, simultaneous)}, index=ids)
+    return pd.DataFrame(found | {"verdict": pd.Series(_verdicts(value, simultaneous), ids, dtype=object)}, index=ids)
 
 
 def _merged(of: Ints, at: Ints, weight: Floats, pool: Pool) -> tuple[Ints, Ints, Floats]:

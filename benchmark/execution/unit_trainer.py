@@ -91,8 +91,7 @@ class _Group:
     """Runs that train together, with their progress."""
 
     def __init__(self, task: WorkerTask, ranks: Ranks) -> None:
-        self.task, self.ranks, self.started = task, ranks, utc_now()
-        self.device = device_of(task, ranks)
+        self.task, self.ranks, self.started, self.device = task, ranks, utc_now(), device_of(task, ranks)
         self.going: dict[str, tuple[Item, ProgressWriter]] = {}
         self.raised: str | None = None
 
@@ -110,17 +109,18 @@ class _Group:
 
     def train(self) -> None:
         from benchmark.training.co_trainer import CoTrainer
-        from benchmark.training.energy import EnergyMeter
+        from benchmark.training.energy import metering
         from benchmark.training.group import TrainingCallbacks, TrainingContext
 
         trainings = self._trainings()
         if trainings:
             task, (first, _) = self.task, next(iter(self.going.values()))  # all of them have its data
-            given = (task.protocol.checkpoint_seconds, self._place(first), self.ranks, task.setup.micro_batch)
-            context = TrainingContext(*given, task.preemption, EnergyMeter() if task.setup.energy else None)
-            together = CoTrainer(trainings, TrainingCallbacks(self._stepped, self._ended, self._failed, self._evaluated), context)
-            trainings.clear()  # so that those that end or fail leave the memory
-            together.train()
+            callbacks = TrainingCallbacks(self._stepped, self._ended, self._failed, self._evaluated)
+            given = (task.protocol.checkpoint_seconds, self._place(first), self.ranks, task.setup.micro_batch, task.preemption)
+            with metering(task.setup.energy, self.device) as meter:
+                together = CoTrainer(trainings, callbacks, TrainingContext(*given, meter))
+                trainings.clear()  # so that those that end or fail leave the memory
+                together.train()
 
     def evaluate(self) -> None:
         """Evaluate the finished run of the only item that is left."""

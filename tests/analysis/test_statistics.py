@@ -1,8 +1,10 @@
 """The statistics against numbers worked out by hand."""
 
 import math
+import warnings
 from itertools import chain
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
@@ -20,6 +22,7 @@ from benchmark.analysis.statistics import (
     contrasts,
     family_verdict,
 )
+from benchmark.reporting.tables.between import f_of
 
 
 def rows(arm, top1s, family="f", size="base", group=None, start=0):
@@ -190,3 +193,30 @@ def test_family_verdicts():
     assert family_verdict(["success", "inconclusive"]) == "inconclusive"
     assert family_verdict(["success", None]) is None
     assert family_verdict([]) is None
+
+
+def test_a_cell_whose_runs_are_told_of_another_cells_arm_has_no_interval():
+    """As where a filter leaves one run that two cells share, of groups that other seeds had named."""
+    one, other = rows("standard-none", [1], "f", group="g"), rows("standard-none", [1], "h", group="n")
+    other[0]["key"] = one[0]["key"]
+    table = pd.DataFrame(one + rows("standard-copy", [2, 3], "f") + other + rows("standard-copy", [4, 5], "h"))
+    board = Comparisons(table, 2)
+    for family, value in (("f", 1.5), ("h", 3.5)):
+        gap = board.gap("p", family, "base", "standard-copy")
+        assert (gap.value, gap.se, gap.simultaneous, gap.verdict) == (value, None, None, None)
+
+
+def test_a_verdict_is_a_word_or_none():
+    table = pd.DataFrame(rows("standard-none", [1, 2]) + rows("standard-copy", [90, 91]) + rows("matched-none", [3]))
+    place = ("p", "f", "base")
+    parts = [(0, (*place, "standard-copy"), 1.0), (0, (*place, "standard-none"), -1.0), (1, (*place, "matched-none"), 1.0)]
+    assert contrasts(Pool(table), parts, 1)["verdict"].tolist() == ["success", None]
+
+
+@pytest.mark.parametrize("groups", [[[1, 1], [2, 2]], [[0.1] * 3, [0.3] * 3], [[1, 2, 4], [2, 7], [3, 3, 3, 5]]])
+def test_f_is_scipys(groups, recwarn):
+    groups = [np.array(group, dtype=float) for group in groups]
+    found, *degrees = f_of(groups)
+    assert not recwarn.list and degrees == [len(groups) - 1, sum(map(len, groups)) - len(groups)]
+    with warnings.catch_warnings(action="ignore"):
+        assert found == pytest.approx(stats.f_oneway(*groups).statistic)

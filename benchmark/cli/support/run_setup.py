@@ -132,7 +132,7 @@ def _check_energy(args: argparse.Namespace, launch: Launch) -> None:
     if not args.energy:
         return
     if find_spec(METER) is None:
-        raise UserError(f"--energy: {METER} is not installed; pip install {METER}")
+        raise UserError(f"--energy: {METER} is not installed; pip install '{METER}>=3'")
     if launch.setup.processes * local_process_count() > 1:
         raise UserError("--energy measures runs of one process each: leave out --processes and torchrun")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -41,8 +42,9 @@ def f_of(groups: Sequence[Floats]) -> tuple[float, int, int]:
     (Fisher, Statistical Methods for Research Workers, 1925, section 40)."""
     means, sizes = np.array([group.mean() for group in groups]), np.array([len(group) for group in groups])
     between, within = len(groups) - 1, int(sizes.sum()) - len(groups)
-    spread = sizes @ (means - np.concatenate(groups).mean()) ** 2 / between
-    return float(spread / (sum(((group - group.mean()) ** 2).sum() for group in groups) / within)), between, within
+    spread = float(sizes @ (means - np.concatenate(groups).mean()) ** 2) / between
+    noise = sum(((group - group.mean()) ** 2).sum() for group in groups if np.ptp(group)) / within
+    return spread / float(noise) if noise else math.inf, between, within
 
 
 def _scores(board: Leaderboard, size: str, arm: str) -> Iterator[Floats]:
