@@ -120,8 +120,11 @@ def arms_variances(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _moments(group: Ints, values: Floats) -> tuple[Floats, Floats]:
-    """The mean and variance (over n - 1) of each group by its number, without missing values;
-    missing for a group of none, or of one. Both in two passes, against rounding errors."""
+    """Mean and variance (over n - 1) of each group, [groups], from group numbers and values, [rows].
+
+    Missing values are left out. A group without values has no mean, one with fewer than two no
+    variance. Both take two passes, which limits rounding errors.
+    """
     known = ~np.isnan(values)
     n = np.bincount(group, known)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -132,7 +135,7 @@ def _moments(group: Ints, values: Floats) -> tuple[Floats, Floats]:
 
 
 def _range(group: Ints, values: Floats) -> tuple[Floats, Floats]:
-    """The lowest and highest value of each group by its number, without missing values."""
+    """The lowest and highest value of each group, [groups], without missing values."""
     low, high = np.full((2, group.max(initial=-1) + 1), np.nan)
     np.fmin.at(low, group, values)
     np.fmax.at(high, group, values)
@@ -258,7 +261,8 @@ def signed_arms(arm: Arm) -> dict[str, dict[str, float]]:
 
 
 def estimates(pool: Pool, comparisons: int, kinds: Collection[str] = KINDS) -> pd.DataFrame:
-    """The estimates of signed_arms with results, by protocol, family, size, arm and kind."""
+    """The estimates of signed_arms that have results, of some kinds or all; by protocol, family,
+    size, arm and kind."""
     signed = {arm: signed_arms(Arm.parse(arm)) for arm in dict.fromkeys(place[3] for place in pool.places)}
     parts = [
         ((*place, kind), (*place[:3], part), weight)

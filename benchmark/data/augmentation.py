@@ -100,7 +100,7 @@ def _operations(transform: Any) -> list[AugmentOp]:
 
 
 def _posterize(image: Any, bits: int, **_: object) -> Any:
-    """timm's, whose RandAugment also asks for 0 bits: black, which Pillow refuses from 13 on."""
+    """As timm's, but black for 0 bits, which timm's policies ask for and Pillow 13 refuses."""
     return posterize(image, bits) if bits else image.point([0] * 256 * len(image.getbands()))
 
 

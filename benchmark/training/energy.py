@@ -19,9 +19,9 @@ EVERY_SECONDS = 30.0  # between readings
 
 
 class EnergyMeter:
-    """The energy of this process and its GPU, shared among runs by the seconds of their steps. What
-    lies between the steps, as evaluations do, is part of it. An error of codecarbon ends the
-    metering, with a line on stderr, and no training.
+    """Measures the energy in kWh of this process and its GPU, and shares it among runs by the
+    seconds of their steps. Evaluations between the steps are counted too. If codecarbon fails,
+    metering stops with a line on stderr, and training goes on.
 
     Args:
         device: the GPU, or a CPU; energy of other GPUs does not count.
@@ -67,13 +67,12 @@ class EnergyMeter:
         return float(kwh)
 
     def charge(self, progress: Progress, seconds: float) -> None:
-        """Have a run pay for seconds of its steps at the next reading."""
+        """Add seconds of a run's steps to its share of the next reading."""
         if self.works:
             self.owed.append((progress, seconds))
 
     def settle(self, at_once: bool) -> None:
-        """Read the meter and share the energy; unless it is `at_once`, only if some time has
-        passed."""
+        """Read the meter and share the energy: `at_once`, or if EVERY_SECONDS have passed."""
         total = sum(seconds for _, seconds in self.owed)
         if total == 0 or not self.works or not (at_once or time.monotonic() - self.read_at >= EVERY_SECONDS):
             return

@@ -127,7 +127,7 @@ class Group:
 
     def settle(self, at_once: bool = True) -> None:
         """Add the charged times to those of the runs, once the device has come so far, and their
-        energy; that need not be `at_once`."""
+        energy: `at_once`, or when the next reading is due."""
         for trainings, began, ended in self.charged:
             share = seconds(began, ended) / len(trainings)
             for training in trainings:

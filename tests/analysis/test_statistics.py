@@ -195,8 +195,8 @@ def test_family_verdicts():
     assert family_verdict([]) is None
 
 
-def test_a_cell_whose_runs_are_told_of_another_cells_arm_has_no_interval():
-    """As where a filter leaves one run that two cells share, of groups that other seeds had named."""
+def test_two_cells_that_share_their_only_run_under_two_groups():
+    """A shifted set can leave such a table, if other seeds named the groups: gaps, but no intervals."""
     one, other = rows("standard-none", [1], "f", group="g"), rows("standard-none", [1], "h", group="n")
     other[0]["key"] = one[0]["key"]
     table = pd.DataFrame(one + rows("standard-copy", [2, 3], "f") + other + rows("standard-copy", [4, 5], "h"))

@@ -38,8 +38,9 @@ def of_board(board: Leaderboard) -> Table:
 
 
 def f_of(groups: Sequence[Floats]) -> tuple[float, int, int]:
-    """F of a one-way analysis of variance, and its degrees of freedom between and within the groups
-    (Fisher, Statistical Methods for Research Workers, 1925, section 40)."""
+    """F of a one-way analysis of variance, and its degrees of freedom between and within groups of
+    scores, [runs] each; infinite if no group has any spread (Fisher, Statistical Methods for
+    Research Workers, 1925, section 40)."""
     means, sizes = np.array([group.mean() for group in groups]), np.array([len(group) for group in groups])
     between, within = len(groups) - 1, int(sizes.sum()) - len(groups)
     spread = float(sizes @ (means - np.concatenate(groups).mean()) ** 2) / between
