@@ -24,7 +24,7 @@ import torch.nn.functional as F
 import families
 from benchmark import data
 from benchmark.data import DataLocation
-from benchmark.spec.protocol import Protocol
+from benchmark.spec.protocol import Protocol, load_protocol
 from benchmark.spec.recipe import Recipe
 from benchmark.spec.run import Transfer
 from benchmark.storage.measurements import Setting
@@ -239,17 +239,17 @@ def measure_data(protocol: Protocol, place: DataLocation, seconds: float = 2.0) 
 
 def measure_images(folder: Path, img_size: int, seconds: float = 5.0) -> dict[str, Any]:
     """Images/s of one worker on a folder of class folders, by stage: reading and decoding alone,
-    then with timm's augmentation of Li et al. 2024 (RandAugment m9 mstd.5 inc1, erase .25). Raises
-    UserError for an unreadable folder."""
-    from timm.data import create_dataset, create_transform
+    then with the augmentation of protocol li2024. Raises UserError for an unreadable folder."""
+    from timm.data import create_dataset
+
+    from benchmark.data.augmentation import training_transform
 
     try:
         images = create_dataset("", root=str(folder))
     except (RuntimeError, FileNotFoundError, AssertionError) as error:
         raise UserError(f"--images {folder}: {one_line(error)}") from None
-    augment = create_transform(
-        img_size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25, interpolation="bicubic"
-    )
+    li2024: Any = load_protocol("li2024")[1]
+    augment = training_transform(li2024.recipe.augment, li2024.data, img_size, li2024.normalisation)
     torch.set_num_threads(1)
     rates = {}
     for stage, transform in (("decode", lambda image: image.load()), ("augment", augment)):
