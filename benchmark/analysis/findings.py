@@ -24,7 +24,7 @@ from benchmark.analysis.statistics import GAP, Estimate, as_estimates, contrasts
 from benchmark.spec.arm import Arm
 from benchmark.spec.definitions import Definitions, is_teacher
 from benchmark.spec.plan import make_plan
-from benchmark.spec.protocol import DEFAULT_PROTOCOL, Protocol, load_protocol
+from benchmark.spec.protocol import DEFAULT_PROTOCOL, Protocol, shipped_protocols
 from benchmark.spec.study import Claim, Study, Test, load_study, signed_terms
 from benchmark.spec.teachers import PAPERS, filled, teachers_of
 from benchmark.spec.yaml_files import shipped
@@ -224,7 +224,7 @@ def _estimates(protocol: str, measured: Iterable[Measured], tables: Tables) -> d
 def _commands(study: tuple[str, Study], runs: Runs, teachers: Mapping[Teacher, Sequence[int]]) -> tuple[str, ...]:
     """Commands that train these teachers' students with these seeds; without teachers, all that the
     protocol can have."""
-    if study[0] not in shipped("studies") or runs.name not in shipped("protocols"):
+    if study[0] not in shipped("studies") or runs.name not in shipped_protocols():
         return ()  # a file of the user's
     if not teachers and not _has_arms(study, (runs.name, runs.protocol), PAPERS):
         return ()
@@ -273,6 +273,6 @@ def _has_arms(study: tuple[str, Study], protocol: tuple[str, Protocol], chosen: 
 @functools.cache
 def _of_imagenet() -> tuple[tuple[str, Protocol], ...]:
     """Protocol imagenet, then those that add tasks to it."""
-    every = [load_protocol(name) for name in shipped("protocols")]
+    every = list(shipped_protocols().items())
     imagenet = next(each for each in every if each[0] == IMAGENET)
     return imagenet, *(each for each in every if each[1].tasks and each[1].data == imagenet[1].data)

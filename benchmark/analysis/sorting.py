@@ -11,9 +11,8 @@ from benchmark.spec.arm import with_evaluation
 from benchmark.spec.data_sets import FEATURE_SCORES, TEACHER_SCORES
 from benchmark.spec.definitions import Definitions, is_teacher
 from benchmark.spec.evaluations import of_features, of_teacher_features, on_set
-from benchmark.spec.protocol import Protocol, load_protocol, split_values
+from benchmark.spec.protocol import Protocol, load_protocol, shipped_protocols, split_values
 from benchmark.spec.run import Run
-from benchmark.spec.yaml_files import shipped
 from benchmark.storage.result_file import Rejected, Result
 from benchmark.storage.results import read_results
 from benchmark.storage.scores import AnyEvaluation
@@ -45,7 +44,7 @@ def read_sorted(folder: Path, protocol: tuple[str, Protocol] | None = None) -> t
     """The results of a folder by whether they count, and the runs of each protocol by its name: of
     the shipped protocols, these with other values, and the one given."""
     results, rejected = read_results(folder)
-    protocols = {name: load_protocol(name)[1] for name in shipped("protocols")} | dict([protocol] if protocol else [])
+    protocols = {**shipped_protocols()} | dict([protocol] if protocol else [])
     protocols |= _with_values({result.cell.protocol for result in results} - {*protocols})
     definitions = {name: Definitions(content) for name, content in protocols.items()}
     return definitions, sort_results(results, rejected, definitions)
@@ -55,7 +54,7 @@ def _with_values(names: Iterable[str]) -> dict[str, Protocol]:
     """Those of the names that are a shipped protocol with other values, as by `--set`."""
     found = dict[str, Protocol]()
     for name in sorted(names):
-        if split_values(name)[0] in shipped("protocols"):
+        if split_values(name)[0] in shipped_protocols():
             with suppress(UserError):  # its results are of an unknown protocol then
                 found |= [load_protocol(name)]
     return found

@@ -78,8 +78,8 @@ def digest_in(path: Path) -> str | None:
     try:
         if path.suffix == ".png":
             with Image.open(path) as image:
-                image.load()
                 text = str(image.info.get("Description", ""))
+                image.verify()  # every part's checksum, to the end
         else:
             text = path.read_text(encoding="utf-8", errors="replace")
             text = text if text.rstrip().endswith("</svg>") else ""

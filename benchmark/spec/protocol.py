@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -276,6 +278,12 @@ def load_protocol(word: str) -> tuple[str, Protocol]:
     content = _replaced(_extended(path), _nested(values)) if values else _extended(path)
     told = f"protocol {word}" if path.stem == word else str(path)
     return _named(path.stem, values), validated(Protocol, content, _named(told, values))
+
+
+@functools.cache
+def shipped_protocols() -> Mapping[str, Protocol]:
+    """The package's protocols by name, read once."""
+    return MappingProxyType({name: load_protocol(name)[1] for name in shipped("protocols")})
 
 
 def with_values(word: str, settings: Iterable[str]) -> str:
