@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 
 import nbformat
 import numpy as np
@@ -105,10 +106,11 @@ def test_a_failed_run_is_an_exception_after_the_others(site, tmp_path):
     assert table["arm"].unique().tolist() == ["standard-none"]
 
 
-def test_leaderboards_are_those_of_the_reports():
+def test_leaderboards_are_those_of_the_reports(tmp_path):
+    shutil.copytree(ROOT / "results" / "fashion_mini", tmp_path / "fashion_mini")
     for by, name in (("family", "fashion_mini-main-leaderboard"), ("teacher", "fashion_mini-nulls")):
         study = name.split("-")[1]
-        found = benchmark.leaderboard(ROOT / "results", study=study, protocol="fashion_mini", by=by)
+        found = benchmark.leaderboard(tmp_path, study=study, protocol="fashion_mini", by=by)
         written = pd.read_csv(ROOT / "reports" / f"{name}.csv")
         assert_frame_equal(pd.read_csv(io.StringIO(found.to_csv(index=False))), written, check_dtype=False, atol=1e-4, rtol=0)
 

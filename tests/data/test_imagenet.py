@@ -245,6 +245,7 @@ def ranks_of(work, rank):
             yield int(folder.name)
 
 
+@pytest.mark.long
 def test_two_nodes_by_torchrun_and_parts_of_a_batch(images, alone, tmp_path):
     """What torchrun starts, here as two nodes of one process each, with two images at a time: the same loss curves."""
     with_teacher(tmp_path, alone)
@@ -406,7 +407,7 @@ def hosted(images, tmp_path_factory):
     content = yaml.safe_load(protocol_file(folder).read_text())
     kept = {key: content[key] for key in ("extends", "data", "seeds")} | {"evaluation_batch": 12, "curve_points": 1}
     kept["data"]["shifted"] = {}
-    kept["recipe"] = {"epochs": None, "steps": 1, "batch_size": 2}
+    kept["recipe"] = {"epochs": None, "steps": 1, "batch_size": 2, "precision": "float32"}
     kept["recipes"] = {"finetune": None}
     (folder / "small.yaml").write_text(yaml.safe_dump(kept))
     (folder / "few.yaml").write_text("title: Few\narms: [standard-copy, finetune]\n")

@@ -183,10 +183,13 @@ class HubHandler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
 
-def command_on(hub, *words, **more):
-    """The command in a process of its own, since the client reads the hub's address when it is imported."""
+def command_on(hub, *words, impatient=False, **more):
+    """The command in a process of its own, since the client reads the hub's address when it is imported; `impatient`:
+    the client tries again at once."""
+    waits = "import time; time.sleep = lambda seconds: None; " if impatient else ""
+    code = f"{waits}import sys; from benchmark.cli import main; sys.exit(main(sys.argv[1:]))"
     address = f"http://127.0.0.1:{hub.server_address[1]}"
-    return python("-m", "benchmark.cli", *words, env={"HF_ENDPOINT": address, "HF_TOKEN": "hf_x", **more})
+    return python("-c", code, *words, env={"HF_ENDPOINT": address, "HF_TOKEN": "hf_x", **more})
 
 
 def test_an_exported_model_is_uploaded_and_loads_from_the_hub(kept, tmp_path):
@@ -225,7 +228,7 @@ def test_the_card_is_read_as_the_hub_reads_it(kept, bench, tmp_path):
     assert not {"url", "hf_hub_id", "paper_ids", "license"} & {k for k, v in config["pretrained_cfg"].items() if v}
 
 
-def test_a_hub_that_refuses_or_is_away(kept, tmp_path):
+def test_a_hub_that_refuses_or_is_away(kept, bench, tmp_path):
     words = kept("deit", "standard-distill")[3]
     hub = Hub()
     hub.status = 401
@@ -233,11 +236,11 @@ def test_a_hub_that_refuses_or_is_away(kept, tmp_path):
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--push 'me/student'" in done.stderr
     assert (tmp_path / "a" / "README.md").exists() and f"the model is in {tmp_path / 'a'}: delete it" in done.stderr
     for wrong in ("a b/c/d", "name", "a b/c", ""):
-        done = command_on(hub, *words, "--out", tmp_path / "b", "--push", wrong)
-        assert done.returncode == 2 and done.stderr.count("\n") == 1 and not (tmp_path / "b").exists()
+        code, _, err = bench(*words, "--out", tmp_path / "b", "--push", wrong)
+        assert code == 2 and err.count("\n") == 1 and not (tmp_path / "b").exists()
     hub.shutdown()
     hub.server_close()
-    done = command_on(hub, *words, "--out", tmp_path / "c", "--push", "me/student")
+    done = command_on(hub, *words, "--out", tmp_path / "c", "--push", "me/student", impatient=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    done = command_on(hub, *words, "--private")
-    assert done.returncode == 2 and "--private goes with --push" in done.stderr
+    code, _, err = bench(*words, "--private")
+    assert code == 2 and "--private goes with --push" in err
