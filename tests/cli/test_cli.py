@@ -246,6 +246,7 @@ def test_reports_of_a_run(bench, tiny, tmp_path):
     ]
 
 
+@pytest.mark.long
 def test_the_readmes_block_is_renewed(bench, tiny, tmp_path):
     words = ("--family", "deit3", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0,1")
     assert bench("run", *words, "--results", tmp_path / "results", "--work", tmp_path / "work")[0] == 0
@@ -293,6 +294,7 @@ def test_the_page_of_claims_is_written_and_checked(bench, tmp_path):
     assert code == 2 and len(err.splitlines()) == 1 and "--claims" in err
 
 
+@pytest.mark.long
 def test_several_studies_are_one_request(bench, tiny, tmp_path):
     """Each with its own teachers; a run that both have is one, and boards of both are shown."""
     words = ("--family", "dinov2,deit", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0")
@@ -321,6 +323,7 @@ def test_several_studies_are_one_request(bench, tiny, tmp_path):
     assert code == 2 and "shft" in err and "shift" in err
 
 
+@pytest.mark.long
 def test_families_that_share_all_runs_share_a_row(bench, tiny, tmp_path):
     words = ("--family", "deit,dino,clip", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0")
     code, out, _ = bench("run", *words, "--results", tmp_path / "results", "--work", tmp_path / "work")

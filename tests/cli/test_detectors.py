@@ -76,6 +76,7 @@ TRAIN = "annotations/instances_train2017.json"
 RUN = "deit/base/standard-copy+task=shapes-s0"
 
 
+@pytest.mark.long
 def test_a_folder_of_cocos_layout_from_check_to_results(shapes, bench):
     """All images are checked, and each arm has average precisions of boxes and masks, a curve and a place on the board."""
     code, out, err = bench("check", "--protocol", shapes / "tiny.yaml", "--data", shapes / "data", "--work", shapes / "work")

@@ -310,6 +310,7 @@ def test_what_a_run_leaves_on_its_way(alone):
     assert len(digests) == 1 and None not in digests
 
 
+@pytest.mark.long
 def test_a_missing_set_is_no_hindrance_and_comes_later(images, alone, bench, tmp_path):
     """Training goes without it, under the same keys; evaluate adds it, and any other folder of these classes."""
     protocol_file(tmp_path)
@@ -416,6 +417,7 @@ def hosted(images, tmp_path_factory):
     return folder, given
 
 
+@pytest.mark.long
 def test_a_result_tells_which_weights_it_loaded(hosted):
     folder, _ = hosted
     results = results_of(folder)
@@ -429,6 +431,7 @@ def test_a_result_tells_which_weights_it_loaded(hosted):
     assert results["standard-none"].teacher is None
 
 
+@pytest.mark.long
 def test_other_weights_do_not_mix_with_results_of_the_first(bench, hosted, tmp_path):
     folder, given = hosted
     make_weights("deit", "tiny_in1k", tmp_path / "weights", seed=1)
@@ -436,6 +439,7 @@ def test_other_weights_do_not_mix_with_results_of_the_first(bench, hosted, tmp_p
     assert code == 2 and "is not the file that made" in err and str(folder / "results") in err
 
 
+@pytest.mark.long
 def test_other_images_do_not_mix_with_results_of_the_first(bench, hosted, images, tmp_path):
     folder, given = hosted
     shutil.copytree(images, tmp_path / "data")
@@ -445,6 +449,7 @@ def test_other_images_do_not_mix_with_results_of_the_first(bench, hosted, images
     assert code == 2 and "are not those that made" in err and str(folder / "results") in err
 
 
+@pytest.mark.long
 def test_wrong_weights_are_said_before_the_first_step(bench, hosted, tmp_path):
     _, given = hosted
     (tmp_path / "weights").mkdir()
@@ -456,6 +461,7 @@ def test_wrong_weights_are_said_before_the_first_step(bench, hosted, tmp_path):
     assert not list((tmp_path / "results").rglob("*.json"))
 
 
+@pytest.mark.long
 def test_missing_weights_offline_are_explained(bench, hosted, tmp_path, monkeypatch):
     from huggingface_hub import constants
 
@@ -468,6 +474,7 @@ def test_missing_weights_offline_are_explained(bench, hosted, tmp_path, monkeypa
     assert code == 1 and "bench fetch --family deit --sizes tiny_in1k" in " ".join(out.split())
 
 
+@pytest.mark.long
 def test_fetch_lists_what_is_there(bench, hosted):
     folder, _ = hosted
     code, out, _ = bench("fetch", "--family", "deit", "--sizes", "tiny_in1k", "--weights", folder / "weights")

@@ -30,6 +30,7 @@ def test_the_default_comes_first():
         backends.load("backend")
 
 
+@pytest.mark.long
 def test_a_new_backend_is_one_file(folder, bench, tiny, tmp_path):
     """A copy of a shipped one under another name trains, is looked after and recorded by that name."""
     shutil.copy(Path(backends.__file__).parent / "local.py", folder / "workstation.py")

@@ -403,6 +403,7 @@ def test_status_here(bench, tiny, folders, tmp_path, monkeypatch, unreported):
     assert code == 2 and "tiny.yaml" in err and "Traceback" not in err
 
 
+@pytest.mark.long
 def test_cancel_and_resume_here(bench, tmp_path, unreported):
     """A command in the background ends by `bench cancel`; the same one goes on from its checkpoint."""
     content = tiny_protocol(checkpoint_seconds=0.2)

@@ -110,6 +110,7 @@ def test_another_test_set_is_measured_and_nothing_trained(again, bench):
     assert "8 to train" in bench(*words("run", again, "--dry-run"))[1]
 
 
+@pytest.mark.long
 def test_an_ensemble_on_other_sets_is_made_again(again, bench):
     """Also where the work folder has the old one under the same name."""
     content = tiny_protocol(seeds=[0])
@@ -174,6 +175,7 @@ def test_studies_of_evaluations_train_nothing_of_their_own(site):
     assert compared.top1 == found["matched-none"].metrics.top1
 
 
+@pytest.mark.long
 def test_features_are_those_of_the_kept_weights(again, bench):
     """Of the student, guided by its teacher where it copies, and of the teacher: by hand from their weights."""
     before = results_of(again)
@@ -212,6 +214,7 @@ def test_features_are_those_of_the_kept_weights(again, bench):
     assert code == 0 and "0 to train on" in out
 
 
+@pytest.mark.long
 def test_only_weights_that_are_read_are_needed(again, bench):
     """A teacher's features, and the maps of a student as it starts, need nothing of the student's."""
     kept = results_of(again)["teacher"].key
@@ -293,6 +296,7 @@ def test_an_evaluation_beside_a_teacher_is_its_own_cells_alone(tmp_path, bench):
     assert compared() == first
 
 
+@pytest.mark.long
 def test_single_runs(again, bench):
     without(again, "noise")
     code, out, err = bench(*words("evaluate", again, "dinov2_reg/base/matched-none-s0", asked=False, cluster="local"))

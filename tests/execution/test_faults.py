@@ -527,6 +527,7 @@ def killed_at(at, words):
     return main(words)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at", AT)
 def test_kill_9_before_a_file_is_in_its_place(at, site, again, tmp_path):
     """What was half written is no file of anybody's, and is removed."""

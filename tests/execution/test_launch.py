@@ -162,6 +162,7 @@ def test_another_launchers_death_is_no_failure_of_ours(slow, few, tmp_path):
     assert len(numbers(tmp_path)) == 5 and "failed" not in out
 
 
+@pytest.mark.long
 def test_results_that_cannot_be_written_lose_nothing(tiny, tmp_path):
     """The results folder goes away between the check and the first result: the runs fail visibly, their numbers are kept."""
     study = tmp_path / "alone.yaml"

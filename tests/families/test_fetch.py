@@ -369,6 +369,7 @@ def test_nobody_is_followed_from_https_to_http(server, encrypted, also_encrypted
     assert fetch(official(server), "ours-base", tmp_path).read_bytes() == CONTENT  # from http there is nothing to lose
 
 
+@pytest.mark.long
 def test_the_hub_sends_nobody_from_https_to_http(server, encrypted, tmp_path):
     asker = Asker(tmp_path / "hf", encrypted.address)
     words = f"hub:{REPO}: sends on from https to {server.address}/blob, which is not encrypted"
@@ -511,6 +512,7 @@ def test_the_hubs_file_is_fetched_once_with_its_revision(hub, ask, storage, tmp_
     assert find_weights(tmp_path, "clip", "base") == path
 
 
+@pytest.mark.long
 def test_a_killed_process_is_gone_on_from_by_another(hub, ask, storage, tmp_path):
     storage.cut, storage.stalled = 2_500_000, threading.Event()
     killed = Asker(tmp_path / "hf", hub.address)

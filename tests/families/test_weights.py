@@ -309,6 +309,7 @@ def headed():
     return published(TINY_HEADED).state_dict()
 
 
+@pytest.mark.long
 def test_a_wrong_hosted_file_is_refused(headed, tmp_path):
     path = tmp_path / "wrong.pth"
     for words, spoil in damage(path, dict(headed), lambda content: content):

@@ -551,6 +551,7 @@ def own_protocol(tmp_path):
     return path
 
 
+@pytest.mark.long
 def test_a_study_of_ones_own(tmp_path, bench, folders):
     """Each kind of arm, from a file of the user's; the results name what made them, and the report shows each arm."""
     study = tmp_path / "mine.yaml"

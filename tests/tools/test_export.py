@@ -192,6 +192,7 @@ def command_on(hub, *words, impatient=False, **more):
     return python("-c", code, *words, env={"HF_ENDPOINT": address, "HF_TOKEN": "hf_x", **more})
 
 
+@pytest.mark.long
 def test_an_exported_model_is_uploaded_and_loads_from_the_hub(kept, tmp_path):
     run, _, folder, words = kept("deit", "standard-distill")
     hub = Hub()
@@ -228,6 +229,7 @@ def test_the_card_is_read_as_the_hub_reads_it(kept, bench, tmp_path):
     assert not {"url", "hf_hub_id", "paper_ids", "license"} & {k for k, v in config["pretrained_cfg"].items() if v}
 
 
+@pytest.mark.long
 def test_a_hub_that_refuses_or_is_away(kept, bench, tmp_path):
     words = kept("deit", "standard-distill")[3]
     hub = Hub()

@@ -15,6 +15,7 @@ from families.core.adapter import Adapter
 from ..conftest import perturbed, tiny_protocol
 
 
+@pytest.mark.long
 def test_speed_and_the_estimate_by_it(bench, tiny, tmp_path):
     work, results = ("--work", tmp_path / "work"), ("--results", tmp_path / "results")
     request = ("run", "--family", "deit3", "--sizes", "base", "--protocol", tiny, "--seeds", "0", "--dry-run", *work, *results)

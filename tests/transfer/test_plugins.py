@@ -62,6 +62,7 @@ def test_declarations_are_read_without_importing():
     assert [each for each in plugins.names("transfer/sources") if Transfer(source=each).needs_whole_batch] == ["other-image"]
 
 
+@pytest.mark.long
 def test_a_new_loss_and_a_new_source_are_one_file_each(tmp_path, tiny):
     for folder in ("families", "benchmark"):
         shutil.copytree(ROOT / folder, tmp_path / "copy" / folder, ignore=shutil.ignore_patterns("__pycache__"))
