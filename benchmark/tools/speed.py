@@ -185,9 +185,9 @@ def _summary(seconds: Sequence[float], plain: Sequence[float], batch: int) -> di
 
 def _quartiles(values: Sequence[float]) -> list[float]:
     if len(values) < 2:
-        return [round(values[0], 6)] * 2
+        return [round(values[0], 7)] * 2
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return [round(low, 6), round(high, 6)]
+    return [round(low, 7), round(high, 7)]
 
 
 def _in_own_process(setting: Setting, kind: str) -> float | None:
