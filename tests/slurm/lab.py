@@ -157,7 +157,7 @@ def daemons_held_back() -> Iterator[None]:
 def free_ports(count: int) -> int:
     """The first of `count` free ports in a row, at random, so that labs started at once do not meet."""
     for _ in range(100):
-        base = random.randrange(10_000, 32_000)  # below the range from which the kernel gives out ports
+        base = random.randrange(10_000, 20_000 - count)  # from 20,000 on the processes of a job meet, of any lab here
         if all(_is_free(port) for port in range(base, base + count)):
             return base
     raise RuntimeError(f"no {count} free ports in a row")
