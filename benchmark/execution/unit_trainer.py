@@ -297,7 +297,7 @@ def _deliver_evaluation(task: WorkerTask, item: Item, found: dict[str, dict[str,
 
 def _dated(task: WorkerTask, run: Run, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Scores by evaluation, with date and digests of code and images."""
-    checked, made = task.setup.checked(run), {"date": utc_now(), "code": code_version()["code"]}
+    checked, made = task.setup.checked(run), {"date": utc_now("milliseconds"), "code": code_version()["code"]}
     return {name: score | made | {"data": checked.digests.get(name, checked.digest)} for name, score in found.items()}
 
 

@@ -21,9 +21,9 @@ PACKAGE = "attention-transfer-bench"
 CODE, ENDINGS, FROZEN = ("benchmark", "families"), (".py", ".yaml"), "frozen.json"
 
 
-def utc_now() -> str:
-    """The time as in records."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def utc_now(timespec: str = "seconds") -> str:
+    """The time as in records, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec=timespec)
 
 
 def provenance(started: str, finished: str, data: str | None = None, by: str | None = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
@@ -254,6 +255,7 @@ def test_cells_that_share_a_run_share_its_evaluations(tmp_path, bench):
     assert code == 0 and "0 to train on" in out, err
     scores = [json.loads(path.read_text())["evaluations"]["noise"] for path in tmp_path.glob("results/*/*/*/*.json")]
     assert len(scores) == 2 and scores[0] == scores[1] and scores[0]["on"]["noise_std"] == 0.5
+    assert re.search(r"\.\d{3}\+00:00$", scores[0]["date"])  # of two within a second, the newer one is known
 
 
 def test_a_run_without_transfer_is_reused_from_other_cells(tmp_path, bench):
