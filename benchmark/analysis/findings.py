@@ -61,10 +61,7 @@ def findings(
     tables = Tables(own, boards, students_table(own, name, protocol.measure) if table is None else table)
     runs, usual = Runs(name, defined or Definitions(protocol)), load_study("main")[1].arms
     asked = [_Asked(study, tables, runs, usual) for study in studies.items() if study[1].claims]
-    counts = dict[Place, int]()
-    for each in asked:
-        added = each.places() - counts.keys()
-        counts |= dict.fromkeys(added, len(added))
+    counts = _Counts(asked)
     measured = [each.measured(counts) for each in asked]
     estimates = _estimates(name, [one for claims in measured for claim in claims for test in claim for one in test], tables)
     found = [each.finding(claims, estimates) for each, claims in zip(asked, measured, strict=True)]
@@ -74,6 +71,20 @@ def findings(
 def _first_row(finding: Finding) -> float:
     rows = [row for judged in finding.judged for row in judged.claim.rows]
     return min(rows, default=float("inf"))
+
+
+class _Counts:
+    """The number of comparisons m by place. A place belongs to the first study whose claims speak
+    of it. The places of a study are listed when one of them, or of a later study, is asked for."""
+
+    def __init__(self, asked: Iterable[_Asked]) -> None:
+        self._left, self._known = iter(asked), dict[Place, int]()
+
+    def __getitem__(self, place: Place) -> int:
+        while place not in self._known:
+            added = next(self._left).places() - self._known.keys()
+            self._known |= dict.fromkeys(added, len(added))
+        return self._known[place]
 
 
 class _Asked:
@@ -95,7 +106,7 @@ class _Asked:
                 found |= {self._place(on, teacher, each) for on, each in every if not self._on_board(on, each)}
         return found
 
-    def measured(self, counts: Mapping[Place, int]) -> list[list[list[Measured]]]:
+    def measured(self, counts: _Counts) -> list[list[list[Measured]]]:
         """By claim and test the differences that have results; teachers that share all runs are
         one. `counts` is m by place. Estimates are pending where no leaderboard judges the
         difference."""
@@ -145,7 +156,7 @@ class _Asked:
     def _place(self, on: str, teacher: Teacher, text: str) -> Place:
         return on, self.study.choose, self.runs.weighted(teacher, signed_terms(text))
 
-    def _measured(self, test: Test, counts: Mapping[Place, int]) -> list[Measured]:
+    def _measured(self, test: Test, counts: _Counts) -> list[Measured]:
         found: dict[Any, Measured] = {}
         for on, teacher, text, premise in self._differences(test, self.teachers):
             below = None if premise is None else self._one("score", teacher, premise, None, counts)
@@ -160,14 +171,14 @@ class _Asked:
             found[text, on, *compared] = one
         return list(found.values())
 
-    def _one(self, on: str, teacher: Teacher, text: str, test: Test | None, counts: Mapping[Place, int]) -> Measured | None:
+    def _one(self, on: str, teacher: Teacher, text: str, test: Test | None, counts: _Counts) -> Measured | None:
         """A teacher's difference, pending unless a leaderboard judges it; None without results."""
         arms = self._chosen(signed_terms(text), teacher)
         known = [self.tables.cells[on].get((*teacher, arm)) for arm in arms]
         if not arms or None in known:
             return None
         judged = self.tables.gaps.get((*teacher, next(iter(arms)))) if on == "score" and kind_of(arms) == GAP else None
-        found, m = judged or (PENDING, counts.get(self._place(on, teacher, text), 0))
+        found, m = judged or (PENDING, 0 if self._on_board(on, text) else counts[self._place(on, teacher, text)])
         n = min(int(cell["n"]) for cell in known if cell is not None)
         expect, per = (test.expect, test.per) if test else (None, "teacher")
         return Measured(text, (teacher,), on, tuple(arms.items()), n, expect, per, m, None, found)
