@@ -141,11 +141,12 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         pytest.param("beit", README_EXAMPLE, id="the README's"),
-        pytest.param("dinov3", DINOV3, id="DINOv3", marks=pytest.mark.long),
+        pytest.param("dinov3", DINOV3, id="DINOv3"),
     ],
 )
 def test_a_new_family_is_one_file(name, text, tmp_path, tiny):

@@ -198,6 +198,7 @@ def test_a_wrong_study_file(bench, tmp_path):
 SHARED = ("index.html", "leaderboard.md", *(f"{name}{end}" for name in ("provenance", "published") for end in (".csv", ".tex")))
 
 
+@pytest.mark.long
 def test_reports_of_a_run(bench, tiny, tmp_path):
     """Terminal, Markdown, CSV, figure and JSON tell the same gap."""
     words = ("--family", "deit3,mae", "--sizes", "base", "--protocol", tiny, "--cluster", "debug", "--seeds", "0,1")
@@ -269,6 +270,7 @@ def test_the_readmes_block_is_renewed(bench, tiny, tmp_path):
     assert code == 2 and "no block between" in err and readme.read_text() == "no block"
 
 
+@pytest.mark.long
 def test_the_page_of_claims_is_written_and_checked(bench, tmp_path):
     cells = {("deit", "base", arm): [v, v + 1.0] for arm, v in (("standard-none", 50), ("standard-copy", 70))}
     made.write(tmp_path / "results", made.results(cells))

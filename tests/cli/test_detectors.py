@@ -124,6 +124,7 @@ def test_a_task_whose_folder_is_not_there(tmp_path, bench):
     assert code == 2 and "no folder shapes in it or beside it" in err and err.count("\n") == 1
 
 
+@pytest.mark.long
 def test_inspect_shows_what_a_detector_finds(shapes, bench, tmp_path):
     """True objects are those of the file; detections those that were scored; the picture is in place."""
     out = tmp_path / "seen.png"

@@ -266,6 +266,7 @@ def test_two_nodes_by_torchrun_and_parts_of_a_batch(images, alone, tmp_path):
     agree(tmp_path, alone)
 
 
+@pytest.mark.long
 def test_shifted_sets_are_scored_over_their_own_classes(images, alone):
     """By hand: PIL's pictures resized and cropped, the kept weights, the highest of the four classes' outputs; all classes for
     the set that has them all, whose folders are numbers."""

@@ -429,6 +429,7 @@ def equal_state(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.long
 def test_no_flipped_bit_of_a_torch_file_passes(tmp_path):
     """torch checks no checksum: it reads a flipped weight as it stands."""
     good = {"weight": torch.rand(6, 5)}

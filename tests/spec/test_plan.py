@@ -396,10 +396,14 @@ def test_what_a_protocol_offers():
     assert list(plans[0].items) == list(plans[1].items) and len(plans[0].items) > 12
 
 
+OTHER_STUDIES = pytest.param([name for name in shipped("studies") if name != "main"], id="others", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("studies", [pytest.param(["main"], id="main"), OTHER_STUDIES])
 @pytest.mark.parametrize("name", shipped("protocols"))
-def test_shipped_protocols_fit_every_teacher(name):
+def test_shipped_protocols_fit_every_teacher(name, studies):
     protocol = load_protocol(name)[1]
-    for study in shipped("studies"):
+    for study in studies:
         content = load_study(study)[1]
         pool = "all" if study in ("main", "components") else "papers"
         teachers = teachers_of(pool, None, content.teachers)
