@@ -298,6 +298,7 @@ def test_shifted_sets_are_scored_over_their_own_classes(images, alone):
     assert len(rest) == 64 and not set(rest.tolist()) & set(held_out.tolist())
 
 
+@pytest.mark.long
 def test_what_a_run_leaves_on_its_way(alone):
     """A line of JSON for each point, TensorBoard's events, and in the result a digest of the images."""
     for run in (alone / "work" / "runs").iterdir():

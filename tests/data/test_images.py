@@ -591,6 +591,7 @@ def stays_a_stream(root, described, processes):
     assert same(batches[1::2], list(load(root, described, rank=1, ranks=2).evaluate("test", 5)))
 
 
+@pytest.mark.long
 def test_webdataset_shards(folder, tmp_path):
     pytest.importorskip("webdataset")
     described = streamed("wds/", "train-{0..2}.tar", "val-{0..1}.tar")

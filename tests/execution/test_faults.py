@@ -163,6 +163,7 @@ def test_weights_of_another_run_are_known_by_their_digest(half, again, tmp_path)
         load_state(torch.nn.Linear(2, 2), tmp_path / "other.pt")
 
 
+@pytest.mark.long
 def test_a_flipped_bit_of_a_checkpoint_changes_no_number(tmp_path, capsys):
     item = item_of(plan_of("deit", ["standard-none"]), "standard-none")
     whole = fit(item, tmp_path / "whole")

@@ -48,7 +48,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] if i > 3 else []) for i, name in enumerate(READ)])
 def test_the_contract_holds_without_a_file(name):
     spec = families.spec(f"{TIMM}{name}")
     assert {component.name for component in spec.native} == READ[name]

@@ -129,7 +129,7 @@ def test_the_loader_is_measured_on_real_images(tmp_path):
         (["--family", "deit", "--precision", "float16"], "did you mean 'bfloat16'"),
         (["--family", "deit", "--formulation", "map"], "did you mean 'maps'"),
         (["--family", "deit", "--protocol", "mini", "--batch", "4"], "--batch goes without --protocol"),
-        (["--family", "deit", "--batch", "1000000"], "a step of plain cannot be taken here"),
+        pytest.param(["--family", "deit", "--batch", "1000000"], "a step of plain cannot be taken here", marks=pytest.mark.long),
         (["--family", "deit", "--batch", "100000000"], "--batch 100000000: at most 1048576"),
         (["--family", "deit", "--device", "cuba"], "--device 'cuba'"),
         (["--family", "deit", "--images", "nowhere"], "--images nowhere"),

@@ -239,7 +239,7 @@ def test_accumulated_gradients_equal_those_of_the_batch(method):
     close(found[0][1], found[1][1], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("held", [True, pytest.param(False, marks=pytest.mark.long)])
 @pytest.mark.parametrize("method", ["none", "copy", "distill"])
 def test_a_compiled_student_learns_the_same(method, held, monkeypatch):
     """Through torch.compile's tracing (its code generation is torch's own to test): one graph, traced once."""

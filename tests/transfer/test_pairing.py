@@ -64,7 +64,7 @@ def gradients(model):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("held", [True, pytest.param(False, marks=pytest.mark.long)])
 @pytest.mark.parametrize("pairing", PAIRINGS)
 @pytest.mark.parametrize(
     ("family", "geometry"),
