@@ -38,7 +38,7 @@ def readme_block(report: Report, folder: str) -> str:
     highest = [found for found in report.figures if found[0].study == "main"][:2]
     sections = [_readme_section(board, drawn, folder) for board, drawn in highest]
     book, page = linked(f"{folder}/{BOOK}"), linked(f"{folder}/{PAGE}")
-    return "\n".join([*sections, LEGEND, f"All tables and figures: {book}. Every seed, with filters: {page}.", ""])
+    return "\n".join([*sections, LEGEND, f"All tables and figures: {book}. Every seed: {page}.", ""])
 
 
 def _readme_section(board: Leaderboard, drawn: Sequence[Figure], folder: str) -> str:
