@@ -22,7 +22,7 @@ CODE, ENDINGS, FROZEN = ("benchmark", "families"), (".py", ".yaml"), "frozen.jso
 
 
 def utc_now(timespec: str = "seconds") -> str:
-    """The time as in records, ISO 8601."""
+    """The time as in records, ISO 8601; `timespec` as of datetime.isoformat."""
     return datetime.now(UTC).isoformat(timespec=timespec)
 
 
