@@ -50,7 +50,7 @@ class Forked:
         with contextlib.chdir(ROOT):
             CONTEXT.set_forkserver_preload(["tests.conftest", "benchmark.execution.worker", "benchmark.reporting.render"])
             forkserver.ensure_running()
-        given = (self.output, str(cwd), os.environ | (env or {}), function, args)
+        given = (self.output, str(cwd), os.environ | (env or {}), multiprocessing.get_start_method(), function, args)
         self.process = CONTEXT.Process(target=_in_fork, args=given)
         self.process.start()
         self.pid = self.process.pid
@@ -84,7 +84,8 @@ class Forked:
 CONTEXT = multiprocessing.get_context("forkserver")
 
 
-def _in_fork(output, cwd, environment, function, args):
+def _in_fork(output, cwd, environment, start_method, function, args):
+    multiprocessing.set_start_method(start_method, force=True)  # else its image loaders would import torch again, each of them
     os.setsid()
     os.chdir(cwd)
     os.environ.clear()
