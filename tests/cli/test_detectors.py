@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from contextlib import suppress
@@ -216,6 +217,10 @@ def test_killed_and_resumed_is_uninterrupted(tmp_path):
     for folder in (whole, killed):
         folder.mkdir()
         protocol_file(folder, steps=LONG, batch=4, checkpoint_seconds=0)
+        (folder / "few.yaml").write_text(yaml.safe_dump(STUDY | {"arms": ["standard-copy"]}))
+    assert main([str(word) for word in words(whole)]) == 0  # the backbone
+    shutil.copytree(whole / "work" / "runs", killed / "work" / "runs")
+    for folder in (whole, killed):
         (folder / "few.yaml").write_text(yaml.safe_dump(STUDY | {"arms": ["standard-copy+task=*"]}))
     together = ["--cluster", "local", "--jobs", "1", "--processes", "2"]
     assert main([str(word) for word in words(whole, *together)]) == 0

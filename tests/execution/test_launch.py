@@ -16,12 +16,15 @@ from benchmark.storage.results import read_results
 from ..conftest import command, tiny_protocol
 
 
+TEACHER, STUDENT = 300, 240  # steps of runs that are killed
+
+
 @pytest.fixture
 def slow(tmp_path):
     """A protocol whose runs last some seconds each, so that they can be killed in the middle."""
     content = tiny_protocol()
-    content["teacher"]["recipe"]["steps"] = 500
-    content["recipe"]["steps"] = 400
+    content["teacher"]["recipe"]["steps"] = TEACHER
+    content["recipe"]["steps"] = STUDENT
     content["checkpoint_seconds"] = 0.3
     path = tmp_path / "slow.yaml"
     path.write_text(yaml.safe_dump(content))
@@ -105,18 +108,18 @@ def test_kill_9_at_three_moments(slow, few, tmp_path):
 
     words = request(slow, broken, few, jobs=2)
     process = command(*words)
-    wait_for(broken, midway(500), process)
+    wait_for(broken, midway(TEACHER), process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
 
     process = command(*words)  # at once: the first one's workers may still be there
-    catch(broken, 400, process)
+    catch(broken, STUDENT, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     finished = numbers(broken)
 
     process = command(*words)
-    os.kill(catch(broken, 400, process), signal.SIGKILL)
+    os.kill(catch(broken, STUDENT, process), signal.SIGKILL)
     out = process.communicate(timeout=300)[0]
     assert process.returncode == 1
     assert "its worker died (killed, or out of memory)" in out
@@ -154,7 +157,7 @@ def test_another_launchers_death_is_no_failure_of_ours(slow, few, tmp_path):
     first = command(*words)
     wait_for(tmp_path, lambda progress, folder: True, first)
     second = command(*words)
-    catch(tmp_path, 500, first)
+    catch(tmp_path, TEACHER, first)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     out = second.communicate(timeout=300)[0]
