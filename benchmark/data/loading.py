@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,7 +16,9 @@ from families.spec import UserError
 
 def loader(dataset: Any, workers: int, seed: int = 0, **options: Any) -> DataLoader[Any]:
     """A DataLoader with its own generator: by default it would draw a seed from the training's
-    global one."""
+    global one. Where Python starts processes by a fork server, as it does by default from 3.14 on,
+    the server imports torch once for all of them."""
+    multiprocessing.set_forkserver_preload(["benchmark.data.images"])
     return DataLoader(dataset, num_workers=workers, generator=torch.Generator().manual_seed(seed), **options)
 
 
