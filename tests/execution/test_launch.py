@@ -15,7 +15,6 @@ from benchmark.storage.results import read_results
 
 from ..conftest import command, tiny_protocol
 
-
 TEACHER, STUDENT = 300, 240  # steps of runs that are killed
 
 
