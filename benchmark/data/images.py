@@ -18,7 +18,7 @@ stream and keeps its part of each batch: exact, not fast.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.utils.data import Dataset as Indexed
 from torch.utils.data import default_collate
 
-from benchmark.data import DataLocation, part_of
+from benchmark.data import DataLocation, batched_views, part_of
 from benchmark.data.augmentation import Transform, evaluation_transform, image_seed, mix, mixup_of, seeded, training_transform
 from benchmark.data.image_checks import check
 from benchmark.data.image_files import ensure_equal, splits_of, where_of
@@ -65,6 +65,7 @@ class Photographs:
         sources = open_sources(settings, place)
         self.absent = {name: f"shifted set {name} cannot be used" for name in place.absent} | sources.absent
         self.parts = {name: (source, torch.arange(len(source))) for name, source in sources.found.items()}
+        self.on_device: Tensor | None = None  # the training images, if views are made there
         keeps = not place.workers  # loader processes would each keep their own, and end with it
         self.clean_views = {id(source): CleanViews(source, self.clean, img_size, keeps) for source in sources.found.values()}
         if settings.held_out:
@@ -90,9 +91,10 @@ class Photographs:
         if recipe.batch_size > self.settings.training_images:
             raise UserError(f"recipe.batch_size {recipe.batch_size}: there are {self.settings.training_images} training images")
         mixup, mine = mixup_of(recipe, self.num_classes), part_of(self.place, recipe.batch_size)
-        draw = self._train_streamed if self.settings.streamed else self._train_by_index
-        batches = draw(stream, recipe, start, mine)
-        there = moved(batches, self.place.device)
+        if self.settings.streamed:
+            there = moved(self._train_streamed(stream, recipe, start, mine), self.place.device)
+        else:
+            there = self._train_by_index(stream, recipe, start, mine)
         return (mix(mixup, batch, stream, "mixup", step) for step, batch in enumerate(there, start))
 
     def sets(self) -> tuple[str, ...]:
@@ -111,17 +113,22 @@ class Photographs:
         while iterating for an unreadable image or a stream of another length."""
         if name in self.absent:
             raise UserError(self.absent[name])
-        return moved(self._evaluated(name, batch_size), self.place.device)
+        return self._evaluated(name, batch_size)
 
     def _evaluated(self, name: str, batch_size: int) -> Iterator[Batch]:
         rank, ranks = self.place.rank, self.place.ranks
         if name not in self.parts:
             split = splits_of(self.settings)[name]
             batches = StreamedBatches(self.settings, self.place, split, self.clean, batch_size)
-            return drawn(self.loader(batches, min(self.place.workers, 1), batch_size=None))
+            return self._moved(self.loader(batches, min(self.place.workers, 1), batch_size=None))
         source, images = self.parts[name]
         mine = [[(0, index) for index in batch.tolist()] for batch in images.split(batch_size)[rank::ranks]]
-        return drawn(self.loader(self.clean_views[id(source)], self.place.workers, batch_sampler=mine, collate_fn=_collated))
+        return self._moved(
+            self.loader(self.clean_views[id(source)], self.place.workers, batch_sampler=mine, collate_fn=_collated)
+        )
+
+    def _moved(self, batches: Iterable[Any]) -> Iterator[Batch]:
+        return moved(drawn(batches), self.place.device)
 
     def _transform(self, augment: Augment | None) -> Transform:
         return self.clean if augment is None else training_transform(augment, self.settings, self.img_size, self.normalisation)
@@ -129,9 +136,17 @@ class Photographs:
     def _train_by_index(self, stream: str, recipe: Recipe, start: int, mine: Sequence[int]) -> Iterator[Batch]:
         source, images = self.parts["train"]
         order = shuffled(stream, images, recipe.batch_size, mine, start)
+        loaded = partial(self.loader, workers=self.place.workers, batch_sampler=order)
         if recipe.augment is None:
-            return drawn(self.loader(self.clean_views[id(source)], self.place.workers, batch_sampler=order, collate_fn=_collated))
-        return drawn(self.loader(Views(source, self._transform(recipe.augment), stream), self.place.workers, batch_sampler=order))
+            return self._moved(loaded(self.clean_views[id(source)], collate_fn=_collated))
+        transform = self._transform(recipe.augment)
+        if not batched_views.serves(transform, source, self.place.device):
+            return self._moved(loaded(Views(source, transform, stream)))
+        if self.on_device is None:
+            self.on_device = batched_views.on_device(source, self.place.device)
+        views = batched_views.BatchedViews(self.on_device, transform)
+        there = self._moved(loaded(batched_views.Draws(source, transform, stream)))
+        return ((views(values), labels) for values, labels in there)
 
     def _train_streamed(self, stream: str, recipe: Recipe, start: int, mine: Sequence[int]) -> Iterator[Batch]:
         size, transform = recipe.batch_size, self._transform(recipe.augment)

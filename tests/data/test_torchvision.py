@@ -17,6 +17,7 @@ from PIL import Image
 from benchmark.cli import main
 from benchmark.cli.support.common import fetch_images_with_bar, make_console
 from benchmark.data import DataLocation, images
+from benchmark.data.batched_views import serves
 from benchmark.data.torchvision_files import fetch
 from benchmark.spec.data_sets import Images
 from benchmark.spec.protocol import load_protocol
@@ -170,6 +171,42 @@ def test_views_that_are_kept_are_those_of_folders(name, online, tmp_path, monkey
             next(data.evaluate("test", 5))
     monkeypatch.setattr(images, "KEPT_BYTES", 10)
     assert same(seen({}, root=tmp_path / "data")[1][1], folders)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(("name", "augment"), [
+    ("FashionMNIST", {"scale": (0.6, 1.0)}),
+    ("CIFAR10", {"color_jitter": 0.4, "mixup": 0.8}),
+    ("STL10", {"color_jitter": 0.9, "hflip": 0.0}),
+])  # fmt: skip
+def test_batched_views_are_pillows(name, augment, interpolation, online, tmp_path, monkeypatch):
+    """Crop, flip and jitter of whole batches, as a GPU makes them, are those of single images; a training goes on anywhere."""
+    described = Images.model_validate(block(online, name, interpolation=interpolation))
+    recipe = Recipe(steps=9, batch_size=4, lr=1e-3, warmup=0, weight_decay=0.05, augment=Augment.model_validate(augment))
+    fetch(described, DataLocation(tmp_path), lambda *_: None)
+
+    def found(start, workers=0):
+        batches = images.load(described, DataLocation(tmp_path, None, workers), 120, HALF).train("s", recipe, start)
+        return list(islice(batches, 9 - start))
+
+    single = found(0)
+    monkeypatch.setattr("benchmark.data.batched_views.serves", lambda transform, source, device: device == "cpu")
+    for batches in (found(0), found(0, workers=2), [*single[:5], *found(5)]):
+        for one, other in zip(single, batches, strict=True):
+            torch.testing.assert_close(other[0], one[0], atol=1e-6, rtol=0)
+            assert torch.equal(one[1], other[1])
+
+
+def test_which_views_a_gpu_makes_in_batches(online, tmp_path):
+    def served(device="cuda:0", size=32, name="CIFAR10", **augment):
+        described = Images.model_validate(block(online, name))
+        fetch(described, DataLocation(tmp_path), lambda *_: None)
+        data = images.load(described, DataLocation(tmp_path), size, HALF)
+        return serves(data._transform(Augment.model_validate(augment)), data.parts["train"][0], device)
+
+    assert served() and served(size=224, color_jitter=0.4, mixup=0.8, hflip=0.0)
+    assert not served("cpu") and not served(size=31) and not served(name="OxfordIIITPet")
+    assert not served(auto_augment="rand-m9-mstd0.5-inc1") and not served(erase=0.25)
 
 
 def test_what_the_table_knows_of_the_real_sets():

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import families
 from benchmark.data import DataLocation
 from benchmark.data.images import load
+from benchmark.data.torchvision_files import fetch
 from benchmark.spec.data_sets import Images
 from benchmark.spec.recipe import Normalisation, Recipe
 from benchmark.spec.run import Transfer
@@ -26,7 +27,9 @@ from benchmark.transfer.teacher_reader import TeacherReader
 from families.core.attention import Route
 
 from ..conftest import WEIGHTS
+from ..data.test_torchvision import block
 from ..jpegs import make_folder
+from ..standins import Hosted
 from ..training.test_train import fit, item_of, plan_of, train_all, training_of
 
 DEVICE = os.environ.get("BENCH_TEST_DEVICE", "cuda")
@@ -137,6 +140,30 @@ def test_batches_are_those_of_the_cpu(tmp_path):
                 torch.cuda._sleep(10**8)  # copies must not be used before they are there
             found.append([*(tuple(next(batches)) for _ in range(4)), *data.evaluate("val", 3)])
             assert {each.device.type for batch in found[-1] for each in batch} == {torch.device(device).type}
+    for other in found[1:]:
+        for pairs in zip(found[0], other, strict=True):
+            for mine, its in zip(*pairs, strict=True):
+                torch.testing.assert_close(its.cpu(), mine, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["FashionMNIST", "CIFAR10"])
+def test_views_of_decoded_images_are_those_of_the_cpu(name, tmp_path, monkeypatch):
+    """The GPU holds the images and makes a batch's views at once."""
+    (tmp_path / "server").mkdir()
+    host = Hosted(tmp_path / "server")
+    host.patch(monkeypatch)
+    settings = Images(**block(host, name))
+    fetch(settings, DataLocation(tmp_path), lambda *_: None)
+    host.server.shutdown()
+    augment = {"scale": (0.5, 1.0), "color_jitter": 0.4, "mixup": 0.8}
+    recipe = Recipe(steps=5, batch_size=4, lr=1e-3, warmup=0, weight_decay=0.05, augment=augment)
+    found = []
+    for device in ("cpu", DEVICE):
+        for workers in (0, 2):
+            data = load(settings, DataLocation(tmp_path, None, workers, device=device), 112, UNIT)
+            batches = data.train("stream", recipe, 1)
+            found.append([next(batches) for _ in range(4)])
+            assert (data.on_device is not None) == device.startswith("cuda")
     for other in found[1:]:
         for pairs in zip(found[0], other, strict=True):
             for mine, its in zip(*pairs, strict=True):
