@@ -1,11 +1,11 @@
-"""A student's attention and its cross-entropy to the teacher's map from flash attention kernels: no
-map, nor a part of one, is stored in either pass."""
+"""A student's attention and its cross-entropy to the teacher's map from attention kernels that store
+no map: flash attention, or memory-efficient attention where the student has an additive bias."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
@@ -13,19 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmark.transfer.map_parts import parts_of, products_of
 from families.core.attention import Route
 
 PADDING = 8  # columns that the backward pass adds to each head; kernels want multiples of 8
+BIAS_ALIGNMENT = 16  # elements of a row of the bias in memory, as PyTorch aligns it
 DTYPES = {"cuda": (torch.bfloat16,), "cpu": (torch.bfloat16, torch.float32, torch.float64)}
+BIASED = ["cuda"]  # devices whose kernel gives a bias's gradient
 
 
 def serves(student: Route, v: Tensor, teacher: Route) -> bool:
-    """Whether a kernel takes these inputs: no additive bias of the student, one precision for all,
-    and a device that has it."""
+    """Whether a kernel takes these inputs: one precision for all, a device that has it, and an
+    additive bias of the student only where all images share it."""
     device = v.device.type
     fits = device == "cpu" or (v.shape[-1] % PADDING == 0 and v.shape[-1] + PADDING <= 256)
     alike = teacher.q.dtype == v.dtype and v.dtype in DTYPES.get(device, ())
-    return student.bias is None and fits and alike and _is_usable(device)
+    bias = student.bias
+    shared = bias is None or (device in BIASED and (bias.dim() < 4 or bias.shape[0] == 1))
+    return shared and fits and alike and _is_usable(device, bias is not None)
 
 
 def attend_and_compare(student: Route, v: Tensor, teacher: Route) -> tuple[Tensor, Tensor]:
@@ -33,17 +38,32 @@ def attend_and_compare(student: Route, v: Tensor, teacher: Route) -> tuple[Tenso
     teacher's map, a scalar.
 
     A row's cross-entropy is logsumexp_j(s_ij) - sum_j P_ij s_ij, with the teacher's map P, whose
-    rows sum to 1. The student's logits are s = scale q k^T, so the sum is scale q_i . (P k)_i: the
-    teacher attends to the student's keys.
+    rows sum to 1. The student's logits are s = scale q k^T + bias, so the sum is scale q_i . (P k)_i,
+    where the teacher attends to the student's keys, plus sum_j P_ij bias_ij. All images share the
+    bias, so that the mean over them needs only their mean map.
     """
-    q, k = student.q.to(v.dtype), student.k.to(v.dtype)
-    out, logsumexp = _Attended.apply(q, k, v, student.scale)
+    q, k, bias = student.q.to(v.dtype), student.k.to(v.dtype), student.bias
+    if bias is not None:
+        bias = bias.reshape((1,) * (4 - bias.dim()) + bias.shape)
+    out, logsumexp = _Attended.apply(q, k, v, bias, student.scale)
     expected = _RowDot.apply(q, teacher.attend(k))
-    return out, (logsumexp - student.scale * expected).mean()
+    loss = (logsumexp - student.scale * expected).mean()
+    return out, loss if bias is None else loss - (bias * _mean_map(teacher)).sum(-1).mean()
+
+
+@torch.no_grad()
+def _mean_map(teacher: Route) -> Tensor:
+    """The images' mean map [heads, tokens, tokens], in float32 at least."""
+    heads, tokens = teacher.q.shape[1:3]
+    total = teacher.q.new_zeros((heads, tokens, tokens), dtype=torch.promote_types(teacher.q.dtype, torch.float32))
+    with products_of((teacher.q.dtype, teacher.k.dtype), teacher.q.device):
+        for images, queries in parts_of(teacher.q):
+            total[:, queries] += teacher.rows(images, queries).sum(0)
+    return total / len(teacher)
 
 
 class _Attended(torch.autograd.Function):
-    """softmax(scale q k^T) v and the logsumexp of its logits, with gradients of both.
+    """softmax(scale q k^T + bias) v and the logsumexp of its logits, with gradients of both.
 
     A kernel's backward pass gives ds = P (g v^T - level), where level = rowsum(g * out); the
     gradient c of the logsumexp adds c P. One more column in g and out makes the level c smaller: 1
@@ -51,25 +71,27 @@ class _Attended(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        out, logsumexp, *rest = _forward(q, k, v, scale)
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+        out, logsumexp, *rest = _forward(q, k, v, _aligned(bias, q), scale)
         tensors = [each for each in rest if each is None or isinstance(each, Tensor)]
         ctx.scale, ctx.lengths = scale, [each for each in rest if each is not None and not isinstance(each, Tensor)]
-        ctx.save_for_backward(q, k, v, out, logsumexp, *tensors)
-        return out, logsumexp
+        ctx.save_for_backward(q, k, v, bias, out, logsumexp, *tensors)
+        return out, logsumexp[..., : q.shape[-2]]  # of which a kernel may give more
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, logsumexp, *rest = ctx.saved_tensors
-        width, dtype = q.shape[-1], q.dtype
+        q, k, v, bias, out, logsumexp, *rest = ctx.saved_tensors
+        width, dtype, mask = q.shape[-1], q.dtype, _aligned(bias, q)
         grad, each = grads[0].to(dtype), grads[1]
         coarse = each.to(dtype)
         grad, q, k, v, out = (F.pad(tensor, (0, PADDING)) for tensor in (grad, q, k, v, out))
         grad[..., width : width + 2] = 1
         out[..., width] = -coarse
         out[..., width + 1] = -(each - coarse)
-        found = _backward((grad, q, k, v, out, logsumexp), rest, ctx.lengths, ctx.scale)
-        return *(tensor[..., :width] for tensor in found), None
+        found, dbias = _backward((grad, q, k, v, out, logsumexp), mask, rest, ctx.lengths, ctx.scale)
+        if dbias is not None:
+            dbias = dbias.to(torch.promote_types(dtype, torch.float32)).sum_to_size(bias.shape).to(bias.dtype)
+        return *(tensor[..., :width] for tensor in found), dbias, None
 
 
 class _RowDot(torch.autograd.Function):
@@ -89,29 +111,47 @@ class _RowDot(torch.autograd.Function):
         return (grad * other).to(one.dtype), (grad * one).to(other.dtype)
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, scale: float) -> list[Any]:
+def _aligned(bias: Tensor | None, q: Tensor) -> Tensor | None:
+    """The bias [1, 1 or heads, tokens, tokens] as kernels take it: for each image, in q's precision,
+    with its rows apart by a multiple of BIAS_ALIGNMENT."""
+    if bias is None:
+        return None
+    tokens = q.shape[-2]
+    return F.pad(bias.to(q.dtype), (0, -tokens % BIAS_ALIGNMENT))[..., :tokens].expand(*q.shape[:2], tokens, tokens)
+
+
+def _forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> list[Any]:
     """Output, logsumexp [B, heads, tokens] and what else the kernel's backward pass takes."""
+    if bias is not None:
+        return list(torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, scale=scale))
     if q.device.type == "cpu":
         return list(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, scale=scale))
     return list(torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, scale=scale))[:8]
 
 
-def _backward(given: tuple[Tensor, ...], rest: list[Tensor | None], lengths: list[int], scale: float) -> tuple[Tensor, ...]:
-    """The gradients of q, k and v, given (gradient of the output, q, k, v, output, logsumexp)."""
+def _backward(
+    given: tuple[Tensor, ...], bias: Tensor | None, rest: list[Tensor | None], lengths: list[int], scale: float
+) -> tuple[Sequence[Tensor], Tensor | None]:
+    """The gradients of q, k and v, and of the bias, given (gradient of the output, q, k, v, output, logsumexp)."""
+    if bias is not None:
+        tensors, wanted = (*given[:4], bias, *given[4:], *rest), [True] * 4
+        *found, dbias = torch.ops.aten._scaled_dot_product_efficient_attention_backward(*tensors, 0.0, wanted, scale=scale)
+        return found, dbias
     if given[0].device.type == "cpu":
-        return tuple(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*given, 0.0, False, scale=scale))
+        operator = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        return operator(*given, 0.0, False, scale=scale), None
     *sequences, seed, offset = rest
     operator = torch.ops.aten._scaled_dot_product_flash_attention_backward
-    return tuple(operator(*given, *sequences, *lengths, 0.0, False, seed, offset, scale=scale))
+    return operator(*given, *sequences, *lengths, 0.0, False, seed, offset, scale=scale), None
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _is_usable(device: str) -> bool:
-    return _tried(device)
+def _is_usable(device: str, biased: bool) -> bool:
+    return _tried(device, biased)
 
 
 @functools.cache
-def _tried(device: str) -> bool:
+def _tried(device: str, biased: bool) -> bool:
     """Whether this torch has both operators, with these arguments, and they give the attention, the
     logsumexp and the gradients of both."""
     dtype = DTYPES[device][-1]  # of several kernels of a device, the one that can be checked best
@@ -119,20 +159,25 @@ def _tried(device: str) -> bool:
         with ExitStack() as within:  # whatever surrounds the first use
             for each in (torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False), _unhooked()):
                 within.enter_context(each)
-            given = torch.linspace(-9, 9, 3 * 80, device=device, dtype=torch.float64).sin().to(dtype).view(3, 1, 2, 5, 8)
+            given = torch.linspace(-9, 9, 480, device=device, dtype=torch.float64).sin().to(dtype).view(3, 2, 2, 5, 8)
+            bias = given[0, :1, :, :, :5] if biased else None
             found = []
-            attended: Callable[..., tuple[Tensor, Tensor]]
-            for attended, kind in ((_Attended.apply, dtype), (_written_out, torch.float64)):
-                q, k, v = (tensor.to(kind).requires_grad_() for tensor in given)  # not drawn: that would change a training
-                out, logsumexp = attended(q, k, v, 1.0)
+            ways: list[tuple[Callable[..., tuple[Tensor, Tensor]], torch.dtype]]
+            ways = [(_Attended.apply, dtype), (_written_out, torch.float64)]
+            for attended, kind in ways:
+                leaves = [tensor.to(kind).requires_grad_() for tensor in given]  # not drawn: that would change a training
+                mask = None if bias is None else bias.to(kind).requires_grad_()
+                out, logsumexp = attended(*leaves, mask, 1.0)
                 total = out.double().square().sum() + logsumexp.double().square().sum()
-                found.append((out, logsumexp, *torch.autograd.grad(total, (q, k, v))))
+                leaves += [mask] if mask is not None else []
+                found.append((out, logsumexp, *torch.autograd.grad(total, leaves)))
             close = 3e-2 if dtype.itemsize < 4 else 1e-9
             right = all(torch.allclose(one.double(), other, close, close) for one, other in zip(*found, strict=True))
     except Exception:  # private operators: another torch may lack them, take other arguments or give something else
         right = False
     if not right:
-        print(f"bench: this torch's flash attention on {device} is not as expected: Distillation is slower", file=sys.stderr)
+        which = "attention with a bias" if biased else "flash attention"
+        print(f"bench: this torch's {which} on {device} is not as expected: Distillation is slower", file=sys.stderr)
     return right
 
 
@@ -141,6 +186,6 @@ def _unhooked() -> AbstractContextManager[None]:
     return torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
 
 
-def _written_out(q: Tensor, k: Tensor, v: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    logits = scale * q @ k.mT
+def _written_out(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    logits = scale * q @ k.mT + (0.0 if bias is None else bias)
     return logits.softmax(-1) @ v, logits.logsumexp(-1)

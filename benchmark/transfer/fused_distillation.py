@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmark.transfer import flash_distillation
+from benchmark.transfer.map_parts import parts_of, products_of
 from families.core.attention import Map, Route, part
-
-PART_ELEMENTS = {"cpu": 2**21}  # size of a piece of a map that is not held; else PART_ELEMENTS_ELSEWHERE
-PART_ELEMENTS_ELSEWHERE = 2**27
 
 
 def attend_and_compare(student: Route, v: Tensor, teacher: Route | Map) -> tuple[Tensor, Tensor]:
@@ -43,11 +39,11 @@ class _Distilled(torch.autograd.Function):
         ctx.scale, ctx.teacher, ctx.dtypes = scale, teacher, (q.dtype, k.dtype, v.dtype)
         dtype = torch.promote_types(q.dtype, torch.float32)
         held = isinstance(teacher, Map)
-        with _products_of(ctx.dtypes, q.device):
+        with products_of(ctx.dtypes, q.device):
             # One dense copy each: q, k and v are views of one projection.
             q, k, v = (t.to(dtype).clone(memory_format=torch.contiguous_format) for t in (q, k, v))
             q.mul_(scale)
-            parts = _parts(q, held)
+            parts = parts_of(q, held)
             out, total, kept = None if len(parts) == 1 else torch.empty_like(v), q.new_zeros(()), []
             for images, queries in parts:
                 logits = _logits(q, k, bias, images, queries)
@@ -70,10 +66,10 @@ class _Distilled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, bias, out, *kept = ctx.saved_tensors
-        with _products_of(ctx.dtypes, q.device):
+        with products_of(ctx.dtypes, q.device):
             grad, each = grads[0].to(q.dtype).contiguous(), grads[1].to(q.dtype) / q[..., 0].numel()
             level = (grad * out).sum(-1, keepdim=True) - each
-            parts = _parts(q, len(kept) > 0)
+            parts = parts_of(q, len(kept) > 0)
             dq = dk = dv = None
             if len(parts) > 1:
                 dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
@@ -101,35 +97,6 @@ class _Distilled(torch.autograd.Function):
         return dq.to(kinds[0]), dk.to(kinds[1]), dv.to(kinds[2]), dbias, None, None
 
 
-@contextmanager
-def _products_of(dtypes: Iterable[torch.dtype], device: torch.device) -> Iterator[None]:
-    """No autocast, and on a GPU products in TF32 if all inputs came in half precision, of whose
-    numbers TF32 rounds none."""
-    halves = device.type == "cuda" and all(dtype.itemsize < 4 for dtype in dtypes) and not torch.compiler.is_compiling()
-    before = torch.get_float32_matmul_precision() if halves else ""
-    try:
-        if halves:
-            torch.set_float32_matmul_precision("high")
-        with torch.autocast(device.type, enabled=False):
-            yield
-    finally:
-        if halves:
-            torch.set_float32_matmul_precision(before)
-
-
 def _logits(q: Tensor, k: Tensor, bias: Tensor | None, images: slice, queries: slice) -> Tensor:
     logits = q[images, :, queries] @ k[images].transpose(-2, -1)  # q is scaled already
     return logits if bias is None else logits.add_(part(bias, images, queries))
-
-
-def _parts(q: Tensor, whole: bool) -> list[tuple[slice, slice]]:
-    """Slices of images and queries: everything at once, or parts of the map within the device's limit."""
-    count, heads, tokens, _ = q.shape
-    limit = PART_ELEMENTS.get(q.device.type, PART_ELEMENTS_ELSEWHERE)
-    images = count if whole else max(1, limit // (heads * tokens * tokens))
-    queries = tokens if whole else min(tokens, max(1, limit // (heads * tokens)))
-    return [
-        (slice(first, min(count, first + images)), slice(row, min(tokens, row + queries)))
-        for first in range(0, count, images)
-        for row in range(0, tokens, queries)
-    ]

@@ -5,12 +5,13 @@ import functools
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 import torch.utils.checkpoint
 
 import families
 from benchmark.spec.run import Transfer
 from benchmark.tools.check import TINY
-from benchmark.transfer import cpu_layout, flash_distillation, fused_distillation
+from benchmark.transfer import cpu_layout, flash_distillation, map_parts
 from benchmark.transfer.attention_transfer import AttentionTransfer
 from benchmark.transfer.fused_distillation import attend_and_compare
 from benchmark.transfer.losses import ce, kl
@@ -225,14 +226,46 @@ def test_sites_are_plain_again_after_recording():
 BIASES = [None, (2, 9, 9), (1, 2, 9, 9), (3, 2, 9, 9), (1, 1, 1, 9)]
 
 
+@pytest.fixture
+def untried():
+    """As at the first use of flash kernels in a process."""
+    flash_distillation._tried.cache_clear()
+    yield
+    flash_distillation._tried.cache_clear()
+
+
+def stand_in_forward(q, k, v, bias, scale):
+    """As a GPU's kernel: a logsumexp of more rows than asked for, and two tensors for its backward pass."""
+    wide = torch.promote_types(q.dtype, torch.float32)
+    logits = scale * q.to(wide) @ k.to(wide).mT + (0 if bias is None else bias)
+    logsumexp = F.pad(logits.logsumexp(-1), (0, -q.shape[-2] % 32))
+    return [(logits.softmax(-1) @ v.to(wide)).to(q.dtype), logsumexp, torch.zeros(1), torch.ones(1)]
+
+
+def stand_in_backward(given, bias, rest, lengths, scale):
+    *tensors, logsumexp = given
+    grad, q, k, v, out = (each.to(logsumexp.dtype) for each in tensors)
+    assert [each.item() for each in rest] == [0, 1] and not lengths
+    assert bias is None or bias.stride(-2) % flash_distillation.BIAS_ALIGNMENT == 0
+    logits = scale * q @ k.mT + (0 if bias is None else bias)
+    weights = (logits - logsumexp[..., : q.shape[-2], None]).exp()
+    ds = weights * (grad @ v.mT - (grad * out).sum(-1, keepdim=True))
+    found = [each.to(tensors[0].dtype) for each in (scale * ds @ k, scale * ds.mT @ q, weights.mT @ grad, ds)]
+    return found[:3], None if bias is None else found[3]
+
+
 @pytest.mark.parametrize("shape", BIASES)
-@pytest.mark.parametrize("way", ["held", "parts", "kernels"])
-def test_one_set_of_logits_for_attention_and_loss(shape, way, monkeypatch):
-    """Output, loss and all gradients equal autograd's of the map written out; unheld maps pass through in small parts,
-    or through flash kernels, which know no bias of the student."""
-    monkeypatch.setitem(fused_distillation.PART_ELEMENTS, "cpu", 50)
+@pytest.mark.parametrize("way", ["held", "parts", "kernels", "stand-ins"])
+def test_one_set_of_logits_for_attention_and_loss(shape, way, monkeypatch, untried):
+    """Output, loss and all gradients equal autograd's of the map written out; unheld maps pass through in small parts, or
+    through kernels: a CPU's know no bias of the student, and ordinary operators stand in for a GPU's."""
+    monkeypatch.setitem(map_parts.PART_ELEMENTS, "cpu", 50)
     if way == "parts":
         monkeypatch.setattr(flash_distillation, "serves", lambda *given: False)
+    if way == "stand-ins":
+        monkeypatch.setattr(flash_distillation, "BIASED", ["cpu"])
+        monkeypatch.setattr(flash_distillation, "_forward", stand_in_forward)
+        monkeypatch.setattr(flash_distillation, "_backward", stand_in_backward)
     draw = torch.Generator().manual_seed(4)
 
     def random(*size):
@@ -243,7 +276,8 @@ def test_one_set_of_logits_for_attention_and_loss(shape, way, monkeypatch):
     teacher = Route(random(3, 2, 9, 4), random(3, 2, 9, 4), None if shape is None else random(*shape), 0.7)
     student, towards = Route(q, k, bias, 0.5), random(3, 2, 9, 4)
     leaves = [each for each in (q, k, v, bias) if each is not None]
-    assert flash_distillation.serves(student, v, teacher) == (way != "parts" and bias is None)
+    taken = bias is None or (way == "stand-ins" and (bias.dim() < 4 or len(bias) == 1))
+    assert flash_distillation.serves(student, v, teacher) == (way != "parts" and taken)
     out, loss = attend_and_compare(student, v, teacher.held() if way == "held" else teacher)
     found = torch.autograd.grad((out * towards).sum() + 3 * loss, leaves)
     bias_of = [0.0 if b is None else b for b in (bias, teacher.bias)]
@@ -283,21 +317,16 @@ def test_kernels_in_half_precision_are_as_close_as_the_maps_written_out():
     assert all(mine < 1.5 * theirs + 1e-3 for mine, theirs in zip(fused, rough, strict=True)), (fused, rough)
 
 
-@pytest.fixture
-def untried():
-    """As at the first use of flash kernels in a process."""
-    flash_distillation._tried.cache_clear()
-    yield
-    flash_distillation._tried.cache_clear()
-
-
 @pytest.mark.parametrize("missing", ["absent", "other arguments", "wrong gradients"])
 def test_a_torch_with_other_kernels_does_without(missing, monkeypatch, untried, capsys):
     real, route = flash_distillation._backward, Route(*torch.zeros(2, 1, 2, 5, 4), None, 1.0)
     if missing == "absent":
         monkeypatch.setattr(torch.ops, "aten", Absent())
     else:
-        wrong = {"other arguments": lambda: None, "wrong gradients": lambda *given: (1.01 * each for each in real(*given))}
+        wrong = {
+            "other arguments": lambda: None,
+            "wrong gradients": lambda *given: ([1.01 * each for each in real(*given)[0]], None),
+        }
         monkeypatch.setattr(flash_distillation, "_backward", wrong[missing])
     for _ in range(2):
         assert not flash_distillation.serves(route, route.q, route)
@@ -320,7 +349,7 @@ def test_kernels_are_first_used_within_gradient_checkpointing(untried):
     leaves = [v.clone().requires_grad_() for _ in range(2)]
     torch.utils.checkpoint.checkpoint(loss, leaves[0], use_reentrant=False).backward()
     loss(leaves[1]).backward()
-    assert flash_distillation._is_usable("cpu") and torch.equal(leaves[0].grad, leaves[1].grad)
+    assert flash_distillation._is_usable("cpu", biased=False) and torch.equal(leaves[0].grad, leaves[1].grad)
 
 
 def test_held_maps_and_routes_offer_the_same():
@@ -363,14 +392,14 @@ def test_copied_blocks_compute_no_q_and_k(family, monkeypatch):
     if family == "beitv2":
         student = timm.create_model("beit_base_patch16_224", **TINY, num_classes=5, use_rel_pos_bias=True)
     bond, x, widths = AttentionTransfer(Transfer(method="copy", blocks=(0, 1, 2)), student, teacher), images(), []
-    real = torch.nn.functional.linear
+    real = F.linear
     attention, reading = type(student.blocks[0].attn), bond.read(x)
 
     def counted(given, weight, *args, **kwargs):
         widths.append(len(weight))
         return real(given, weight, *args, **kwargs)
 
-    monkeypatch.setattr(torch.nn.functional, "linear", counted)
+    monkeypatch.setattr(F, "linear", counted)
     monkeypatch.setattr(attention, "_get_rel_pos_bias", None, raising=False)
     with bond.guiding(reading):
         fast = student(x)
@@ -405,7 +434,7 @@ class Different(Absent):
     """With operators that take the same arguments and compute something else."""
 
     _reorder_linear_weight = staticmethod(lambda weight, rows: weight)
-    _linear_pointwise = staticmethod(lambda x, weight, bias, *after: torch.nn.functional.linear(x, 2 * weight, bias))
+    _linear_pointwise = staticmethod(lambda x, weight, bias, *after: F.linear(x, 2 * weight, bias))
 
 
 @pytest.mark.parametrize("operators", [Absent, Renamed, Different])
