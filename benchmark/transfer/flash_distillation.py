@@ -38,9 +38,9 @@ def attend_and_compare(student: Route, v: Tensor, teacher: Route) -> tuple[Tenso
     teacher's map, a scalar.
 
     A row's cross-entropy is logsumexp_j(s_ij) - sum_j P_ij s_ij, with the teacher's map P, whose
-    rows sum to 1. The student's logits are s = scale q k^T + bias, so the sum is scale q_i . (P k)_i,
-    where the teacher attends to the student's keys, plus sum_j P_ij bias_ij. All images share the
-    bias, so that the mean over them needs only their mean map.
+    rows sum to 1. The student's logits are s = scale q k^T + bias, so the sum has two terms. One is
+    scale q_i . (P k)_i: the teacher attends to the student's keys. The other is sum_j P_ij bias_ij;
+    all images share the bias, so that its mean over them needs only their mean map.
     """
     q, k, bias = student.q.to(v.dtype), student.k.to(v.dtype), student.bias
     if bias is not None:
@@ -132,7 +132,8 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float)
 def _backward(
     given: tuple[Tensor, ...], bias: Tensor | None, rest: list[Tensor | None], lengths: list[int], scale: float
 ) -> tuple[Sequence[Tensor], Tensor | None]:
-    """The gradients of q, k and v, and of the bias, given (gradient of the output, q, k, v, output, logsumexp)."""
+    """The gradients of q, k and v, and of the bias, given (gradient of the output, q, k, v, output,
+    logsumexp)."""
     if bias is not None:
         tensors, wanted = (*given[:4], bias, *given[4:], *rest), [True] * 4
         *found, dbias = torch.ops.aten._scaled_dot_product_efficient_attention_backward(*tensors, 0.0, wanted, scale=scale)
