@@ -119,10 +119,8 @@ class CoTrainer(Group):
         more = any(training.recipe.steps > step + 1 for training in left)
         self.ahead = self._next(left, batches) if more else None  # while a GPU works on this one
         for training, loss in self._mean_losses(left, losses):
-            began = now(self.device)
             with self.isolated(training):
                 training.end(loss)
-                self.charge([training], began)
         measure_curves(self)
         for training in self.still(trainings):
             with self.isolated(training):
@@ -132,7 +130,8 @@ class CoTrainer(Group):
         self, trainings: Sequence[RunTrainer], batch: Batch, draws: Tensor | None, share: float, last: bool,
         losses: dict[int, list[Tensor]],
     ) -> None:  # fmt: skip
-        """Add the gradients of a `share` of the batch for each run, and its part of the losses."""
+        """Add the gradients of a `share` of the batch for each run, and its part of the losses; at the
+        last part take the step, so that the gradients of one run are held at a time."""
         inputs = Inputs(batch[0])
         read = self.read(trainings, inputs, draws, charge=True)
         for training in self.still(trainings):
@@ -140,6 +139,8 @@ class CoTrainer(Group):
             with self.isolated(training):
                 given = (inputs.by(training.input), batch[1], read[id(training.reader)])
                 losses[id(training)].append(training.learn(*given, draws, share, last) * share)
+                if last:
+                    training.update()
                 self.charge([training], began)
 
     def _next(self, trainings: Sequence[RunTrainer], batches: Iterator[Batch]) -> Batch:

@@ -125,13 +125,16 @@ class RunTrainer:
         torch.manual_seed(seed_of(self.run.stream, self.state.step))
         return self.student.learn(*given)
 
+    def update(self) -> None:
+        """Take the optimiser's step."""
+        self.student.update()
+
     def end(self, loss: float) -> None:
-        """Take the step. `loss` is that of the whole batch; raises FloatingPointError if it is not
+        """Count the step. `loss` is that of the whole batch; raises FloatingPointError if it is not
         finite."""
         state = self.state
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {state.step + 1}")
-        self.student.update()
         self.loss = loss
         state.step += 1
         state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + 1

@@ -97,9 +97,8 @@ class Student:
         return list(groups.values())
 
     def begin(self, number: int) -> None:
-        """Prepare step `number`: set its learning rate, clear gradients."""
+        """Prepare step `number`: set its learning rate."""
         self.schedule.step_update(number)
-        self.optimizer.zero_grad()
 
     def learn(
         self, x: Tensor, y: Tensor | list[Target], reading: TeacherAttention, draws: Tensor | None = None, share: float = 1.0,
@@ -137,12 +136,13 @@ class Student:
         return F.cross_entropy(self.forward(x).float(), y, label_smoothing=smoothing) + self.transfer.loss()
 
     def update(self) -> None:
-        """Take an optimiser step, and average the weights if the recipe does."""
+        """Take an optimiser step, clear gradients, and average the weights if the recipe does."""
         if self.finds_unused:
             self._freeze_unused()
         if self.recipe.clip_grad is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_grad)
         self.optimizer.step()
+        self.optimizer.zero_grad()
         if self.average is not None:
             self.average.update(self.model)
 
