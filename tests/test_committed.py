@@ -148,15 +148,11 @@ def test_make_studies_trains_what_is_committed(committed):
     """All of mini, and nothing else; and so do the commands that stand beside claims that were measured."""
     there = {result.cell for result in committed.found.current}
     again = {cell for words in requests("studies") for cell in asked_for(words)}
-    base = "--protocol fashion_mini --family papers --sizes base --seeds 0,1,2,3,4"
-    sizes = [
-        f"--protocol fashion_mini --family {names} --sizes {size} --seeds 0,1,2"
-        for size, names in {"small": "deit,dino,dinov2,dinov2_reg,ibot,mocov3", "large": "beitv2,deit3,mae"}.items()
-    ]
+    main = "--protocol fashion_mini --family papers --seeds 0,1,2,3,4"
     nulls = "--protocol fashion_mini --study nulls --family deit,dinov2,beitv2 --sizes base --seeds 0,1,2"
     components = nulls.replace("nulls", "components")
     one = "--protocol fashion --family dinov2 --sizes small --seeds 0,1,2"
-    others = {cell for words in (base, *sizes, nulls, components, one) for cell in asked_for(shlex.split(words))}
+    others = {cell for words in (main, nulls, components, one) for cell in asked_for(shlex.split(words))}
     assert again == {cell for cell in there if cell.protocol == "mini"} and there - again == others
     lines = [command for finding in committed.findings if finding.measured for command in finding.commands]
     assert {cell for line in lines for cell in asked_for(shlex.split(line)[2:])} <= there

@@ -39,7 +39,7 @@ def code_notes(made: Mapping[str, str]) -> tuple[str, ...]:
         return ()
     told = ", ".join(f"{code[:8]} ({count} runs)" for code, count in counts.most_common())
     return (
-        f"made by {len(counts)} versions of the code, which alone can change a number: {told}; their commits: provenance.csv",
+        f"made by {len(counts)} versions of the code, which alone can change a number: {told}; commits: provenance.csv",
     )
 
 
