@@ -2,9 +2,9 @@
 
 A claim speaks of differences of arms' means (benchmark.spec.study.Test). Each is estimated for each
 teacher that has results, by the rules of benchmark.analysis.statistics: intervals simultaneous over
-all comparisons of the plan, finished or not. No comparison has two intervals: a gap that a
-leaderboard judges has that leaderboard's, and any other difference belongs to the first study whose
-claims speak of it.
+all comparisons of the plan, finished or not. No comparison has two verdicts: a gap that a
+leaderboard judges has that leaderboard's interval, and any other difference belongs to the first
+study whose claims speak of it.
 """
 
 from __future__ import annotations
