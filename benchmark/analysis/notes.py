@@ -38,9 +38,7 @@ def code_notes(made: Mapping[str, str]) -> tuple[str, ...]:
     if len(counts) < 2:
         return ()
     told = ", ".join(f"{code[:8]} ({count} runs)" for code, count in counts.most_common())
-    return (
-        f"made by {len(counts)} versions of the code, which alone can change a number: {told}; commits: provenance.csv",
-    )
+    return (f"made by {len(counts)} versions of the code, which alone can change a number: {told}; commits: provenance.csv",)
 
 
 def family_notes(names: Iterable[str]) -> list[str]:

@@ -24,6 +24,7 @@ from benchmark.data.image_sources import Source
 CUBIC = -0.5  # Pillow's bicubic kernel; torch's has -.75
 LUMA = (19595, 38470, 7471)  # of red, green and blue in Pillow's grey levels, in 1 / 65536
 FIXED = 2**22  # Pillow's weights are multiples of 1 / FIXED
+PIECE = 64  # images whose float64 values are held at a time
 JITTERS = 3  # brightness, contrast and saturation, by torchvision's numbers
 
 
@@ -57,7 +58,7 @@ class Draws(Indexed[tuple[Tensor, int]]):
         with seeded(self.stream, *key):
             values: list[float] = [key[1], *crop.get_params(self.blank, crop.scale, crop.ratio)]
             flip = next((each for each in others if isinstance(each, RandomHorizontalFlip)), None)
-            values.append(flip is not None and float(torch.rand(1)) < flip.p)
+            values.append(flip is not None and bool(torch.rand(1) < flip.p))
             for each in others:
                 if isinstance(each, ColorJitter):
                     order, *factors = each.get_params(each.brightness, each.contrast, each.saturation, each.hue)
@@ -72,9 +73,13 @@ class BatchedViews:
     def __init__(self, images: Tensor, transform: Any) -> None:
         self.images, crop = images, _parts(transform)[0]
         self.size, self.kernel = crop.size, _cubic if crop.interpolation == InterpolationMode.BICUBIC else _linear
+        self.luma = torch.tensor(LUMA, dtype=torch.float32, device=images.device)[:, None, None]
 
     def __call__(self, values: Tensor) -> Tensor:
         """Views [B, 3, img_size, img_size] in 0..1 for values [B, columns]."""
+        return torch.cat([self._views(piece) for piece in values.split(PIECE)])
+
+    def _views(self, values: Tensor) -> Tensor:
         index, top, left, height, width, flipped = values[:, :6].unbind(1)
         images = self.images[index.long()].double()
         across = _resampling(left, width, images.shape[-1], self.size[1], self.kernel)
@@ -83,8 +88,16 @@ class BatchedViews:
         views = torch.where(_wide(flipped) > 0, views.flip(-1), views)
         order, factors = values[:, 6 : 6 + JITTERS].long(), values[:, 6 + JITTERS :]
         for number in order.unbind(1):
-            views = _jittered(views, number, factors.gather(1, number[:, None]).squeeze(1))
+            views = self._jittered(views, number, factors.gather(1, number[:, None]).squeeze(1))
         return views / 255
+
+    def _jittered(self, views: Tensor, number: Tensor, factor: Tensor) -> Tensor:
+        """Each image blended with what its operation starts from: black, its mean grey, its greys."""
+        grey = ((views * self.luma).sum(1, keepdim=True) + 2**15).div(2**16).floor()
+        total = grey.sum((1, 2, 3), keepdim=True, dtype=torch.float64)  # a GPU's mean would multiply by 1 / pixels
+        mean = (total / grey[0].numel() + 0.5).floor().float()
+        start = torch.where(_wide(number) == 0, 0.0, torch.where(_wide(number) == 1, mean, grey))
+        return (start + _wide(factor) * (views - start)).floor().clamp(0, 255)
 
 
 def on_device(source: Source, device: str) -> Tensor:
@@ -117,16 +130,8 @@ def _linear(x: Tensor) -> Tensor:
     return (1 - x).clamp(min=0)
 
 
-def _jittered(views: Tensor, number: Tensor, factor: Tensor) -> Tensor:
-    """Each image blended with what its operation starts from: black, its mean grey, its greys."""
-    grey = ((views * views.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True) + 2**15).div(2**16).floor()
-    mean = (grey.double().mean((1, 2, 3), keepdim=True) + 0.5).floor().float()
-    start = torch.where(_wide(number) == 0, 0.0, torch.where(_wide(number) == 1, mean, grey))
-    return (start + _wide(factor) * (views - start)).floor().clamp(0, 255)
-
-
 def _as_bytes(values: Tensor) -> Tensor:
-    return (values + 0.5).floor().clamp(0, 255)
+    return values.add_(0.5).floor_().clamp_(0, 255)
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ def loader(dataset: Any, workers: int, seed: int = 0, **options: Any) -> DataLoa
     """A DataLoader with its own generator: by default it would draw a seed from the training's
     global one. Where Python starts processes by a fork server, as it does by default from 3.14 on,
     the server imports torch once for all of them."""
-    multiprocessing.set_forkserver_preload(["benchmark.data.images"])
+    if workers:
+        multiprocessing.set_forkserver_preload(["__main__", "benchmark.data.images"])
     return DataLoader(dataset, num_workers=workers, generator=torch.Generator().manual_seed(seed), **options)
 
 

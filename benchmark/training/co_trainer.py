@@ -81,10 +81,11 @@ class CoTrainer(Group):
             self._save_next()
 
     def _save(self) -> None:
-        """Write the checkpoints of all runs."""
+        """Write the checkpoints of all runs. Of one that has taken a step which was not counted, the
+        last one stands: it would take that step again."""
         self.settle()
         self.unsaved = []
-        for training in list(self.going) if self.ranks.first else ():
+        for training in [each for each in self.going if each.counted] if self.ranks.first else ():
             with self.isolated(training):
                 training.save()
 
@@ -131,7 +132,8 @@ class CoTrainer(Group):
         losses: dict[int, list[Tensor]],
     ) -> None:  # fmt: skip
         """Add the gradients of a `share` of the batch for each run, and its part of the losses; at the
-        last part take the step, so that the gradients of one run are held at a time."""
+        last part take the step. Of a batch that is not split, gradients of one run are held at a
+        time."""
         inputs = Inputs(batch[0])
         read = self.read(trainings, inputs, draws, charge=True)
         for training in self.still(trainings):

@@ -49,6 +49,7 @@ class RunTrainer:
         self.run, self.recipe, self.folder, self.code, self.device = run, run.protocol.recipe, folder, code, torch.device(device)
         self.points = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
         self.state, self.together, self.ranks, self.loss = Progress(), 1, ranks, math.nan
+        self.counted = True  # whether the last step that was taken is counted
         self.val: dict[str, float] | None = None
         self.writing: Future[None] | None = None
         self.model = model_of(run, files or {}).to(self.device)
@@ -126,7 +127,8 @@ class RunTrainer:
         return self.student.learn(*given)
 
     def update(self) -> None:
-        """Take the optimiser's step."""
+        """Take the optimiser's step, which `end` then counts."""
+        self.counted = False
         self.student.update()
 
     def end(self, loss: float) -> None:
@@ -135,7 +137,7 @@ class RunTrainer:
         state = self.state
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss is {loss} at step {state.step + 1}")
-        self.loss = loss
+        self.loss, self.counted = loss, True
         state.step += 1
         state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + 1
 

@@ -185,11 +185,14 @@ def test_batched_views_are_pillows(name, augment, interpolation, online, tmp_pat
     recipe = Recipe(steps=9, batch_size=4, lr=1e-3, warmup=0, weight_decay=0.05, augment=Augment.model_validate(augment))
     fetch(described, DataLocation(tmp_path), lambda *_: None)
 
-    def found(start, workers=0):
-        batches = images.load(described, DataLocation(tmp_path, None, workers), 120, HALF).train("s", recipe, start)
-        return list(islice(batches, 9 - start))
+    def found(start, workers=0, batched=True):
+        data = images.load(described, DataLocation(tmp_path, None, workers), 120, HALF)
+        batches = list(islice(data.train("s", recipe, start), 9 - start))
+        assert (data.on_device is not None) == batched
+        return batches
 
-    single = found(0)
+    single = found(0, batched=False)
+    monkeypatch.setattr("benchmark.data.batched_views.PIECE", 3)
     monkeypatch.setattr("benchmark.data.batched_views.serves", lambda transform, source, device: device == "cpu")
     for batches in (found(0), found(0, workers=2), [*single[:5], *found(5)]):
         for one, other in zip(single, batches, strict=True):

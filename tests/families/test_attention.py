@@ -235,37 +235,43 @@ def untried():
 
 
 def stand_in_forward(q, k, v, bias, scale):
-    """As a GPU's kernel: a logsumexp of more rows than asked for, and two tensors for its backward pass."""
+    """As a GPU's kernel: heads of a token side by side, a logsumexp of more rows than asked for, two tensors for backward."""
     wide = torch.promote_types(q.dtype, torch.float32)
     logits = scale * q.to(wide) @ k.to(wide).mT + (0 if bias is None else bias)
     logsumexp = F.pad(logits.logsumexp(-1), (0, -q.shape[-2] % 32))
-    return [(logits.softmax(-1) @ v.to(wide)).to(q.dtype), logsumexp, torch.zeros(1), torch.ones(1)]
+    out = (logits.softmax(-1) @ v.to(wide)).to(q.dtype).transpose(1, 2).contiguous().transpose(1, 2)
+    return [out, logsumexp, torch.zeros(1), torch.ones(1)]
 
 
-def stand_in_backward(given, bias, rest, lengths, scale):
-    *tensors, logsumexp = given
-    grad, q, k, v, out = (each.to(logsumexp.dtype) for each in tensors)
-    assert [each.item() for each in rest] == [0, 1] and not lengths
-    assert bias is None or bias.stride(-2) % flash_distillation.BIAS_ALIGNMENT == 0
-    logits = scale * q @ k.mT + (0 if bias is None else bias)
-    weights = (logits - logsumexp[..., : q.shape[-2], None]).exp()
+def stand_in_backward(given, scale):
+    grad, q, k, v, bias, out, logsumexp, *rest = given
+    assert [each.item() for each in rest] == [0, 1] and bias.stride(-2) % flash_distillation.BIAS_ALIGNMENT == 0
+    assert out.transpose(1, 2).is_contiguous()  # which the kernel takes for granted
+    grad, q, k, v, out = (each.to(logsumexp.dtype) for each in (grad, q, k, v, out))
+    weights = (scale * q @ k.mT + bias - logsumexp[..., : q.shape[-2], None]).exp()
     ds = weights * (grad @ v.mT - (grad * out).sum(-1, keepdim=True))
-    found = [each.to(tensors[0].dtype) for each in (scale * ds @ k, scale * ds.mT @ q, weights.mT @ grad, ds)]
-    return found[:3], None if bias is None else found[3]
+    return tuple(each.to(bias.dtype) for each in (scale * ds @ k, scale * ds.mT @ q, weights.mT @ grad, ds))
+
+
+@pytest.fixture
+def stand_ins(monkeypatch, untried):
+    """Ordinary operators in place of a GPU's kernel for a student with a bias."""
+    real = flash_distillation._forward
+    monkeypatch.setattr(flash_distillation, "BIASED", ["cpu"])
+    monkeypatch.setattr(flash_distillation, "_forward", lambda *given: (real if given[3] is None else stand_in_forward)(*given))
+    monkeypatch.setattr(flash_distillation, "_biased_backward", stand_in_backward)
 
 
 @pytest.mark.parametrize("shape", BIASES)
 @pytest.mark.parametrize("way", ["held", "parts", "kernels", "stand-ins"])
-def test_one_set_of_logits_for_attention_and_loss(shape, way, monkeypatch, untried):
+def test_one_set_of_logits_for_attention_and_loss(shape, way, monkeypatch, request):
     """Output, loss and all gradients equal autograd's of the map written out; unheld maps pass through in small parts, or
     through kernels: a CPU's know no bias of the student, and ordinary operators stand in for a GPU's."""
     monkeypatch.setitem(map_parts.PART_ELEMENTS, "cpu", 50)
     if way == "parts":
         monkeypatch.setattr(flash_distillation, "serves", lambda *given: False)
     if way == "stand-ins":
-        monkeypatch.setattr(flash_distillation, "BIASED", ["cpu"])
-        monkeypatch.setattr(flash_distillation, "_forward", stand_in_forward)
-        monkeypatch.setattr(flash_distillation, "_backward", stand_in_backward)
+        request.getfixturevalue("stand_ins")
     draw = torch.Generator().manual_seed(4)
 
     def random(*size):
@@ -349,7 +355,7 @@ def test_kernels_are_first_used_within_gradient_checkpointing(untried):
     leaves = [v.clone().requires_grad_() for _ in range(2)]
     torch.utils.checkpoint.checkpoint(loss, leaves[0], use_reentrant=False).backward()
     loss(leaves[1]).backward()
-    assert flash_distillation._is_usable("cpu", biased=False) and torch.equal(leaves[0].grad, leaves[1].grad)
+    assert flash_distillation._is_usable("cpu", biased=False, width=8) and torch.equal(leaves[0].grad, leaves[1].grad)
 
 
 def test_held_maps_and_routes_offer_the_same():

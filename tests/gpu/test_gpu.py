@@ -28,7 +28,7 @@ from families.core.attention import Route
 
 from ..conftest import WEIGHTS
 from ..data.test_torchvision import block
-from ..families.test_attention import stand_in_backward, stand_in_forward
+from ..families.test_attention import stand_ins, untried  # noqa: F401 (fixtures)
 from ..jpegs import make_folder
 from ..standins import Hosted
 from ..training.test_train import fit, item_of, plan_of, train_all, training_of
@@ -68,13 +68,11 @@ def test_the_contract_holds(family, dtype, tolerance, monkeypatch):
 
 
 @pytest.mark.parametrize("biased", ["", "teacher", "both"])
-def test_kernels_give_the_loss_and_its_gradients(biased, monkeypatch):
+def test_kernels_give_the_loss_and_its_gradients(biased, request):
     """As close to float64 of the same inputs as the maps written out are. Without a GPU ordinary operators stand in for the
     kernel that takes a bias of the student's."""
     if DEVICE == "cpu" and biased == "both":
-        monkeypatch.setattr(flash_distillation, "BIASED", ["cpu"])
-        monkeypatch.setattr(flash_distillation, "_forward", stand_in_forward)
-        monkeypatch.setattr(flash_distillation, "_backward", stand_in_backward)
+        request.getfixturevalue("stand_ins")
     draw = torch.Generator().manual_seed(5)
     shape, dtype = (4, 3, 197, 64), torch.bfloat16
     q, k, v, q_of, k_of, towards = (torch.randn(shape, generator=draw).to(DEVICE, dtype) for _ in range(6))

@@ -259,6 +259,7 @@ def test_a_compiled_student_learns_the_same(method, held, monkeypatch):
         student = Student(student_of().train(), transfer, reader, recipe_of(compile=compiled, drop_path=0.4))
         for step in range(3):
             student.begin(step)
+            student.optimizer.zero_grad()
             loss = student.learn(x, y, reader.read(x) if reader else {}, draws)
         found.append([loss, *gradients(student.model)])
     close(*found)

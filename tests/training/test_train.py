@@ -21,6 +21,7 @@ from benchmark.training.co_trainer import CoTrainer
 from benchmark.training.evaluation import evaluate
 from benchmark.training.group import TrainingCallbacks, TrainingContext
 from benchmark.training.models import reader_of
+from benchmark.training.preemption import Preempted
 from benchmark.training.run_trainer import RunTrainer
 from benchmark.training.state_files import weights_digest
 from families.core.adapter import normalised
@@ -97,6 +98,47 @@ def digits(run):
 def score_of(training, name):
     ((_, score),) = evaluate(CoTrainer([training], QUIET, TrainingContext()), [training], name)
     return score
+
+
+def test_gradients_of_one_run_are_held_at_a_time(tmp_path):
+    items = [item_of(plan_of("dinov2", [arm]), arm) for arm in ("standard-none", "matched-none")]
+    trainings = [training_of(item, tmp_path / str(number)) for number, item in enumerate(items)]
+    held = []
+
+    def watched(number, learn):
+        def learned(*given):
+            held.append([any(each.grad is not None for each in other.model.parameters()) for other in trainings])
+            loss = learn(*given)
+            held.append([any(each.grad is not None for each in other.model.parameters()) for other in trainings])
+            return loss
+
+        return learned
+
+    for number, training in enumerate(trainings):
+        training.learn = watched(number, training.learn)
+    train_all(trainings)
+    assert held == STEPS * [[False, False], [True, False], [False, False], [False, True]]
+
+
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_step_that_was_not_counted_is_in_no_checkpoint(step, tmp_path):
+    """Told to leave in the middle of a step, after one of two runs has taken it."""
+    first, second = (item_of(plan_of("dinov2", [arm]), arm) for arm in ("standard-none", "matched-none"))
+    whole = fit(first, tmp_path / "whole")
+    trainings = [training_of(first, tmp_path / "run"), training_of(second, tmp_path / "other")]
+    learn = trainings[1].learn
+
+    def told(*given):
+        if trainings[1].state.step == step:
+            raise Preempted
+        return learn(*given)
+
+    trainings[1].learn = told
+    with pytest.raises(Preempted):
+        train_all(trainings, stop_at=99)  # checkpoints after each step
+    trainings[0].wait_for_write()
+    again = fit(first, tmp_path / "run")
+    assert {name: again[name] for name in ("metrics", "curve")} == {name: whole[name] for name in ("metrics", "curve")}
 
 
 def numbers(payload):
