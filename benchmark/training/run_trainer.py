@@ -48,8 +48,7 @@ class RunTrainer:
     ) -> None:  # fmt: skip
         self.run, self.recipe, self.folder, self.code, self.device = run, run.protocol.recipe, folder, code, torch.device(device)
         self.points = {round(self.recipe.steps * (i + 1) / curve_points) for i in range(curve_points)}
-        self.state, self.together, self.ranks, self.loss = Progress(), 1, ranks, math.nan
-        self.counted = True  # whether the last step that was taken is counted
+        self.state, self.together, self.ranks, self.loss, self.counted = Progress(), 1, ranks, math.nan, True
         self.val: dict[str, float] | None = None
         self.writing: Future[None] | None = None
         self.model = model_of(run, files or {}).to(self.device)
