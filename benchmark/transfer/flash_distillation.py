@@ -21,7 +21,7 @@ from families.core.attention import Route
 PADDING = 8  # columns that the backward pass adds to each head; kernels want multiples of 8
 BIAS_ALIGNMENT = 16  # elements of a row of the bias in memory, as PyTorch aligns it
 DTYPES = {"cuda": (torch.bfloat16,), "cpu": (torch.bfloat16, torch.float32, torch.float64)}
-TOKENS = 197  # at which kernels are tried
+TOKENS = 197  # of a ViT at 224 pixels
 BIASED = ["cuda"]  # devices whose kernel gives a bias's gradient
 
 
@@ -174,8 +174,8 @@ def _is_usable(device: str, biased: bool, width: int) -> bool:
 @functools.cache
 def _tried(device: str, biased: bool, width: int) -> bool:
     """Whether this torch has both operators, with these arguments, and they give the attention, the
-    logsumexp and the gradients of both for heads of this width; at the tokens of a ViT at 224 pixels,
-    since a device has several kernels."""
+    logsumexp and the gradients of both. A device has a kernel for each of several sizes, so they are
+    tried with heads of this width and with TOKENS."""
     dtype = DTYPES[device][-1]  # of several kernels of a device, the one that can be checked best
     try:
         with ExitStack() as within:  # whatever surrounds the first use
