@@ -174,8 +174,8 @@ def _is_usable(device: str, biased: bool, width: int) -> bool:
 @functools.cache
 def _tried(device: str, biased: bool, width: int) -> bool:
     """Whether this torch has both operators, with these arguments, and they give the attention, the
-    logsumexp and the gradients of both. A device has a kernel for each of several sizes, so they are
-    tried with heads of this width and with TOKENS."""
+    logsumexp and the gradients of both. A device has several kernels, so this width of heads and
+    TOKENS are tried."""
     dtype = DTYPES[device][-1]  # of several kernels of a device, the one that can be checked best
     try:
         with ExitStack() as within:  # whatever surrounds the first use
