@@ -77,6 +77,7 @@ def without(folder, *names):
             shutil.rmtree(path.parent)
 
 
+@pytest.mark.long
 def test_a_set_that_a_result_lacks_is_evaluated_without_training(again, site, bench):
     """By the same request again, and by evaluate; the scores are those that training gave."""
     before, whole = trainings(again), results_of(site)

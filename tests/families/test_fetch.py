@@ -495,6 +495,7 @@ def asked_of(hub):
     return [(command, path, asked) for command, path, asked in hub.log if "/resolve/" in path]
 
 
+@pytest.mark.long
 def test_the_hubs_file_is_fetched_once_with_its_revision(hub, ask, storage, tmp_path):
     path = tmp_path / "clip-base" / "model.safetensors"
     got, seen = ask(tmp_path)

@@ -152,7 +152,7 @@ def test_a_board_without_results_has_no_figures():
     assert list(drawn(seeds=1, kept=lambda cell: cell.arm == "standard-none")) == ["curves"]
 
 
-@pytest.mark.parametrize("protocol", ["mini", "imagenet"])
+@pytest.mark.parametrize("protocol", [pytest.param("mini", marks=pytest.mark.long), "imagenet"])
 def test_twenty_teachers_are_readable(protocol):
     """Names that share a row on mini, a row each on imagenet: no two texts meet, none is small or leaves the page."""
     found = drawn(protocol, "main", teachers=None, seeds=2)

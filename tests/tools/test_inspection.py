@@ -170,6 +170,7 @@ def taught(tmp_path_factory):
     return folder / "tiny.yaml", folder / "w"
 
 
+@pytest.mark.long
 def test_a_teacher_that_was_trained_here(taught, bench):
     protocol, work = taught
     words = ("--family", "dinov2_reg", "--size", "small", "--protocol", protocol, "--work", work)
