@@ -151,8 +151,9 @@ def test_make_studies_trains_what_is_committed(committed):
     main = "--protocol fashion_mini --family papers --seeds 0,1,2,3,4"
     nulls = "--protocol fashion_mini --study nulls --family deit,dinov2,beitv2 --sizes base --seeds 0,1,2"
     components = nulls.replace("nulls", "components")
+    init = "--protocol fashion_mini --study init --family dinov2,beitv2 --sizes base --seeds 0,1,2"
     one = "--protocol fashion --family dinov2 --sizes small --seeds 0,1,2"
-    others = {cell for words in (main, nulls, components, one) for cell in asked_for(shlex.split(words))}
+    others = {cell for words in (main, nulls, components, init, one) for cell in asked_for(shlex.split(words))}
     assert again == {cell for cell in there if cell.protocol == "mini"} and there - again == others
     lines = [command for finding in committed.findings if finding.measured for command in finding.commands]
     assert {cell for line in lines for cell in asked_for(shlex.split(line)[2:])} <= there
