@@ -65,7 +65,7 @@ class Photographs:
         sources = open_sources(settings, place)
         self.absent = {name: f"shifted set {name} cannot be used" for name in place.absent} | sources.absent
         self.parts = {name: (source, torch.arange(len(source))) for name, source in sources.found.items()}
-        self.on_device: Tensor | None = None  # the training images, if views are made there
+        self.on_device: Tensor | None = None  # the training images [N, 3, H, W], if views are made there
         keeps = not place.workers  # loader processes would each keep their own, and end with it
         self.clean_views = {id(source): CleanViews(source, self.clean, img_size, keeps) for source in sources.found.values()}
         if settings.held_out:
@@ -113,19 +113,17 @@ class Photographs:
         while iterating for an unreadable image or a stream of another length."""
         if name in self.absent:
             raise UserError(self.absent[name])
-        return self._evaluated(name, batch_size)
+        return moved(self._evaluated(name, batch_size), self.place.device)
 
     def _evaluated(self, name: str, batch_size: int) -> Iterator[Batch]:
         rank, ranks = self.place.rank, self.place.ranks
         if name not in self.parts:
             split = splits_of(self.settings)[name]
             batches = StreamedBatches(self.settings, self.place, split, self.clean, batch_size)
-            return self._moved(self.loader(batches, min(self.place.workers, 1), batch_size=None))
+            return drawn(self.loader(batches, min(self.place.workers, 1), batch_size=None))
         source, images = self.parts[name]
         mine = [[(0, index) for index in batch.tolist()] for batch in images.split(batch_size)[rank::ranks]]
-        return self._moved(
-            self.loader(self.clean_views[id(source)], self.place.workers, batch_sampler=mine, collate_fn=_collated)
-        )
+        return drawn(self.loader(self.clean_views[id(source)], self.place.workers, batch_sampler=mine, collate_fn=_collated))
 
     def _moved(self, batches: Iterable[Any]) -> Iterator[Batch]:
         return moved(drawn(batches), self.place.device)
